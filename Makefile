@@ -1,0 +1,35 @@
+# make demo | test | lint | clean. The environment is .venv; PYTHON chooses the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint clean
+
+demo: .venv/cpu
+	$(BIN)/s2svos demo --out $(DEMO)
+
+test: .venv/all
+	$(BIN)/python -m pytest
+
+lint: .venv/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "s2svos needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# What the demo needs: no torch. One stamp an extra, so that make test adds to make demo.
+.venv/cpu: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[cpu]"
+	@touch $@
+
+.venv/all: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[cpu,train,dev]"
+	@touch $@ .venv/cpu

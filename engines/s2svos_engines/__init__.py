@@ -1,0 +1,1 @@
+"""Engines that stream frames through a bundle's graphs. Needs no torch."""

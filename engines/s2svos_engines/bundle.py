@@ -1,0 +1,162 @@
+"""The bundle: one zip with the graphs and all that is to be known about them.
+
+``NAME.s2s`` is a zip without compression. ``manifest.json`` holds the format version, the step
+contract, the graphs of each precision, the SHA-256 of every other member and the facts of
+training, parity and tools. The zip's comment is the SHA-256 of every byte before it, so that a
+change of any byte is noticed before anything is executed. Every format ends with this seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2svos_engines.contract import StepContract
+from s2svos_engines.errors import UserError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SEAL = 64  # characters of a SHA-256 in hexadecimal
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose bytes have been checked.
+
+    Args:
+        path: of the file.
+        sha256: of the file without its seal; names the bundle.
+        manifest: contents of ``manifest.json``.
+        contract: interface of the graphs.
+    """
+
+    path: Path
+    sha256: str
+    manifest: Mapping[str, Any]
+    contract: StepContract
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Opens and checks a bundle.
+
+        Raises:
+            UserError: missing, no bundle, of a newer format, truncated or changed.
+        """
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; name a .s2s bundle that s2svos export wrote.")
+        try:
+            return cls._checked(path)
+        except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is not a bundle or is damaged ({error}); copy or export it again."
+            ) from error
+
+    @classmethod
+    def _checked(cls, path: Path) -> Bundle:
+        # First of all, so that not even the zip's own structures are read from changed bytes.
+        sha256 = _sha256_of_body(path)
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - SEAL))
+            if file.read() != sha256.encode("ascii"):
+                raise ValueError("its checksum differs")
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read(MANIFEST))
+            if manifest["format"] > FORMAT:
+                raise UserError(
+                    f"{path} has bundle format {manifest['format']}, newer than {FORMAT}, which "
+                    "this s2svos reads; upgrade it with pip install -U s2svos."
+                )
+            members = manifest["members"]
+            if set(archive.namelist()) != {MANIFEST, *members}:
+                raise ValueError("its members are not those of its manifest")
+            for name, expected in members.items():
+                if hashlib.sha256(archive.read(name)).hexdigest() != expected:
+                    raise ValueError(f"the checksum of {name} differs")
+        return cls(path, sha256, manifest, StepContract.from_json(manifest["contract"]))
+
+    def graph(self, name: str, *, precision: str = "fp32") -> bytes:
+        """An ONNX model.
+
+        Args:
+            name: ``init`` or ``step``.
+            precision: one of :attr:`precisions`.
+
+        Raises:
+            UserError: the bundle lacks this precision.
+        """
+        if precision not in self.precisions:
+            raise UserError(
+                f"{self.path} holds {', '.join(self.precisions)}, not {precision}; export it again."
+            )
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(self.manifest["graphs"][precision][name])
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions for which there are graphs."""
+        return tuple(self.manifest["graphs"])
+
+
+def write_bundle(
+    path: Path,
+    *,
+    contract: StepContract,
+    graphs: Mapping[str, Mapping[str, bytes]],
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes a bundle beside ``path`` and renames it.
+
+    Args:
+        path: of the file, replaced where it exists.
+        contract: interface of the graphs.
+        graphs: for each precision, the ONNX models ``init`` and ``step``.
+        facts: JSON types that go into the manifest: network, training, parity, tools.
+    """
+    members = {
+        (f"{name}.onnx" if precision == "fp32" else f"{precision}/{name}.onnx"): (precision, name)
+        for precision, models in graphs.items()
+        for name in models
+    }
+    manifest = {
+        "format": FORMAT,
+        "contract": contract.to_json(),
+        "graphs": {
+            precision: {n: member for member, (p, n) in members.items() if p == precision}
+            for precision in graphs
+        },
+        "members": {
+            member: hashlib.sha256(graphs[precision][name]).hexdigest()
+            for member, (precision, name) in members.items()
+        },
+        **facts,
+    }
+    beside = path.with_name(path.name + ".part")
+    try:
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest, indent=1))
+            for member, (precision, name) in members.items():
+                archive.writestr(zipfile.ZipInfo(member), graphs[precision][name])
+            archive.comment = b"0" * SEAL
+        sha256 = _sha256_of_body(beside)
+        with beside.open("r+b") as file:
+            file.seek(-SEAL, os.SEEK_END)
+            file.write(sha256.encode("ascii"))
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _sha256_of_body(path: Path) -> str:
+    """SHA-256 of a file less its last 64 bytes, the seal."""
+    digest, left = hashlib.sha256(), path.stat().st_size - SEAL
+    with path.open("rb") as file:
+        while left > 0 and (chunk := file.read(min(left, 1 << 20))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""The step contract: what goes into and comes out of the two graphs of a bundle.
+
+Networks, exporter, engines, manifest and tests all read :class:`StepContract`; no tensor name,
+shape or dtype is written anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+OBJECTS = "objects"
+"""Symbolic name of the only dynamic dimension: how many objects a stream follows."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph. A dimension is a size, or the symbol ``objects``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One state tensor of the cell.
+
+    Args:
+        name: the tensor's name in the network, for instance ``cell``.
+        shape: its dimensions for one object; the objects axis comes before them.
+        dtype: NumPy name of its element type.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    # A prefix before the name, not a suffix behind it: inputs and outputs then sort alike and no
+    # name is a prefix of another, without which Triton swaps implicit states (server #8586).
+    @property
+    def input(self) -> TensorSpec:
+        """The state as it enters ``step``."""
+        return TensorSpec(f"in_{self.name}", self.dtype, (OBJECTS, *self.shape))
+
+    @property
+    def output(self) -> TensorSpec:
+        """The state as it leaves ``init`` and ``step``."""
+        return TensorSpec(f"out_{self.name}", self.dtype, (OBJECTS, *self.shape))
+
+
+@dataclass(frozen=True)
+class StepContract:
+    """The interface of the ``init`` and ``step`` graphs.
+
+    ========  ======================  ===============================
+    graph     in                      out
+    ========  ======================  ===============================
+    ``init``  frame, first masks      every state tensor
+    ``step``  frame, every state      object masks, every state tensor
+    ========  ======================  ===============================
+
+    The frame is uint8 RGB ``[height, width, 3]``; masks are uint8 ``[objects, height, width]``,
+    255 for the object and 0 for the rest going in, the probability times 255 coming out.
+
+    Args:
+        height: rows of the frame and the masks, in pixels.
+        width: columns of the frame and the masks, in pixels.
+        states: the state tensors, in the order in which the graphs take and give them.
+    """
+
+    height: int
+    width: int
+    states: tuple[StateSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [spec.name for spec in (*self.step_inputs, *self.step_outputs, self.first_masks)]
+        for name in names:
+            clash = [other for other in names if other != name and other.startswith(name)]
+            if clash or names.count(name) > 1:
+                raise ValueError(f"tensor name {name!r} repeats or is a prefix of {clash}")
+
+    @property
+    def frame(self) -> TensorSpec:
+        """The video frame, RGB."""
+        return TensorSpec("frame", "uint8", (self.height, self.width, 3))
+
+    @property
+    def first_masks(self) -> TensorSpec:
+        """The objects' masks on the frame where they enter."""
+        return TensorSpec("first_masks", "uint8", (OBJECTS, self.height, self.width))
+
+    @property
+    def object_masks(self) -> TensorSpec:
+        """The objects' probabilities on the current frame, times 255."""
+        return TensorSpec("object_masks", "uint8", (OBJECTS, self.height, self.width))
+
+    @property
+    def init_inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs of the ``init`` graph."""
+        return (self.frame, self.first_masks)
+
+    @property
+    def init_outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs of the ``init`` graph."""
+        return tuple(state.output for state in self.states)
+
+    @property
+    def step_inputs(self) -> tuple[TensorSpec, ...]:
+        """Inputs of the ``step`` graph."""
+        return (self.frame, *(state.input for state in self.states))
+
+    @property
+    def step_outputs(self) -> tuple[TensorSpec, ...]:
+        """Outputs of the ``step`` graph."""
+        return (self.object_masks, *self.init_outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract as JSON types, for the manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StepContract:
+        """The contract that :meth:`to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``data`` is not such a contract.
+        """
+        states: Sequence[Mapping[str, Any]] = data["states"]
+        return cls(
+            int(data["height"]),
+            int(data["width"]),
+            tuple(StateSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in states),
+        )

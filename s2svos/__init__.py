@@ -1,0 +1,46 @@
+"""s2svos: the video object segmenter that deploys.
+
+>>> import s2svos
+>>> tracker = s2svos.load()
+>>> stream = tracker.open(frame, mask)
+>>> labels = stream.step(next_frame)
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2svos_engines.errors import UserError
+
+if TYPE_CHECKING:
+    from s2svos_engines.tracker import Tracker
+
+__version__ = version("s2svos")
+__all__ = ["UserError", "__version__", "default_bundle", "load"]
+
+
+def default_bundle() -> Path:
+    """Path of the bundle that ships with the package."""
+    return Path(__file__).parent / "weights" / "lite.s2s"
+
+
+def load(
+    bundle: str | Path | None = None, *, engine: str = "auto", threads: int | None = None
+) -> Tracker:
+    """Opens a bundle on an engine.
+
+    Args:
+        bundle: path of a ``.s2s`` file; None for the one that ships with the package.
+        engine: ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that is installed.
+        threads: processor threads of a step; None for one a core.
+
+    Raises:
+        UserError: the bundle or the engine cannot be used.
+    """
+    # Imported here: s2svos --help takes 0.1 s less without NumPy and OpenCV.
+    from s2svos_engines.tracker import Tracker
+
+    path = default_bundle() if bundle is None else Path(bundle)
+    return Tracker.load(path, engine=engine, threads=threads)

@@ -1,0 +1,37 @@
+"""``s2svos demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2svos.commands.infer import EngineChoice
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for clip and results.")] = Path(
+        "demo"
+    ),
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle to show; default: the one that ships.")
+    ] = None,
+    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
+) -> None:
+    """Draw a clip, follow its two objects with s2svos infer, and compare with the truth."""
+    from s2svos.demo.run import follow, judge, palette, write_clip
+    from s2svos.demo.sheet import contact_sheet
+
+    typer.echo(f"Drawing a koi and a turtle in a pond: {out / 'clip.mp4'}")
+    clip = write_clip(out)
+    labels = follow(out, clip, bundle=bundle, engine=engine.value)
+    sheet = out / "contact_sheet.png"
+    painted = [(frame, ids) for (frame, _), ids in zip(clip, labels, strict=True)]
+    contact_sheet(painted, sheet, palette=palette())
+
+    typer.echo(f"\n{'object':<8} mean IoU with the true masks, frames 1 to {len(clip) - 1}")
+    for name, score in judge(clip, labels).items():
+        typer.echo(f"{name:<8} {score:.3f}")
+    typer.echo(f"\nLook at {sheet} and at {out / 'result' / 'overlay.mp4'}.")
+    typer.echo("Your own video:\n  s2svos infer YOUR_VIDEO.mp4 --mask FIRST_FRAME_MASK.png")

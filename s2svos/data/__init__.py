@@ -1,0 +1,1 @@
+"""Training pictures: sources, augmentation, clips and batches."""

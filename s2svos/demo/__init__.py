@@ -1,0 +1,1 @@
+"""The demonstration: a clip drawn by formula, followed by the real command, and judged."""

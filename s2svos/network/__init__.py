@@ -1,0 +1,1 @@
+"""The networks: the paper's and the lite one that ships."""

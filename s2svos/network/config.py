@@ -1,0 +1,66 @@
+"""What a network is built from. Saved with every checkpoint and bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class PaperConfig:
+    """The network of the paper (arXiv 1809.00461, section 4.2).
+
+    Args:
+        height, width: frame size in pixels, multiples of 32.
+        channels: filters of the ConvLSTM and of the encoder's output.
+        fc_channels: filters of VGG-16's first fully connected layer, run as a 1x1 convolution.
+        vgg_width: multiplier on VGG-16's channels; 1 takes ImageNet weights, less is for tests.
+    """
+
+    preset: ClassVar[str] = "paper"
+    stride: ClassVar[int] = 32
+    height: int = 256
+    width: int = 448
+    channels: int = 512
+    fc_channels: int = 4096
+    vgg_width: float = 1.0
+
+
+@dataclass(frozen=True)
+class LiteConfig:
+    """The default network: MobileNet V1, matching memories and a ConvLSTM at stride 16.
+
+    Args:
+        height, width: frame size in pixels, multiples of 16.
+        hidden: filters of the ConvLSTM.
+        key: channels of the keys that are matched between frames.
+    """
+
+    preset: ClassVar[str] = "lite"
+    stride: ClassVar[int] = 16
+    height: int = 256
+    width: int = 448
+    hidden: int = 96
+    key: int = 48
+
+
+NetworkConfig = PaperConfig | LiteConfig
+PRESETS: dict[str, type[PaperConfig] | type[LiteConfig]] = {
+    config.preset: config for config in (PaperConfig, LiteConfig)
+}
+
+
+def config_to_json(config: NetworkConfig) -> dict[str, Any]:
+    """The config and its preset's name as JSON types."""
+    return {"preset": config.preset, **asdict(config)}
+
+
+def config_from_json(data: Mapping[str, Any]) -> NetworkConfig:
+    """The config that :func:`config_to_json` wrote.
+
+    Raises:
+        KeyError, TypeError: ``data`` is not such a config.
+    """
+    fields = {key: value for key, value in data.items() if key != "preset"}
+    return PRESETS[data["preset"]](**fields)

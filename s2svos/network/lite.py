@@ -1,0 +1,303 @@
+"""The ``lite`` network: S2S with a small backbone, explicit matching and skips.
+
+The design of the paper (initializer, encoder, cell, decoder) with four changes that let it learn
+from little data and run on a CPU: MobileNet V1 features shared by encoder and initializer, the
+previous mask fed back into the cell, features matched with the first and the previous frame (as
+FEELVOS, arXiv 1902.09513, does, with a soft instead of a hard nearest neighbour), and skips from
+the encoder to the decoder. Its state has a constant size, as the paper's has.
+
+Everything that depends on the frame alone is computed once; cell and decoder are batched over
+objects, so that each further object costs about a fifth of the first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2svos.network.config import LiteConfig
+from s2svos.network.frames import planes, probabilities_to_bytes
+from s2svos.network.mobilenet import MobileNet
+from s2svos_engines.contract import StateSpec, StepContract
+
+POSITION = 4  # numbers a key spends on its place, see Matcher.queries
+EPSILON = 1e-4  # floor of a summed similarity; 1e-4 is still a normal number in half precision
+
+
+class Features(NamedTuple):
+    """What the encoder computes of a frame, once for all objects. B frames, or 1 for all."""
+
+    queries: Tensor  # [B, key + POSITION + 1, H/8 * W/8] what is asked of the memories
+    keys: Tensor  # [B, key, H/8, W/8] what the memories keep
+    x16: Tensor  # [B, 128, H/16, W/16] the cell's view of the frame
+    gates: Tensor  # [B, 4 * hidden, H/16, W/16] the frame's share of the cell's gates
+    skip8: Tensor  # [B, 64, H/8, W/8]
+    skip4: Tensor  # [B, 32, H/4, W/4]
+    skip2: Tensor  # [B, 8, H/2, W/2]
+
+
+class State(NamedTuple):
+    """State of the cell for N objects; its tensors are the graph's states."""
+
+    hidden: Tensor  # [N, hidden, H/16, W/16]
+    cell: Tensor  # [N, hidden, H/16, W/16]
+    first_keys: Tensor  # [N, key + POSITION + 1, 2 * H/16 * W/16] object and background
+    last_keys: Tensor  # [N, key + POSITION + 1, 2 * H/16 * W/16]
+    last_mask: Tensor  # [N, 1, H/4, W/4] probabilities
+
+
+class Encoder(nn.Module):
+    """Frame to features."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.backbone = MobileNet()
+        c2, c4, c8, c16 = MobileNet.channels
+        self.key8 = nn.Conv2d(c8, config.key, 1)
+        self.key16 = nn.Conv2d(c16, config.key, 1, bias=False)
+        self.reduce = nn.Conv2d(c16, 128, 1)
+        self.gates = nn.Conv2d(128, 4 * config.hidden, 3, padding=1)
+        self.skip8 = nn.Conv2d(c8, 64, 1)
+        self.skip4 = nn.Conv2d(c4, 32, 1)
+        self.skip2 = nn.Conv2d(c2, 8, 1)
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Args: frame: float [B, 3, H, W], -1 to 1. Returns: features less the queries."""
+        f2, f4, f8, f16 = self.backbone(frame)
+        # A linear projection: at the start of training a random one, which keeps the distances
+        # between ImageNet features, so that matching is useful from the first step.
+        keys = F.normalize(self.key8(f8) + _double(self.key16(f16)), dim=1)
+        x16 = F.relu(self.reduce(f16))
+        return keys, x16, self.gates(x16), self.skip8(f8), self.skip4(f4), self.skip2(f2)
+
+
+class Matcher(nn.Module):
+    """Soft nearest neighbour of every place of a frame among an object's and its background's.
+
+    A memory keeps two keys for each stride-16 place, the mean over the object's pixels there and
+    the mean over the others, with their shares of the place as weights. The log-similarity of a
+    query to a key is ``sharpness * (cosine - 1) - distance^2 / (2 reach^2) + log(weight)``, one
+    inner product of extended vectors; distances are in frame widths.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(2.7))
+        # The object may be anywhere since the first frame, but not far from where it just was.
+        self.log_reach = nn.Parameter(torch.tensor([0.0, -1.9]))
+
+    def queries(self, keys: Tensor) -> Tensor:
+        """Extends the keys of a frame, float [B, key, h, w], to queries [B, D, h * w].
+
+        With p the query's and q the key's place, ``-|p - q|^2 = 2 p.q - |p|^2 - |q|^2`` is the
+        inner product of ``(p, |p|^2, 1)`` and ``(2q, -1, -|q|^2)``; a last 1 meets the key's
+        logarithmic weight.
+        """
+        sharpness = self.log_sharpness.exp()
+        place = _grid(keys).expand(keys.shape[0], -1, -1)
+        square = place.square().sum(1, keepdim=True)
+        one = torch.ones_like(square)
+        return torch.cat([keys.flatten(2) * sharpness, place, square, one, one], 1)
+
+    def memory(self, keys: Tensor, mask: Tensor, *, first: bool) -> Tensor:
+        """Keys to remember.
+
+        Args:
+            keys: float [B, key, h, w] at stride 8, of the frame.
+            mask: float [N, 1, H/4, W/4], the object's probability.
+            first: whether this is the memory of the first frame or of the previous one.
+
+        Returns:
+            float [N, D, 2 * H/16 * W/16]: object keys, then background keys.
+        """
+        grid = _grid(F.avg_pool2d(keys, 2))
+        mask8 = F.avg_pool2d(mask, 2)
+        shares = torch.cat([mask8, 1 - mask8], 1)  # [N, 2, h, w]
+        weight = F.avg_pool2d(shares, 2).flatten(2)  # [N, 2, places]
+        pooled_object = F.avg_pool2d(keys * mask8, 2)
+        pooled_rest = F.avg_pool2d(keys * (1 - mask8), 2)
+        pooled = torch.stack([pooled_object, pooled_rest], 2).flatten(3)  # [N, key, 2, places]
+        pooled = F.normalize(pooled, dim=1, eps=1e-3)
+
+        precision = 0.5 * torch.exp(-2 * self.log_reach[0 if first else 1])
+        place = precision * grid[:, :, None].expand(mask.shape[0], -1, 2, -1)
+        square = precision * grid.square().sum(1, keepdim=True)
+        square = square[:, :, None].expand(mask.shape[0], -1, 2, -1)
+        # Shares of the frame, not counts: the same at every frame size.
+        offset = torch.log(weight[:, None] + EPSILON) - self.log_sharpness.exp()
+        one = torch.ones_like(square) * precision
+        return torch.cat([pooled, 2 * place, -one, -square, offset], 1).flatten(2)
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Maps of similarity.
+
+        Args:
+            queries: float [B, D, h * w].
+            keys: float [N, D, 2 * places], of one memory.
+
+        Returns:
+            float [N, 3, h * w]: similarity to the object, to the background, and the object's
+            share of both (its propagated probability).
+        """
+        similarity = torch.exp(queries.transpose(1, 2) @ keys)  # [N, h * w, 2 * places]
+        places = keys.shape[2] // 2
+        similarity = similarity.view(*similarity.shape[:2], 2, places).sum(3).transpose(1, 2)
+        # A mean over the memory, to the scale of a sum at 256x448.
+        similarity = similarity * (448 / places) + EPSILON
+        share = similarity[:, :1] / similarity.sum(1, keepdim=True)
+        return torch.cat([torch.log(similarity) * 0.2, share], 1)
+
+
+class Cell(nn.Module):
+    """ConvLSTM at stride 16, equation 2 of the paper; tanh where the paper has ReLU.
+
+    tanh bounds the hidden state, which half precision and int8 depend on.
+    """
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        # Six matching maps and the previous mask as 4x4 sub-pixels beside the hidden state.
+        self.gates = nn.Conv2d(config.hidden + 6 + 16, 4 * config.hidden, 3, padding=1, bias=False)
+
+    def forward(
+        self, frame_gates: Tensor, inputs: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Next hidden and cell state, each float [N, hidden, H/16, W/16]."""
+        gates = frame_gates + self.gates(torch.cat([hidden, inputs], 1))
+        enter, forget, candidate, leave = gates.chunk(4, 1)
+        cell = torch.sigmoid(forget + 1) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+        return torch.sigmoid(leave) * torch.tanh(cell), cell
+
+
+class Decoder(nn.Module):
+    """Hidden state, skips and matching maps to logits at stride 2."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.from16 = nn.Conv2d(config.hidden, 64, 1)
+        self.maps8 = nn.Conv2d(7, 64, 3, padding=1, bias=False)
+        self.conv8 = nn.Conv2d(64, 64, 3, padding=1)
+        self.from8 = nn.Conv2d(64, 32, 1)
+        self.mask4 = nn.Conv2d(1, 32, 3, padding=1, bias=False)
+        self.conv4 = nn.Conv2d(32, 32, 3, padding=1)
+        self.from4 = nn.Conv2d(32, 32, 1)
+        self.logits = nn.Conv2d(8, 1, 3, padding=1)
+
+    def forward(self, features: Features, hidden: Tensor, maps8: Tensor, mask4: Tensor) -> Tensor:
+        """Logits, float [N, 1, H/2, W/2].
+
+        Args:
+            features: of the frame.
+            hidden: float [N, hidden, H/16, W/16].
+            maps8: float [N, 7, H/8, W/8], matching maps and the previous mask.
+            mask4: float [N, 1, H/4, W/4], the previous mask.
+        """
+        x = F.relu(_double(self.from16(hidden)) + features.skip8 + self.maps8(maps8))
+        x = x + F.relu(self.conv8(x))
+        x = F.relu(_double(self.from8(x)) + features.skip4 + self.mask4(mask4))
+        x = x + F.relu(self.conv4(x))
+        x = F.relu(F.pixel_shuffle(self.from4(x), 2) + features.skip2)
+        logits: Tensor = self.logits(x)
+        return logits
+
+
+class Initializer(nn.Module):
+    """First frame's features and mask to the first hidden and cell state."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.frame = nn.Conv2d(128, 128, 3, padding=1)
+        self.mask = nn.Conv2d(16, 128, 3, padding=1, bias=False)
+        self.state = nn.Conv2d(128, 2 * config.hidden, 3, padding=1)
+
+    def forward(self, x16: Tensor, mask4: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden and cell state of the objects of ``mask4`` [N, 1, H/4, W/4]."""
+        x = F.relu(self.frame(x16) + self.mask(F.pixel_unshuffle(mask4, 4)))
+        hidden, cell = torch.tanh(self.state(x)).chunk(2, 1)
+        return hidden, cell
+
+
+class Lite(nn.Module):
+    """The default network. ``init`` and ``step`` are the two graphs that are exported."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.matcher = Matcher()
+        self.initializer = Initializer(config)
+        self.cell = Cell(config)
+        self.decoder = Decoder(config)
+
+    @property
+    def contract(self) -> StepContract:
+        """Names, shapes and dtypes of the graphs."""
+        h, w = self.config.height, self.config.width
+        hidden = (self.config.hidden, h // 16, w // 16)
+        keys = (self.config.key + POSITION + 1, 2 * (h // 16) * (w // 16))
+        shapes = State(hidden, hidden, keys, keys, (1, h // 4, w // 4))  # type: ignore[arg-type]
+        states = (StateSpec(name, shape) for name, shape in shapes._asdict().items())
+        return StepContract(h, w, tuple(states))
+
+    def features(self, frame: Tensor) -> Features:
+        """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
+        keys, *rest = self.encoder(frame / 127.5 - 1)
+        return Features(self.matcher.queries(keys), keys, *rest)
+
+    def start(self, features: Features, mask: Tensor) -> State:
+        """State after the first frame.
+
+        Args:
+            features: of the frame on which the objects enter.
+            mask: float [N, 1, H, W], 1 for the object.
+        """
+        mask4 = F.avg_pool2d(mask, 4)
+        hidden, cell = self.initializer(features.x16, mask4)
+        first = self.matcher.memory(features.keys, mask4, first=True)
+        last = self.matcher.memory(features.keys, mask4, first=False)
+        return State(hidden, cell, first, last, mask4)
+
+    def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
+        """One frame: logits, float [N, 1, H/2, W/2], and the next state."""
+        h8, w8 = features.skip8.shape[2:]
+        maps = torch.cat(
+            [
+                self.matcher(features.queries, state.first_keys),
+                self.matcher(features.queries, state.last_keys),
+            ],
+            1,
+        )
+        maps = maps.view(*maps.shape[:2], h8, w8)
+        seen = torch.cat([F.avg_pool2d(maps, 2), F.pixel_unshuffle(state.last_mask, 4)], 1)
+        hidden, cell = self.cell(features.gates, seen, state.hidden, state.cell)
+        maps8 = torch.cat([maps, F.avg_pool2d(state.last_mask, 2)], 1)
+        logits = self.decoder(features, hidden, maps8, state.last_mask)
+        mask4 = F.avg_pool2d(torch.sigmoid(logits), 2)
+        last = self.matcher.memory(features.keys, mask4, first=False)
+        return logits, State(hidden, cell, state.first_keys, last, mask4)
+
+    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
+        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
+        mask = first_masks.float()[:, None] / 255
+        return self.start(self.features(planes(frame)), mask)
+
+    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
+        logits, state = self.advance(self.features(planes(frame)), State(*states))
+        return (probabilities_to_bytes(_double(logits)), *state)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _grid(x: Tensor) -> Tensor:
+    """Centres of the places of a map [B, C, h, w] in widths: float [1, 2, h * w], (y, x)."""
+    height, width = x.shape[2:]
+    rows = torch.arange(height, device=x.device)
+    columns = torch.arange(width, device=x.device)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return (torch.stack([y, x]).flatten(1)[None] + 0.5) / width

@@ -1,0 +1,163 @@
+"""The network of the paper (arXiv 1809.00461, section 4): the ``paper`` preset.
+
+Where the paper is silent, the choice is in a comment. One object a clip in training; in the
+exported graphs the encoder runs once a frame and the cell and the decoder once an object.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VGG16_Weights, vgg16
+from torchvision.models.vgg import cfgs
+
+from s2svos.network.config import PaperConfig
+from s2svos.network.frames import planes, probabilities_to_bytes
+from s2svos_engines.contract import StateSpec, StepContract
+from s2svos_engines.errors import UserError
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+DECODER = (512, 256, 128, 64, 64)  # filters of the transposed convolutions, section 4.2
+FULL_CHANNELS = 512  # the width that DECODER belongs to
+
+
+class Features(NamedTuple):
+    """What is computed of a frame once for all objects. B frames, or 1 for all."""
+
+    frame: Tensor  # [B, 3, H, W] normalised, for the initializer
+    x32: Tensor  # [B, channels, H/32, W/32] the encoder's output
+
+
+class State(NamedTuple):
+    """State of the cell for N objects."""
+
+    hidden: Tensor  # [N, channels, H/32, W/32]
+    cell: Tensor  # [N, channels, H/32, W/32]
+
+
+class VGG(nn.Module):
+    """VGG-16's convolutions and its first fully connected layer as a 1x1 convolution."""
+
+    def __init__(self, config: PaperConfig, inputs: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        layers: list[nn.Module] = []
+        channels = inputs
+        for width in cfgs["D"]:
+            if width == "M":
+                layers.append(nn.MaxPool2d(2))
+                continue
+            outputs = max(1, int(int(width) * config.vgg_width))
+            layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.ReLU()]
+            channels = outputs
+        self.features = nn.Sequential(*layers)
+        self.fc6 = nn.Conv2d(channels, config.fc_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float [B, inputs, H, W] to [B, fc_channels, H/32, W/32]."""
+        return F.relu(self.fc6(self.features(x)))
+
+    def load_imagenet(self, weights: dict[str, Tensor]) -> None:
+        """Takes torchvision's VGG-16 weights; a fourth input channel, the mask, starts at zero."""
+        own = {key: weights[key] for key in self.state_dict() if key.startswith("features.")}
+        first = own["features.0.weight"]
+        more = self.inputs - first.shape[1]
+        own["features.0.weight"] = F.pad(first, (0, 0, 0, 0, 0, more))
+        # The layer sees 7x7 places in VGG, one here: the sum answers a flat map as VGG would.
+        fc6 = weights["classifier.0.weight"].view(4096, 512, 7, 7).sum((2, 3))
+        own["fc6.weight"] = fc6[:, :, None, None]
+        own["fc6.bias"] = weights["classifier.0.bias"]
+        self.load_state_dict(own)
+
+
+class Paper(nn.Module):
+    """S2S as published: two VGG-16, a ConvLSTM and five transposed convolutions, no skips."""
+
+    def __init__(self, config: PaperConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, fc = config.channels, config.fc_channels
+        self.encoder = VGG(config, 3)
+        self.encoder_out = nn.Conv2d(fc, c, 1)
+        self.initializer = VGG(config, 4)
+        self.initializer_out = nn.Conv2d(fc, 2 * c, 1)
+        self.gates = nn.Conv2d(2 * c, 4 * c, 3, padding=1)
+        widths = [c, *(max(1, width * c // FULL_CHANNELS) for width in DECODER)]
+        self.decoder = nn.ModuleList(
+            nn.ConvTranspose2d(inputs, outputs, 5, 2, padding=2, output_padding=1)
+            for inputs, outputs in pairwise(widths)
+        )
+        self.logits = nn.Conv2d(widths[-1], 1, 5, padding=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def contract(self) -> StepContract:
+        """Names, shapes and dtypes of the graphs."""
+        h, w = self.config.height, self.config.width
+        shape = (self.config.channels, h // 32, w // 32)
+        return StepContract(h, w, (StateSpec("hidden", shape), StateSpec("cell", shape)))
+
+    def features(self, frame: Tensor) -> Features:
+        """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
+        x = (frame / 255 - self.mean) / self.std
+        return Features(x, F.relu(self.encoder_out(self.encoder(x))))
+
+    def start(self, features: Features, mask: Tensor) -> State:
+        """State after the first frame (equation 3); mask: float [N, 1, H, W], 1 for the object."""
+        frame = features.frame.expand(mask.shape[0], -1, -1, -1)
+        x = self.initializer_out(self.initializer(torch.cat([frame, mask], 1)))
+        cell, hidden = F.relu(x).chunk(2, 1)
+        return State(hidden, cell)
+
+    def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
+        """One frame (equations 4 to 6): logits, float [N, 1, H, W], and the next state."""
+        x = features.x32.expand(state.hidden.shape[0], -1, -1, -1)
+        enter, forget, candidate, leave = self.gates(torch.cat([x, state.hidden], 1)).chunk(4, 1)
+        # Section 4.2: forget bias 1, ReLU in the place of tanh.
+        cell = torch.sigmoid(forget + 1) * state.cell + torch.sigmoid(enter) * F.relu(candidate)
+        hidden = torch.sigmoid(leave) * F.relu(cell)
+        y = hidden
+        for layer in self.decoder:
+            y = F.relu(layer(y))
+        return self.logits(y), State(hidden, cell)
+
+    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
+        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
+        return self.start(self.features(planes(frame)), first_masks.float()[:, None] / 255)
+
+    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
+        logits, state = self.advance(self.features(planes(frame)), State(*states))
+        return (probabilities_to_bytes(logits), *state)
+
+    def load_imagenet(self) -> None:
+        """Takes torchvision's ImageNet VGG-16 for encoder and initializer.
+
+        Raises:
+            UserError: the weights are neither in torch's cache nor to be downloaded.
+        """
+        weights = VGG16_Weights.IMAGENET1K_V1
+        try:
+            state = vgg16(weights=weights).state_dict()
+        except (URLError, OSError) as error:
+            folder = f"{torch.hub.get_dir()}/checkpoints"
+            raise UserError(
+                f"VGG-16's ImageNet weights cannot be downloaded; put {weights.url} into {folder}, "
+                "or train from scratch with --backbone-weights none."
+            ) from error
+        self.encoder.load_imagenet(state)
+        self.initializer.load_imagenet(state)

@@ -1,0 +1,37 @@
+"""What the trainer minimises."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def hard_cross_entropy(logits: Tensor, target: Tensor, share: float) -> Tensor:
+    """Binary cross entropy over each clip's hardest pixels (bootstrapped, as in STM and Cutie).
+
+    Args:
+        logits: float [T, B, 1, H, W].
+        target: float [T, B, 1, H, W], 0 to 1.
+        share: of the pixels of a clip that count, 0 to 1.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    loss = loss.transpose(0, 1).flatten(1)
+    if share < 1:
+        loss = loss.topk(int(share * loss.shape[1]), dim=1, sorted=False).values
+    return loss.mean()
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - Dice coefficient of the probabilities, mean over clips and frames; [T, B, 1, H, W]."""
+    p, t = torch.sigmoid(logits).flatten(2), target.flatten(2)
+    # One pixel is added to both sides, so that an object that is away costs little.
+    return (1 - (2 * (p * t).sum(2) + 1) / (p.sum(2) + t.sum(2) + 1)).mean()
+
+
+def jaccard(logits: Tensor, target: Tensor) -> float:
+    """Mean region similarity J of the thresholded masks, [T, B, 1, H, W]; empty on empty is 1."""
+    p, t = (logits > 0).flatten(2), (target > 0.5).flatten(2)
+    union = (p | t).sum(2).float()
+    ratio = (p & t).sum(2) / union.clamp(min=1)
+    return torch.where(union > 0, ratio, torch.ones_like(ratio)).mean().item()

@@ -1,0 +1,1 @@
+"""Videos in, masks and overlays out."""

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from s2svos.demo.render import render
+from s2svos.network.checkpoint import build
+from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.contract import OBJECTS
+from s2svos_engines.engine import load_engine
+from s2svos_engines.errors import UserError
+from s2svos_export.export import export
+from s2svos_export.parity import compare
+
+SMALL: dict[str, NetworkConfig] = {
+    "lite": LiteConfig(64, 112, hidden=16, key=8),
+    "paper": PaperConfig(64, 128, channels=16, fc_channels=32, vgg_width=0.05),
+}
+Exported = tuple[torch.nn.Module, Path]
+
+
+def clip(length: int = 52):  # type: ignore[no-untyped-def]
+    return render(length=length, height=64, width=112)
+
+
+@pytest.fixture(scope="module", params=list(SMALL))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    torch.manual_seed(0)
+    network = build(SMALL[request.param]).eval()
+    path = tmp_path_factory.mktemp("bundle") / "x.s2s"
+    export(network, path, name=request.param, clip=clip(), facts={}, say=lambda text: None)
+    return network, path
+
+
+def test_graphs_keep_the_contract(exported: Exported) -> None:
+    bundle = Bundle.open(exported[1])
+    for name in ("init", "step"):
+        model = onnx.load_model_from_string(bundle.graph(name))
+        graph = model.graph
+        assert name in graph.name
+        for specs, values in (
+            (getattr(bundle.contract, f"{name}_inputs"), graph.input),
+            (getattr(bundle.contract, f"{name}_outputs"), graph.output),
+        ):
+            found = [
+                (v.name, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
+                for v in values
+            ]
+            assert found == [(spec.name, list(spec.shape)) for spec in specs]
+        uses = [node.op_type for node in graph.node if "frame" in node.input]
+        assert uses == ["Cast"], "TensorRT takes uint8 through a Cast alone"
+        made = {output: node.op_type for node in graph.node for output in node.output}
+        if name == "step":
+            assert made[bundle.contract.object_masks.name] == "Cast"
+
+
+def test_encoder_sees_the_frame_once(exported: Exported) -> None:
+    graph = onnx.shape_inference.infer_shapes(
+        onnx.load_model_from_string(Bundle.open(exported[1]).graph("step"))
+    ).graph
+    dims = {v.name: v.type.tensor_type.shape.dim for v in graph.value_info}
+    batch = [
+        dims[node.output[0]][0].dim_param or dims[node.output[0]][0].dim_value
+        for node in graph.node
+        if node.op_type == "Conv" and node.output[0] in dims
+    ]
+    assert batch.count(1) > 10
+    assert OBJECTS in batch
+
+
+def test_manifest_holds_the_proof(exported: Exported) -> None:
+    parity = Bundle.open(exported[1]).manifest["parity"]["fp32"]
+    assert parity["frames"] >= 50
+    assert parity["mean_iou"] >= 0.999
+    assert set(parity["state_error"]) == {s.name for s in Bundle.open(exported[1]).contract.states}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_any_number_of_objects(exported: Exported, engine: str) -> None:
+    network, path = exported
+    runner = load_engine(Bundle.open(path), engine)
+    contract = Bundle.open(path).contract
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (contract.height, contract.width, 3), dtype=np.uint8)
+    for objects in (1, 3, 7, 2):
+        masks = np.zeros((objects, contract.height, contract.width), np.uint8)
+        masks[:, 8:40, 8:60] = 255
+        cell = runner.cell(runner.init(frame, masks))
+        got = cell.step(frame)
+        with torch.inference_mode():
+            first: tuple[Tensor, ...] = network.init(
+                torch.from_numpy(frame), torch.from_numpy(masks)
+            )  # type: ignore[operator]
+            expected = network.step(torch.from_numpy(frame), *first)[0].numpy()  # type: ignore[operator]
+        assert got.shape == expected.shape
+        assert np.abs(got.astype(int) - expected.astype(int)).max() <= 2
+
+
+def test_a_network_that_differs_is_refused(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s2svos_export import export as module
+
+    compare_with = module.compare
+
+    def against_another(_network, engine, frames):  # type: ignore[no-untyped-def]
+        torch.manual_seed(7)
+        other = build(exported[0].config).eval()  # type: ignore[arg-type]
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+        return compare_with(other, engine, frames)
+
+    monkeypatch.setattr(module, "compare", against_another)
+    out = tmp_path / "y.s2s"
+    with pytest.raises(UserError, match="nothing was written"):
+        export(exported[0], out, name="x", clip=clip(), facts={}, say=lambda text: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_short_clip_is_no_proof(exported: Exported) -> None:
+    network, path = exported
+    with pytest.raises(ValueError, match="at least 50"):
+        compare(network, load_engine(Bundle.open(path)), clip(10))  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""The command line as a user meets it: real processes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "onnx", "torchvision")
+
+
+def s2svos(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "s2svos", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def loaded_by(code: str, cwd: Path) -> set[str]:
+    code += "\nimport sys; print(' '.join({name.partition('.')[0] for name in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def test_the_command_line_itself_imports_nothing_heavy(tmp_path: Path) -> None:
+    loaded = loaded_by("import s2svos.cli", tmp_path)
+    assert "typer" in loaded
+    assert not loaded & {*HEAVY, "numpy", "cv2", "av", "openvino", "onnxruntime"}
+
+
+def test_infer_imports_neither_torch_nor_onnx(tmp_path: Path) -> None:
+    loaded = loaded_by(
+        "from s2svos.commands.infer import infer\n"
+        "import s2svos, s2svos.infer\n"
+        "from s2svos.demo.render import render\n"
+        "clip = list(render(length=2))\n"
+        "for engine in ('openvino', 'onnxruntime'):\n"
+        "    s2svos.load(engine=engine).open(*clip[0]).step(clip[1][0])\n",
+        tmp_path,
+    )
+    assert {"openvino", "onnxruntime", "cv2"} <= loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_help_names_the_commands(tmp_path: Path) -> None:
+    run = s2svos("--help", cwd=tmp_path)
+    assert run.returncode == 0
+    for command in ("infer", "export", "train", "demo"):
+        assert command in run.stdout
+    assert re.fullmatch(r"s2svos \d+\.\d+\.\d+\n", s2svos("--version", cwd=tmp_path).stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["infer", "gone.mp4", "--mask", "gone.png"], "gone.mp4"),
+        (["export", "gone.pt", "-o", "x.s2s"], "gone.pt"),
+        (["export", "gone.pt", "-o", "x.onnx"], ".s2s"),
+        (["export", "gone.pt", "-o", "x.s2s", "--size", "12by9"], "HEIGHTxWIDTH"),
+        (["train", "--davis", ".", "--out", "x"], "DAVIS"),
+        (["train", "--davis", ".", "--out", "x", "--backbone-weights", "gone.pth"], "gone.pth"),
+    ],
+)
+def test_mistakes_end_in_a_sentence_and_code_2(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    run = s2svos(*arguments, cwd=tmp_path)
+    assert run.returncode == 2
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list(tmp_path.iterdir())

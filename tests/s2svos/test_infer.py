@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import errno
+import faulthandler
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from video_files import HEIGHT, WIDTH, cut, picture, reds, write_video
+
+from s2svos import UserError
+from s2svos import infer as module
+from s2svos.infer import InferProgress, RunSummary, default_out, infer
+from s2svos.video.masks import davis_palette, read_first_mask, write_mask
+from s2svos.video.read import TruncatedVideo, Video
+from s2svos.video.stages import Sink, Source
+
+FRAMES = 30
+
+
+@dataclass
+class FakeTracker:
+    """Calls red what is red; ``on_step`` may fail or wait."""
+
+    on_step: Callable[[int], None] = lambda index: None
+    engine_name: str = "fake"
+    bundle: Any = field(default_factory=lambda: SimpleNamespace(path=Path("f.s2s"), sha256="0f"))
+    steps: int = 0
+    label: int = 0
+
+    def open(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> FakeTracker:
+        self.label = int(mask.max())
+        return self
+
+    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self.steps += 1
+        self.on_step(self.steps)
+        return reds(frame, self.label)
+
+
+@pytest.fixture(autouse=True)
+def never_hang() -> Iterator[None]:
+    faulthandler.dump_traceback_later(20, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+OWN_PALETTE = bytes(range(256)) * 3
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", FRAMES)
+
+
+def run(
+    video: Path,
+    out: Path,
+    tracker: FakeTracker | None = None,
+    *,
+    palette: bytes = davis_palette(),
+    label: int = 255,
+    part: dict[str, int] | None = None,
+    **options: Any,
+) -> RunSummary:
+    opened = Video(video, **(part or {}))
+    mask = video.parent / "first.png"
+    write_mask(mask, reds(picture(opened.start), label), palette)
+    first = read_first_mask(mask, size=(HEIGHT, WIDTH))
+    return infer(opened, first, lambda: tracker or FakeTracker(), out=out, **options)
+
+
+def names(out: Path) -> list[str]:
+    return sorted(path.name for path in (out / "masks").iterdir())
+
+
+def whole(out: Path) -> int:
+    """Masks in a folder, all of which must be whole and without a gap."""
+    found = names(out)
+    assert found == [f"{i:05d}.png" for i in range(len(found))]
+    for name in found:
+        Image.open(out / "masks" / name).load()
+    return len(found)
+
+
+@pytest.mark.parametrize(("palette", "label"), [(davis_palette(), 255), (OWN_PALETTE, 7)])
+def test_masks_overlay_and_facts(clip: Path, tmp_path: Path, palette: bytes, label: int) -> None:
+    seen: list[InferProgress] = []
+    out = tmp_path / "new" / "out"
+    summary = run(clip, out, palette=palette, label=label, report=seen.append)
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "run.json"]
+    assert whole(out) == FRAMES
+    first = out / "masks" / "00000.png"
+    assert np.array_equal(np.array(Image.open(first)), reds(picture(0), label))
+    for index in range(FRAMES):
+        mask = read_first_mask(out / "masks" / f"{index:05d}.png", size=(HEIGHT, WIDTH))
+        assert mask.objects == (label,) and mask.palette == palette
+        assert (mask.ids != reds(picture(index), label)).mean() < 0.05
+    assert len(list(Video(out / "overlay.mp4"))) == FRAMES
+    facts = json.loads((out / "run.json").read_text())
+    assert (facts["engine"], facts["bundle_sha256"], facts["frames"]) == ("fake", "0f", FRAMES)
+    assert (facts["size"], facts["rate"]) == ([WIDTH, HEIGHT], 25)
+    assert (facts["complete"], facts["truncated"]) == (True, False)
+    assert facts["overlay"] == summary.overlay == str(out / "overlay.mp4")
+    assert set(facts["seconds"]) == {
+        *("total", "load", "decode", "step", "write_masks", "overlay", "first_mask")
+    }
+    assert [now.frames for now in seen] == list(range(1, FRAMES + 1))
+    assert seen[-1].expected == FRAMES and seen[-1].seconds_left == 0 and seen[-1].rate > 0
+
+
+def test_part_of_a_video_without_overlay(clip: Path, tmp_path: Path) -> None:
+    summary = run(clip, tmp_path / "out", part={"start": 4, "end": 7}, overlay=False)
+    assert names(tmp_path / "out") == ["00004.png", "00005.png", "00006.png"]
+    assert summary.overlay is None and not (tmp_path / "out" / "overlay.mp4").exists()
+    assert (summary.start, summary.end, summary.frames) == (4, 7, 3)
+
+
+def test_one_frame(clip: Path, tmp_path: Path) -> None:
+    summary = run(clip, tmp_path / "out", part={"start": 4, "end": 5})
+    assert names(tmp_path / "out") == ["00004.png"] and summary.seconds.first_mask is None
+
+
+def test_folder_of_pictures(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    for index in (1, 2, 10):
+        Image.fromarray(picture(index)).save(tmp_path / "frames" / f"f{index}.png")
+    run(tmp_path / "frames", tmp_path / "out")
+    assert names(tmp_path / "out") == ["f1.png", "f10.png", "f2.png"]
+
+
+def test_overwrite_replaces_only_what_is_ours(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clip, out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        run(clip, out)
+    assert whole(out) == FRAMES
+    run(clip, out, part={"end": 3}, overlay=False, overwrite=True)
+    assert whole(out) == 3
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "notes.txt", "run.json"]
+
+
+def test_overwrite_spares_earlier_results_until_there_are_new_ones(
+    clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(clip, out)
+
+    def no_engine() -> FakeTracker:
+        raise UserError("no engine")
+
+    first = read_first_mask(clip.parent / "first.png", size=(HEIGHT, WIDTH))
+    with pytest.raises(UserError, match="no engine"):
+        infer(Video(clip), first, no_engine, out=out, overwrite=True)
+    assert whole(out) == FRAMES and (out / "overlay.mp4").exists()
+
+
+def test_inputs_are_not_overwritten(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clip, out)
+    first = read_first_mask(out / "masks" / "00000.png", size=(HEIGHT, WIDTH))
+    with pytest.raises(UserError, match="is an input"):
+        infer(Video(clip), first, FakeTracker, out=out, overwrite=True)
+    with pytest.raises(UserError, match="is an input"):
+        run(out / "overlay.mp4", out, overwrite=True)
+    assert whole(out) == FRAMES
+
+
+def test_folders_that_cannot_be_used(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="is a file"):
+            run(clip, out)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match="permission is denied"):
+        run(clip, tmp_path / "out")
+    monkeypatch.undo()
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match="permission is denied"):
+        run(clip, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_left_without_a_mask(clip: Path, tmp_path: Path) -> None:
+    def refuse(index: int) -> None:
+        raise AssertionError("no step may run")
+
+    class Refusing(FakeTracker):
+        def open(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> FakeTracker:
+            raise UserError("bad mask")
+
+    out = tmp_path / "new" / "out"
+    with pytest.raises(UserError, match="bad mask"):
+        run(clip, out, Refusing(on_step=refuse))
+    with pytest.raises(UserError, match="fewer frames"):
+        run(clip, out, part={"start": FRAMES})
+    (tmp_path / "small.png").write_bytes((clip.parent / "first.png").read_bytes())
+    first = read_first_mask(tmp_path / "small.png", size=(HEIGHT, WIDTH))
+    other = write_video(tmp_path / "other.mp4", 3, height=32, width=32)
+    with pytest.raises(UserError, match="the video is 32x32"):
+        infer(Video(other), first, FakeTracker, out=out)
+    assert not (tmp_path / "new").exists()
+
+
+def test_cut_video_keeps_what_was_whole(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(TruncatedVideo) as caught:
+        run(cut(clip, 0.7), out)
+    assert 2 < whole(out) == caught.value.index + 1 < FRAMES
+    assert len(list(Video(out / "overlay.mp4"))) == whole(out)
+    facts = json.loads((out / "run.json").read_text())
+    assert (facts["complete"], facts["truncated"]) == (False, True)
+    assert facts["frames"] == whole(out)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("engine"), KeyboardInterrupt()])
+def test_failing_step_keeps_what_was_whole(
+    clip: Path, tmp_path: Path, error: BaseException
+) -> None:
+    def fail(index: int) -> None:
+        if index == 12:
+            raise error
+
+    out = tmp_path / "out"
+    with pytest.raises(type(error)):
+        run(clip, out, FakeTracker(on_step=fail))
+    assert whole(out) == 12
+    assert len(list(Video(out / "overlay.mp4"))) == 12
+    facts = json.loads((out / "run.json").read_text())
+    assert (facts["complete"], facts["truncated"], facts["frames"]) == (False, False, 12)
+
+
+def test_full_disk_while_masks_are_written(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if target.stem.isdigit() and int(target.stem) >= 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="the disk is full"):
+        run(clip, out)
+    assert whole(out) == 8
+    assert len(list(Video(out / "overlay.mp4"))) >= 8
+    assert json.loads((out / "run.json").read_text())["frames"] == 8
+
+
+def test_full_disk_at_the_first_mask(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, ids: object, palette: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "write_mask", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        run(clip, tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+
+
+def test_full_disk_while_the_overlay_is_written(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(writer: object, frame: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.OverlayWriter, "write", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        run(clip, tmp_path / "out")
+    assert whole(tmp_path / "out") >= 1
+    assert [path.name for path in (tmp_path / "out").glob("overlay*")] == []
+
+
+def test_default_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frames").mkdir()
+    assert default_out("elsewhere/bear.mp4") == Path("bear")
+    assert default_out("frames") == Path("frames-s2svos")
+    (tmp_path / "noending").write_text("")
+    assert default_out("noending") == Path("noending-s2svos")
+
+
+def test_slow_sink_holds_the_source_back() -> None:
+    made: list[int] = []
+
+    def make() -> Iterator[int]:
+        for item in range(50):
+            made.append(item)
+            yield item
+
+    source, done = Source(make(), size=2), []
+    sink: Sink[int] = Sink(done.append, size=2)
+    for item in source:
+        if item == 0:
+            time.sleep(0.05)
+            assert len(made) <= 4
+        sink.put(item)
+    assert sink.drain() is None
+    assert done == list(range(50)) and sink.done == 50
+
+
+def test_stages_report_errors_and_let_go() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("upstream")
+
+    got = []
+    source = Source(broken())
+    with pytest.raises(ValueError, match="upstream"):
+        for item in source:
+            got.append(item)
+    assert got == [1]
+    source.stop()
+
+    def refuse(item: int) -> None:
+        raise ValueError("downstream")
+
+    sink: Sink[int] = Sink(refuse, size=1)
+    with pytest.raises(ValueError, match="downstream"):
+        for item in range(10):
+            sink.put(item)
+    assert isinstance(sink.drain(), ValueError)
+
+    endless = Source(iter(int, 1), size=1)
+    endless.stop()

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s2svos.video.masks import davis_palette, read_first_mask, write_mask
+from s2svos_engines.errors import UserError
+
+SIZE = (8, 10)
+IDS = np.zeros(SIZE, np.uint8)
+IDS[2:5, 3:6], IDS[6:, 8:] = 3, 255
+PALETTE = bytes(range(256)) * 3
+
+
+def test_palette_of_davis() -> None:
+    palette = davis_palette()
+    assert len(palette) == 768
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 8: (64, 0, 0)}
+    known |= {21: (128, 64, 128), 255: (224, 224, 192)}
+    assert all(tuple(palette[3 * i : 3 * i + 3]) == colour for i, colour in known.items())
+
+
+def test_ids_and_palette_survive(tmp_path: Path) -> None:
+    write_mask(tmp_path / "m.png", IDS, PALETTE)
+    mask = read_first_mask(tmp_path / "m.png", size=SIZE)
+    assert np.array_equal(mask.ids, IDS) and mask.ids.dtype == np.uint8
+    assert mask.palette == PALETTE
+    assert mask.objects == (3, 255)
+    assert Image.open(tmp_path / "m.png").mode == "P"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
+
+
+def test_real_masks(clips: Path) -> None:
+    two = read_first_mask(clips / "dog-720p.first.png", size=(720, 1280))
+    assert two.objects == (1, 2) and two.palette != davis_palette()
+    grey = read_first_mask(clips / "bear" / "00000.png", size=(480, 854))
+    assert grey.objects == (255,) and grey.palette == davis_palette()
+
+
+def test_short_palettes_are_filled_up(tmp_path: Path) -> None:
+    image = Image.fromarray(np.minimum(IDS, 3)).copy()
+    image = Image.frombytes("P", image.size, image.tobytes())
+    image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    image.save(tmp_path / "m.png", transparency=0, bits=2)
+    mask = read_first_mask(tmp_path / "m.png", size=SIZE)
+    assert mask.objects == (3,)
+    assert len(mask.palette) == 768
+    assert mask.palette[9:12] == bytes((0, 0, 200))
+
+
+def test_other_depths(tmp_path: Path) -> None:
+    Image.fromarray(IDS > 0).save(tmp_path / "1.png")
+    assert read_first_mask(tmp_path / "1.png", size=SIZE).objects == (1,)
+    Image.fromarray(IDS.astype(np.uint16)).save(tmp_path / "16.png")
+    assert np.array_equal(read_first_mask(tmp_path / "16.png", size=SIZE).ids, IDS)
+
+
+def test_grey_of_two_bits(tmp_path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checked = kind + data
+        return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes([0, 0b00011011])))
+    (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""))
+    assert read_first_mask(tmp_path / "m.png", size=(1, 4)).ids.tolist() == [[0, 1, 2, 3]]
+
+
+def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    grey = Image.fromarray(IDS)
+
+    def refused(match: str, size: tuple[int, int] = SIZE) -> None:
+        with pytest.raises(UserError, match=match):
+            read_first_mask(path, size=size)
+
+    refused("does not exist")
+    path.write_text("no picture")
+    refused("cannot be read as a picture")
+    grey.save(path)
+    refused("10x8, but the video is 20x16", (16, 20))
+    path.write_bytes(path.read_bytes()[:50])
+    refused("cannot be read as a picture")
+    for mode in ("RGB", "RGBA", "LA"):
+        grey.convert(mode).save(path)
+        refused("palette index or its grey value")
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(path)
+    refused("is empty")
+    Image.fromarray(IDS.astype(np.uint16) * 2).save(path)
+    refused("the value 510")
+    grey.save(path, "JPEG")
+    refused("lossy")
+
+
+def test_no_part_of_a_mask_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_mask(tmp_path / "m.png", IDS, PALETTE)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,139 @@
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+
+from s2svos.network import paper as paper_module
+from s2svos.network.checkpoint import build, load_network, save_checkpoint
+from s2svos.network.config import (
+    LiteConfig,
+    NetworkConfig,
+    PaperConfig,
+    config_from_json,
+    config_to_json,
+)
+from s2svos.network.mobilenet import MobileNet
+from s2svos_engines.contract import OBJECTS
+from s2svos_engines.errors import UserError
+
+SMALL: list[NetworkConfig] = [
+    LiteConfig(64, 112, hidden=16, key=8),
+    PaperConfig(64, 128, channels=16, fc_channels=32, vgg_width=0.05),
+]
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda c: c.preset)
+def test_tensors_are_those_of_the_contract(config: NetworkConfig) -> None:
+    network = build(config).eval()
+    contract = network.contract
+    frame = torch.randint(0, 256, (contract.height, contract.width, 3), dtype=torch.uint8)
+    masks = torch.zeros(3, contract.height, contract.width, dtype=torch.uint8)
+    masks[:, :32, :32] = 255
+    with torch.inference_mode():
+        states = network.init(frame, masks)
+        for _ in range(2):
+            out = network.step(frame, *states)
+            states = out[1:]
+    for spec, tensor in zip(contract.step_outputs, out, strict=True):
+        assert [3 if d == OBJECTS else d for d in spec.shape] == list(tensor.shape), spec.name
+        assert spec.dtype == str(tensor.dtype).removeprefix("torch.")
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda c: c.preset)
+def test_objects_do_not_see_each_other(config: NetworkConfig) -> None:
+    torch.manual_seed(1)
+    network = build(config).eval()
+    contract = network.contract
+    frame = torch.randint(0, 256, (contract.height, contract.width, 3), dtype=torch.uint8)
+    masks = torch.zeros(2, contract.height, contract.width, dtype=torch.uint8)
+    masks[0, :32, :32], masks[1, 20:50, 40:90] = 255, 255
+    with torch.inference_mode():
+        both = network.step(frame, *network.init(frame, masks))
+        for i in range(2):
+            alone = network.step(frame, *network.init(frame, masks[i : i + 1]))
+            for together, one in zip(both, alone, strict=True):
+                torch.testing.assert_close(together[i], one[0], rtol=1e-3, atol=1.01e-3)
+
+
+def test_paper_is_the_size_that_the_paper_says() -> None:
+    """512 channels at 8x14: 448 KiB of state; VGG-16's 13 convolutions, five 5x5 strides of 2."""
+    contract = build(PaperConfig()).contract
+    size = sum(int(np.prod(s.shape)) * 4 for s in contract.states)
+    assert size == 448 * 1024
+    network = build(PaperConfig())
+    convolutions = [m for m in network.encoder.modules() if isinstance(m, torch.nn.Conv2d)]  # type: ignore[union-attr]
+    assert len(convolutions) == 14
+    assert [m.kernel_size for m in network.decoder] == [(5, 5)] * 5  # type: ignore[union-attr]
+    assert [m.out_channels for m in network.decoder] == [512, 256, 128, 64, 64]  # type: ignore[union-attr]
+
+
+def test_vgg_weights_go_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import vgg16
+
+    torch.manual_seed(0)
+    donor = vgg16(weights=None)
+    monkeypatch.setattr(paper_module, "vgg16", lambda weights: donor)
+    network = build(PaperConfig(64, 64))
+    assert isinstance(network, paper_module.Paper)
+    network.load_imagenet()
+    frame = torch.rand(1, 3, 64, 64)
+    donor.eval()
+    with torch.inference_mode():
+        expected = donor.features(frame)
+        masked = torch.cat([frame, torch.rand(1, 1, 64, 64)], 1)
+        torch.testing.assert_close(network.encoder.features(frame), expected)
+        torch.testing.assert_close(network.initializer.features(masked), expected)
+
+
+def test_vgg_weights_offline_say_where_to_put_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(weights: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(paper_module, "vgg16", offline)
+    network = build(PaperConfig(64, 64, channels=8, fc_channels=8))
+    assert isinstance(network, paper_module.Paper)
+    with pytest.raises(UserError, match=r"vgg16-.*\.pth into .*--backbone-weights none"):
+        network.load_imagenet()
+
+
+def test_frozen_batch_norm_stays_in_evaluation() -> None:
+    backbone = MobileNet()
+    backbone.freeze_early()
+    backbone.train()
+    before = backbone.bn1.running_mean.clone()  # type: ignore[union-attr]
+    backbone(torch.rand(2, 3, 64, 64))
+    assert torch.equal(backbone.bn1.running_mean, before)  # type: ignore[arg-type]
+    assert not backbone.conv1.weight.requires_grad
+    assert backbone.blocks[-1].pw.weight.requires_grad  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda c: c.preset)
+def test_config_round_trip(config: NetworkConfig) -> None:
+    assert config_from_json(config_to_json(config)) == config
+
+
+def test_checkpoint_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    with pytest.raises(UserError, match="does not exist"):
+        load_network(path)
+    path.write_text("not a checkpoint")
+    with pytest.raises(UserError, match="damaged"):
+        load_network(path)
+    torch.save({"weights": {}}, path)
+    with pytest.raises(UserError, match="not an s2svos checkpoint"):
+        load_network(path)
+    network = build(SMALL[0])
+    weights = network.state_dict()
+    save_checkpoint(path, config=SMALL[0], weights=weights, facts={})
+    assert load_network(path, size=(32, 64)).contract.height == 32
+    with pytest.raises(UserError, match="multiples of 16"):
+        load_network(path, size=(30, 64))
+    weights.popitem()
+    save_checkpoint(path, config=SMALL[0], weights=weights, facts={})
+    with pytest.raises(UserError, match="all weights"):
+        load_network(path)
+    torch.save({"format": 99, "network": {}, "weights": {}}, path)
+    with pytest.raises(UserError, match="format 99"):
+        load_network(path)
