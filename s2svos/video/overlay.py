@@ -27,7 +27,10 @@ _BT601, _LIMITED_RANGE = 5, 1  # what OpenCV's conversion makes; FFmpeg's number
 
 @lru_cache(maxsize=8)
 def overlay_colours(palette: bytes) -> NDArray[np.uint8]:
-    """Colours to paint ids with: the palette's, or DAVIS's where it is black.
+    """Colours to paint ids with: the palette's at full brightness, DAVIS's where it is black.
+
+    In DAVIS's palette id 255, the object of a black and white mask, is a pale grey that is hard to
+    see on a picture; it is painted as id 1.
 
     Args:
         palette: 768 bytes.
@@ -37,7 +40,11 @@ def overlay_colours(palette: bytes) -> NDArray[np.uint8]:
     """
     davis = np.frombuffer(davis_palette(), np.uint8).reshape(256, 1, 3)
     given = np.frombuffer(palette, np.uint8).reshape(256, 1, 3)
-    colours = np.where(given.max(axis=2, keepdims=True) < _DARKEST, davis, given)
+    visible = np.where(given.max(axis=2, keepdims=True) < _DARKEST, davis, given).astype(float)
+    visible[0] = 1.0  # never painted
+    if (visible[255] == davis[255]).all():
+        visible[255] = visible[1]
+    colours = (visible * (255 / visible.max(axis=2, keepdims=True))).round().astype(np.uint8)
     colours.flags.writeable = False
     return colours
 

@@ -21,8 +21,8 @@ def test_paint_inside_contour_and_outside() -> None:
     painted = paint(GREY, ids, davis_palette())
     assert painted.dtype == np.uint8 and (GREY == 100).all()
     assert (painted[ids == 0] == 100).all()
-    assert painted[20, 20].tolist() == [114, 50, 50]
-    one, last = (128, 0, 0), (224, 224, 192)
+    assert painted[20, 20].tolist() == [178, 50, 50]
+    one, last = (255, 0, 0), (255, 0, 0)
     for y, x, colour in ((10, 20, one), (11, 20, one), (20, 29, one), (20, 31, last)):
         assert tuple(painted[y, x]) == colour
     assert tuple(painted[12, 20]) != one  # two pixels wide, no more
@@ -32,8 +32,8 @@ def test_contour_stays_off_the_border_of_the_picture() -> None:
     ids = np.zeros((40, 50), np.uint8)
     ids[:20, :] = 2
     painted = paint(GREY, ids, davis_palette())
-    assert painted[0, 25].tolist() == [50, 114, 50]
-    assert painted[19, 25].tolist() == [0, 128, 0]
+    assert painted[0, 25].tolist() == [50, 178, 50]
+    assert painted[19, 25].tolist() == [0, 255, 0]
 
 
 def test_nothing_to_paint() -> None:
@@ -44,8 +44,8 @@ def test_nothing_to_paint() -> None:
 def test_black_palettes_become_visible() -> None:
     greys = bytes(value for value in range(256) for _ in range(3))
     colours = overlay_colours(greys)
-    assert colours[1, 0].tolist() == [128, 0, 0]
-    assert colours[200, 0].tolist() == [200, 200, 200]
+    assert colours[1, 0].tolist() == [255, 0, 0]
+    assert colours[200, 0].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])

@@ -14,6 +14,7 @@ from s2svos.data.sources import Sequence, Still, davis_sequences, stills
 from s2svos.demo.render import render
 from s2svos.network.checkpoint import read_checkpoint
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
+from s2svos.training import trainer as trainer_module
 from s2svos.training.config import TrainConfig, default_config
 from s2svos.training.loss import hard_cross_entropy, jaccard, soft_dice
 from s2svos.training.trainer import Progress, Trainer, rate_at
@@ -108,7 +109,7 @@ NETWORKS: list[NetworkConfig] = [
 ]
 
 
-def trainer(network: NetworkConfig, mixture: Mixture, out: Path, steps: int = 104) -> Trainer:
+def trainer(network: NetworkConfig, mixture: Mixture, out: Path, steps: int = 9) -> Trainer:
     config = replace(TrainConfig(), phases=(Phase(steps - 2, 1, 3, 32, 64), Phase(2, 1, 3, 64, 64)))
     return Trainer(
         network_config=network,
@@ -123,12 +124,13 @@ def trainer(network: NetworkConfig, mixture: Mixture, out: Path, steps: int = 10
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda c: c.preset)
 def test_a_stopped_run_goes_on_to_the_same_weights(
-    network: NetworkConfig, mixture: Mixture, tmp_path: Path
+    network: NetworkConfig, mixture: Mixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_EVERY", 3)
     whole = trainer(network, mixture, tmp_path / "whole").run(lambda progress: None)
 
     def stop(progress: Progress) -> None:
-        if progress.step == 103:
+        if progress.step == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -138,10 +140,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     a, b = read_checkpoint(whole), read_checkpoint(resumed)
     for key, value in a["weights"].items():
         assert torch.equal(value, b["weights"][key]), key
-    assert a["facts"]["steps"] == 104
+    assert a["facts"]["steps"] == 9
     assert a["facts"]["data"] == "rendered"
     with (tmp_path / "parts" / "history.csv").open(newline="") as file:
-        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 105))
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 10))
 
 
 def test_a_network_learns_a_clip(tmp_path: Path) -> None:
