@@ -51,8 +51,9 @@ class Engine(Protocol):
         ...
 
 
-# Fastest first, as measured: the lite step at 256x448 on two AVX2 cores takes OpenVINO less time
-# than ONNX Runtime (benchmarks/README.md). Values: module, class, package that must be there.
+# Fastest first. A step alone takes both about as long on two AVX2 cores (45 and 42 ms), but ONNX
+# Runtime's threads spin between steps, which decoding and encoding pay for; with AVX-512 OpenVINO
+# is ahead in the step too. Values: module, class, package that must be there.
 ENGINES = {
     "openvino": ("s2svos_engines.openvino_engine", "OpenVinoEngine", "openvino"),
     "onnxruntime": ("s2svos_engines.onnxruntime_engine", "OnnxRuntimeEngine", "onnxruntime"),

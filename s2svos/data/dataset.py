@@ -53,10 +53,6 @@ def _collate(clips: list[Clip]) -> tuple[Tensor, Tensor]:
     return frames, masks
 
 
-def _one_thread(_worker: int) -> None:
-    cv2.setNumThreads(1)
-
-
 def batches(
     source: ClipSource, phase: Phase, *, seed: int, done: int, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -66,11 +62,18 @@ def batches(
         frames uint8 [T, B, 3, H, W] and masks uint8 [T, B, 1, H, W], 255 for the object.
     """
     dataset = ClipDataset(source, phase, seed=seed, first=done * phase.batch)
-    yield from DataLoader(
+    loader = DataLoader(
         dataset,
         phase.batch,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_one_thread,
         prefetch_factor=4 if workers else None,
     )
+    # Workers are forked and share the cores: one OpenCV thread each. It is set here, not in the
+    # worker, which would wait for ever for the threads that its parent had.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield from loader
+    finally:
+        cv2.setNumThreads(threads)

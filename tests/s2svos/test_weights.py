@@ -25,14 +25,15 @@ def test_it_is_small_and_tells_its_origin() -> None:
     assert "CC BY-NC" in card
 
 
-def test_it_follows_the_rendered_objects() -> None:
+def test_it_follows_the_rendered_turtle() -> None:
+    """The other object, the koi, is hidden half of the time."""
     clip = list(render(length=30))
     stream = s2svos.load().open(*clip[0])
     scores = []
     for frame, truth in clip[1:]:
         labels = stream.step(frame)
-        scores += [region_similarity(labels == one, truth == one) for one in (1, 2)]
-    assert np.mean(scores) > 0.7
+        scores.append(region_similarity(labels == 2, truth == 2))
+    assert np.mean(scores) > 0.8
 
 
 @pytest.mark.slow
