@@ -137,6 +137,9 @@ class VideoFile:
     ) -> Generator[VideoFrame, None, bool]:
         """Frames without damage at the end; returns whether the file was cut off."""
         cut = is_cut_off(self.path, container.format.name)
+        if cut:
+            # Decoded frame by frame in threads, a damaged end now and then passed for whole.
+            stream.thread_type = "SLICE"
         return (yield from _without_damaged_end(_decode(container, stream, cut)))
 
 

@@ -18,7 +18,7 @@ from s2svos_export.parity import compare
 
 SMALL: dict[str, NetworkConfig] = {
     "lite": LiteConfig(64, 112, hidden=16, key=8),
-    "paper": PaperConfig(64, 128, channels=16, fc_channels=32, vgg_width=0.05),
+    "paper": PaperConfig(64, 128, channels=32, fc_channels=64, vgg_width=0.125),
 }
 Exported = tuple[torch.nn.Module, Path]
 
@@ -31,6 +31,11 @@ def clip(length: int = 52):  # type: ignore[no-untyped-def]
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.manual_seed(0)
     network = build(SMALL[request.param]).eval()
+    if request.param == "paper":
+        # Xavier's gain lets the signal die in 13 ReLU layers, and masks of noise prove nothing.
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(2**0.5)
     path = tmp_path_factory.mktemp("bundle") / "x.s2s"
     export(network, path, name=request.param, clip=clip(), facts={}, say=lambda text: None)
     return network, path
