@@ -83,4 +83,5 @@ def merge(masks: NDArray[np.uint8], ids: NDArray[np.uint8], fit: Fit) -> NDArray
         # OpenCV's masked copies: a sixth of the time of NumPy's boolean indexing.
         cv2.copyTo(np.full_like(labels, one), cv2.compare(other, best, cv2.CMP_GT), labels)
         cv2.max(best, other, best)
-    return np.asarray(cv2.bitwise_and(labels, cv2.compare(best, 127, cv2.CMP_GT)), np.uint8)
+    probable = cv2.threshold(best, 127, 255, cv2.THRESH_BINARY)[1]
+    return np.asarray(cv2.bitwise_and(labels, probable), np.uint8)

@@ -44,7 +44,9 @@ def overlay_colours(palette: bytes) -> NDArray[np.uint8]:
     visible[0] = 1.0  # never painted
     if (visible[255] == davis[255]).all():
         visible[255] = visible[1]
-    colours = (visible * (255 / visible.max(axis=2, keepdims=True))).round().astype(np.uint8)
+    colours: NDArray[np.uint8] = (
+        (visible * (255 / visible.max(axis=2, keepdims=True))).round().astype(np.uint8)
+    )
     colours.flags.writeable = False
     return colours
 
