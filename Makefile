@@ -32,4 +32,5 @@ $(BIN)/python:
 
 .venv/all: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet -e ".[cpu,train,dev]"
+	$(BIN)/pip install --quiet --no-deps "vos-benchmark>=0.1"
 	@touch $@ .venv/cpu

@@ -1,1 +1,1 @@
-"""Scripts that measure; run them from the repository, as in python -m benchmarks.davis --help."""
+"""Scripts that measure; run them from the repository, as in python -m benchmarks.engines --help."""

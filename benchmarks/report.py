@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2svos.evaluation.environment import environment
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from s2svos_engines.tracker import Tracker
-
-_PACKAGES = ("s2svos", "numpy", "opencv-python-headless", "av", "onnxruntime", "openvino")
-
-
-def environment() -> dict[str, Any]:
-    """Time, processor, system, versions, and how busy the machine already is."""
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-    }
-
 
 def describe(tracker: Tracker) -> dict[str, Any]:
     """Engine and weights of a tracker."""
@@ -76,19 +57,3 @@ def run_script(command: Callable[..., None]) -> None:
     except UserError as error:
         typer.secho(f"{Path(sys.argv[0]).name}: {error}", fg=typer.colors.RED, err=True)
         sys.exit(error.exit_code)
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

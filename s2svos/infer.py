@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from s2svos import __version__
 from s2svos.video.masks import FirstMask, write_mask
-from s2svos.video.overlay import OverlayWriter, paint
+from s2svos.video.overlay import paint
 from s2svos.video.read import TruncatedVideo, Video
 from s2svos.video.results import Results, disk_errors
 from s2svos.video.stages import Sink, Source
+from s2svos.video.write import VideoWriter
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
+    from s2svos.adapt.config import Adaptation
     from s2svos_engines.tracker import Stream, Tracker
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
@@ -77,6 +79,7 @@ class RunSummary:
         complete: False where the run ended early.
         truncated: the video ended early.
         seconds: where the time went.
+        adapted: how the network was tuned to the first frame; None if it was not.
         version: of s2svos.
         masks, overlay: where the results are.
     """
@@ -94,6 +97,7 @@ class RunSummary:
     complete: bool
     truncated: bool
     seconds: Seconds
+    adapted: Adaptation | None
     version: str
     masks: str
     overlay: str | None
@@ -114,6 +118,7 @@ def infer(
     out: Path,
     overlay: bool = True,
     overwrite: bool = False,
+    adapt: Callable[[Tracker, Frame, Ids], tuple[Tracker, Adaptation]] | None = None,
     report: Callable[[InferProgress], None] | None = None,
 ) -> RunSummary:
     """Follows the objects of the first mask to the end of the video.
@@ -129,6 +134,7 @@ def infer(
         out: folder for the results; missing or empty, unless ``overwrite``.
         overlay: also make ``overlay.mp4``.
         overwrite: replace an earlier run's files in ``out``.
+        adapt: tunes the tracker to the first frame and its ids before they are followed.
         report: called after every frame.
 
     Raises:
@@ -141,7 +147,7 @@ def infer(
             f"{video.width}x{video.height}; make the mask on the video's own first frame."
         )
     results = Results(out, overwrite=overwrite, inputs=(video.path, first.path))
-    return _Run(video, first, results, report).run(tracker_loader, overlay)
+    return _Run(video, first, results, adapt, report).run(tracker_loader, overlay)
 
 
 class _Run:
@@ -152,16 +158,19 @@ class _Run:
         video: Video,
         first: FirstMask,
         results: Results,
+        adapt: Callable[[Tracker, Frame, Ids], tuple[Tracker, Adaptation]] | None,
         report: Callable[[InferProgress], None] | None,
     ) -> None:
         self.video = video
         self.first = first
         self.results = results
+        self.adapt = adapt
         self.report = report
+        self.adapted: Adaptation | None = None
         self.began = time.perf_counter()
         self.seconds_loading = self.seconds_stepping = self.seconds_closing = 0.0
         self.first_mask: float | None = None
-        self.encoder: OverlayWriter | None = None
+        self.encoder: VideoWriter | None = None
         self.painter: Sink[tuple[Frame, Ids]] | None = None
 
     def run(self, tracker_loader: Callable[[], Tracker], overlay: bool) -> RunSummary:
@@ -198,6 +207,8 @@ class _Run:
         stream: Stream | None = None
         first_done = 0.0
         for done, (name, frame) in enumerate(self.decoder, 1):
+            if stream is None and self.adapt:
+                tracker, self.adapted = self.adapt(tracker, frame, self.first.ids)
             began = time.perf_counter()
             if stream is None:
                 stream = tracker.open(frame, self.first.ids)
@@ -222,7 +233,7 @@ class _Run:
         if not wanted:
             return
         with disk_errors(self.results.out):
-            self.encoder = OverlayWriter(
+            self.encoder = VideoWriter(
                 self.results.overlay,
                 width=self.video.width,
                 height=self.video.height,
@@ -284,6 +295,7 @@ class _Run:
             complete=error is None,
             truncated=isinstance(error, TruncatedVideo),
             seconds=seconds,
+            adapted=self.adapted,
             version=__version__,
             masks=str(self.results.masks),
             overlay=str(self.results.overlay) if self.results.overlay.exists() else None,

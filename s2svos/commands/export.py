@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from s2svos.commands.size import parse_size
+
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that s2svos train wrote.")],
@@ -19,7 +21,7 @@ def export(
     from s2svos import UserError
     from s2svos.commands.extras import needs
 
-    parsed = _parse(size)
+    parsed = parse_size(size, example="256x448")
     if out.suffix != ".s2s":
         raise typer.BadParameter("a bundle's name ends in .s2s", param_hint="--out")
     with needs("train"):
@@ -47,14 +49,3 @@ def export(
         f"{out}: {out.stat().st_size / 1e6:.1f} MB; mean IoU with PyTorch {parity.mean_iou:.5f} "
         f"over {parity.frames} frames, worst {parity.worst_iou:.5f} (frame {parity.worst_frame})."
     )
-
-
-def _parse(size: str | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    height, cross, width = size.partition("x")
-    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise typer.BadParameter(
-            f"{size!r} is not HEIGHTxWIDTH, as in 256x448", param_hint="--size"
-        )
-    return int(height), int(width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,108 +11,235 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from s2svos.data.mixture import Mixture
+    from s2svos.training.config import TrainConfig
 
-    from s2svos.network.lite import Lite
-    from s2svos.network.paper import Paper
+TRAIN = "train"  # the extra
+FROM_SCRATCH = (
+    "The backbone starts from random weights; masks are much better from ImageNet's: "
+    "--backbone-weights imagenet."
+)
 
 
-class Preset(StrEnum):
-    """The networks."""
+class Precision(StrEnum):
+    """Arithmetic of the network."""
 
-    LITE = "lite"
-    PAPER = "paper"
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
 
 
 def train(
-    davis: Annotated[Path, typer.Option(help="DAVIS 2016, in its standard folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints and curves.")],
-    stills: Annotated[
-        Path | None, typer.Option(help="Pictures <set>/<name>.jpg with masks <name>.png.")
-    ] = None,
-    network: Annotated[Preset, typer.Option(help="Which network.")] = Preset.LITE,
-    backbone_weights: Annotated[
-        str,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, curves and records.")],
+    config: Annotated[
+        str | None,
         typer.Option(
-            help="ImageNet weights: a MobileNet V1 state dict for lite; 'imagenet' lets "
-            "torchvision download VGG-16's for paper; 'none' trains from scratch."
+            metavar="lite|paper|FILE.yaml",
+            help="All numbers of the training; the options below win over it. Default: lite, or "
+            "the config of the run that is resumed.",
         ),
-    ] = "none",
-    split: Annotated[str, typer.Option(help="ImageSets/2016/<split>.txt to train on.")] = "train",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps in all; the phases share them as by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and clips.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make clips.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/last.pt.")] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[=DIR][:WEIGHT]",
+            help="What to train on; more than once for a mixture: davis=DIR, davis2017=DIR, "
+            "youtube-vos=DIR, stills=DIR, folder=DIR, or synthetic, which needs no files.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps in all; phases keep their shares.")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0, help="Or epochs, of epoch_clips clips each.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips a step, over all devices, in every phase.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(min=0, help="Highest learning rate; the backbone's goes along.")
+    ] = None,
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|imagenet|none",
+            help="Weights that the backbone starts from: imagenet (lite's come with the extra "
+            "train, paper's are downloaded), a file for lite, or none.",
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint whose weights to start from instead.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from OUT/last.pt; begin where there is none."),
+    ] = False,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parts of a batch that are computed one after the other."),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs, or processes where there is none.")
+    ] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Of the network.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes, for each device, that make clips.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and clips.")] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict/--skip", help="Stop at damaged files, or skip and count them."),
+    ] = None,
 ) -> None:
-    """Train a network on DAVIS and stills."""
+    """Train a network; Ctrl-C stops it so that --resume goes on."""
     from s2svos.commands.extras import needs
 
-    with needs("train"):
+    if steps is not None and epochs is not None:
+        raise typer.BadParameter("give either --steps or --epochs", param_hint="--steps")
+    with needs(TRAIN):
+        from s2svos.commands.progress import training_progress
+        from s2svos.data.mixture import open_source
+        from s2svos.training.start import fit_keys, from_scratch, starting_network
         from s2svos.training.trainer import Trainer
-    from s2svos.commands.progress import training_progress
-    from s2svos.data.clips import ClipSource, Mixture, MovingStills, RealClips
-    from s2svos.data.sources import davis_sequences
-    from s2svos.data.sources import stills as read_stills
-    from s2svos.network.config import PRESETS
-    from s2svos.training.config import default_config
-    from s2svos.training.curves import draw_curves
+        from s2svos.training.validation import validation_videos
 
-    config = default_config(network.value, steps=steps, seed=seed)
-    prepare = _backbone(network, backbone_weights)
-    sequences = davis_sequences(davis, split)
-    sources: list[tuple[ClipSource, float]] = [(RealClips(sequences), config.real)]
-    facts: dict[str, Any] = {"davis": [sequence.name for sequence in sequences]}
-    if stills:
-        pictures = read_stills(stills)
-        sources.append((MovingStills(pictures), 1 - config.real))
-        facts["stills"] = len(pictures)
-    trainer = Trainer(
-        network_config=PRESETS[network.value](),
-        config=config,
-        source=Mixture(sources),
-        out=out,
-        prepare=prepare,
-        facts=facts,
-        workers=workers,
+    saved = _saved(out, resume=resume)
+    changes = {
+        "init": str(init) if init else None,
+        "accumulate": accumulate,
+        "devices": devices,
+        "precision": precision.value if precision else None,
+        "workers": workers,
+        "seed": seed,
+        "strict": strict,
+    }
+    wanted = _config(
+        config,
+        saved,
+        out,
+        changes={key: value for key, value in changes.items() if value is not None},
+        data=data,
+        backbone_weights=backbone_weights,
+        batch_size=batch_size,
+        steps=steps,
+        epochs=epochs,
+        lr=lr,
     )
-    with training_progress(config.steps) as report:
-        final = trainer.run(report, resume=resume)
-    draw_curves(out / "history.csv", out / "history.png")
-    typer.echo(f"{final}; next: s2svos export {final} -o {network.value}.s2s")
+    first = _first_process()
+    done = saved["resume"]["step"] if saved else 0
+    if first and saved:
+        typer.echo(f"Going on from {out / 'last.pt'}, step {done}.", err=True)
+    elif first and from_scratch(wanted):
+        typer.echo(FROM_SCRATCH, err=True)
+    network = starting_network(wanted, resumed=saved is not None)
+    source = open_source(wanted.data, strict=wanted.strict)
+    if saved is None and not wanted.init:
+        fit_keys(network, source, wanted)
+    trainer = Trainer(
+        wanted,
+        network=network,
+        source=source,
+        out=out,
+        videos=validation_videos(wanted),
+        resume=saved,
+    )
+    try:
+        with training_progress(wanted.steps, done, shown=first) as report:
+            final = trainer.run(report)
+    except KeyboardInterrupt:
+        if first and trainer.step:
+            typer.echo(f"{out / 'last.pt'} has the run so far; --resume goes on from it.", err=True)
+        raise
+    finally:
+        if first:
+            _tell_skipped(source)
+    if first:
+        name = wanted.network.preset
+        typer.echo(f"{final}; next: s2svos export {final} -o {name}.s2s")
 
 
-def _backbone(network: Preset, weights: str) -> Callable[[Lite | Paper], None]:
-    """What loads and freezes the backbone; files are read now, so that mistakes show at once."""
+def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
+    """The run in a folder that is to go on."""
     from s2svos import UserError
-    from s2svos.network.checkpoint import read_weights
-    from s2svos.network.lite import Lite
+    from s2svos.network.checkpoint import read_checkpoint
 
-    if weights == "none":
-        return lambda built: None
-    if network is Preset.PAPER:
-        if weights != "imagenet":
-            raise typer.BadParameter(
-                "paper takes imagenet or none", param_hint="--backbone-weights"
-            )
-
-        def load_vgg(built: Lite | Paper) -> None:
-            if not isinstance(built, Lite):
-                built.load_imagenet()
-
-        return load_vgg
-    state = read_weights(Path(weights))
-
-    def load_mobilenet(built: Lite | Paper) -> None:
-        if isinstance(built, Lite):
-            try:
-                built.encoder.backbone.load_features(state)
-            except KeyError as error:
+    last = out / "last.pt"
+    if not resume:
+        for path in (last, out / "final.pt"):
+            if path.exists():
                 raise UserError(
-                    f"{weights} lacks {error.args[0]}; name MobileNet V1 1.0 weights with keys "
-                    "conv1.weight, blocks.0.dw.weight and so on."
-                ) from error
-            built.encoder.backbone.freeze_early()
+                    f"{path} is of an earlier run; go on with --resume, or choose another --out."
+                )
+        return None
+    if not last.exists():
+        return None
+    saved = read_checkpoint(last)
+    if not (saved.get("resume") or {}).get("config"):
+        raise UserError(
+            f"{last} cannot be gone on from, as it lacks the state of the trainer; begin another "
+            f"run from its weights with --init {last} and another --out."
+        )
+    return saved
 
-    return load_mobilenet
+
+def _config(
+    name: str | None,
+    saved: dict[str, Any] | None,
+    out: Path,
+    *,
+    changes: dict[str, Any],
+    data: list[str] | None,
+    backbone_weights: str | None,
+    batch_size: int | None,
+    steps: int | None,
+    epochs: float | None,
+    lr: float | None,
+) -> TrainConfig:
+    """The config of the run: that of the file or of the run so far, with the options over it."""
+    from s2svos import UserError
+    from s2svos.training import config as configs
+    from s2svos.training.settings import (
+        check_resumable,
+        load_config,
+        settings_from_json,
+        settings_to_json,
+        with_data,
+    )
+
+    before = settings_from_json(saved["resume"]["config"], str(out / "last.pt")) if saved else None
+    wanted = load_config(name or "lite") if name or before is None else before
+    wanted = replace(wanted, **changes)
+    if data:
+        wanted = with_data(wanted, data)
+    if backbone_weights is not None:
+        wanted = replace(wanted, backbone=replace(wanted.backbone, weights=backbone_weights))
+    if batch_size is not None:
+        wanted = configs.with_batch(wanted, batch_size)
+    if steps is not None:
+        wanted = configs.with_steps(wanted, steps)
+    if epochs is not None:
+        wanted = configs.with_epochs(wanted, epochs)
+    if lr is not None:
+        wanted = configs.with_rate(wanted, lr)
+    wanted = settings_from_json(settings_to_json(wanted), "the command line")  # checks it again
+    if before:
+        check_resumable(before, wanted, out / "last.pt")
+    if not wanted.data:
+        raise UserError(
+            "There is nothing to train on; name it, as in --data davis=DIR, or --data synthetic."
+        )
+    return wanted
+
+
+def _tell_skipped(source: Mixture) -> None:
+    from s2svos.data.faults import summary
+
+    text = summary(source.faults.found.values())
+    if text:
+        typer.echo(text, err=True)
+
+
+def _first_process() -> bool:
+    """Whether this is the process that talks; the others of a training are started with a rank."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]  # [2, 3] affine map in pixels
+from s2svos.data.config import ColourSampling
+from s2svos.data.warp import Matrix, Picture, Places, grid
 
 
 @dataclass(frozen=True)
@@ -58,44 +59,69 @@ class Walk:
             angle + path(3.0, 1.0),
         )
 
-    def matrix(self, index: int, pivot: tuple[float, float], *, mirror: bool = False) -> Matrix:
-        """Map from a picture, about ``pivot``, to the clip's frame ``index``."""
-        angle, scale = np.deg2rad(self.angle[index]), self.scale[index]
-        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    def matrices(self, pivot: tuple[float, float], *, mirror: bool = False) -> Matrix:
+        """Maps from a picture, about ``pivot``, to each frame of the clip: float32 [T, 2, 3]."""
+        angle = np.deg2rad(self.angle)
+        turn = self.scale * np.array(
+            [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        )
         if mirror:
             turn[:, 0] *= -1
-        offset = self.centre[index] - turn @ np.asarray(pivot)
-        return np.concatenate([turn, offset[:, None]], 1).astype(np.float32)
+        turn = turn.transpose(2, 0, 1)
+        offset = self.centre - turn @ np.asarray(pivot)
+        return np.concatenate([turn, offset[..., None]], 2).astype(np.float32)
+
+    def matrix(self, index: int, pivot: tuple[float, float]) -> Matrix:
+        """Map from a picture, about ``pivot``, to the clip's frame ``index``: float32 [2, 3]."""
+        return np.asarray(self.matrices(pivot)[index])
 
 
-def wobble(
-    rng: np.random.Generator, length: int, height: int, width: int, strength: float
-) -> list[NDArray[np.float32]]:
-    """Smooth deformation that changes over a clip.
+class Wobble:
+    """Smooth deformation that changes over a clip, as places to look at.
 
-    Returns:
-        float [height, width, 2] for each frame: displacement in pixels, ``strength`` times the
-        height at most about its standard deviation.
+    Args:
+        rng: source of chance.
+        length: frames.
+        height, width: of the clip.
+        strength: standard deviation of the displacement, in heights.
+
+    Attributes:
+        reach: largest displacement, pixels.
     """
-    low = rng.normal(0, strength * height, (2, 4, 6, 2)).astype(np.float32)
-    begin, end = (cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in low)
-    return [begin + (end - begin) * (t / max(1, length - 1)) for t in range(length)]
+
+    def __init__(
+        self, rng: np.random.Generator, length: int, height: int, width: int, strength: float
+    ) -> None:
+        self.length = length
+        low = rng.normal(0, strength * height, (2, 4, 6, 2)).astype(np.float32)
+        size = (width, height)
+        fields = [cv2.resize(field, size, interpolation=cv2.INTER_CUBIC) for field in low]
+        self.reach = float(max(abs(field).max() for field in fields))
+        self.begin, self.end = (grid(height, width) + field for field in fields)
+
+    def places(self, index: int, region: tuple[slice, slice] = np.s_[:, :]) -> Places:
+        """Where each pixel of a region of frame ``index`` comes from: float32 [h, w, 2]."""
+        share = index / max(1, self.length - 1)
+        mixed = cv2.addWeighted(self.begin[region], 1 - share, self.end[region], share, 0)
+        return np.asarray(mixed, np.float32)
 
 
 class Colour:
     """One random change of colour for a clip, with a little more for each frame."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.gain = rng.uniform(0.75, 1.25, 3) if rng.random() < 0.4 else np.full(3, 1.0)
-        self.gain *= rng.uniform(0.7, 1.3)
-        self.bias = rng.uniform(-25, 25)
-        self.saturation = rng.uniform(0.0, 0.3) if rng.random() < 0.06 else rng.uniform(0.6, 1.4)
-        self.blur = rng.random() < 0.1
+    def __init__(self, rng: np.random.Generator, sampling: ColourSampling) -> None:
+        self.rng, self.frame_gain = rng, sampling.frame_gain
+        by_channel = rng.random() < sampling.channel_gain_chance
+        self.gain = rng.uniform(*sampling.channel_gain, 3) if by_channel else np.full(3, 1.0)
+        self.gain *= rng.uniform(*sampling.gain)
+        self.bias = rng.uniform(*sampling.bias)
+        pale = rng.random() < sampling.pale_chance
+        self.saturation = rng.uniform(*(sampling.pale if pale else sampling.saturation))
+        self.blur = rng.random() < sampling.blur_chance
 
-    def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def __call__(self, frame: Picture) -> Picture:
         """Changes a frame, uint8 [H, W, 3]."""
-        gain = self.gain * self.rng.uniform(0.95, 1.05)
+        gain = self.gain * self.rng.uniform(*self.frame_gain)
         # Saturation and gain are one 3x3 colour matrix; grey is the luma of BT.601.
         luma = np.array([0.299, 0.587, 0.114])
         mix = self.saturation * np.eye(3) + (1 - self.saturation) * luma[None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -12,68 +12,126 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from s2svos.data.clips import Clip, ClipSource
+from s2svos.data.config import Phase as Phase
+from s2svos.data.faults import BadFile, Faults
+from s2svos.data.mixture import Mixture
+from s2svos_engines.errors import UserError
+
+Batch = tuple[Tensor, Tensor, list[str]]
+Made = tuple[Clip | UserError, list[BadFile]]  # a clip, and faults that its process saw first
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training with clips of one kind.
+class ClipDataset(Dataset[Made]):
+    """Clips by their number in a run. Clip ``i`` depends on the seed and on ``i`` alone.
 
     Args:
-        steps: optimiser steps.
-        batch: clips a step.
-        length: frames a clip.
-        height, width: pixels.
+        source: of the clips.
+        phase: their length and size.
+        seed: of the run.
+        numbers: of the clips, in the order in which they are wanted.
     """
 
-    steps: int
-    batch: int
-    length: int
-    height: int
-    width: int
-
-
-class ClipDataset(Dataset[Clip]):
-    """The clips of a phase. Clip ``i`` depends on the seed and on ``i`` alone."""
-
-    def __init__(self, source: ClipSource, phase: Phase, *, seed: int, first: int) -> None:
-        self.source, self.phase, self.seed, self.first = source, phase, seed, first
+    def __init__(self, source: ClipSource, phase: Phase, *, seed: int, numbers: list[int]) -> None:
+        self.source, self.phase, self.seed, self.numbers = source, phase, seed, numbers
 
     def __len__(self) -> int:
-        return self.phase.batch * self.phase.steps - self.first
+        return len(self.numbers)
 
-    def __getitem__(self, index: int) -> Clip:
-        phase = self.phase
-        rng = np.random.default_rng([self.seed, phase.height, self.first + index])
-        return self.source.sample(rng, phase.length, phase.height, phase.width)
-
-
-def _collate(clips: list[Clip]) -> tuple[Tensor, Tensor]:
-    frames = torch.from_numpy(np.stack([clip.frames for clip in clips], 1)).permute(0, 1, 4, 2, 3)
-    masks = torch.from_numpy(np.stack([clip.masks for clip in clips], 1))[:, :, None]
-    return frames, masks
+    def __getitem__(self, index: int) -> Made:
+        phase, found = self.phase, _faults(self.source).found
+        rng = np.random.default_rng([self.seed, self.numbers[index]])
+        known = len(found)
+        made: Clip | UserError
+        try:
+            made = self.source.sample(rng, phase.length, phase.height, phase.width)
+        except UserError as error:
+            # Handed over as a value: the loader would wrap what a worker raises in its traceback.
+            made = error
+        return made, list(found.values())[known:]
 
 
 def batches(
-    source: ClipSource, phase: Phase, *, seed: int, done: int, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of a phase from step ``done`` on.
+    source: ClipSource,
+    phase: Phase,
+    *,
+    seed: int,
+    first: int,
+    count: int,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Batches of clips of one phase.
+
+    Args:
+        source: of the clips. Files that its workers had to skip are noted in its ``faults``,
+            where it has such.
+        phase: size, length, and clips of a joint batch.
+        seed: of the run.
+        first: number, in the run, of the first clip of the first joint batch.
+        count: joint batches.
+        workers: processes that make clips; 0 makes them in this one.
+        rank, world: which of how many processes this is; each gets a contiguous, equal share of
+            every joint batch.
 
     Yields:
-        frames uint8 [T, B, 3, H, W] and masks uint8 [T, B, 1, H, W], 255 for the object.
+        frames uint8 [T, B, 3, H, W]; masks uint8 [T, B, 1, H, W], 255 for the object; where each
+        clip comes from. B is ``phase.batch / world``.
+
+    Raises:
+        UserError: the batch cannot be shared equally, or the data are at fault.
     """
-    dataset = ClipDataset(source, phase, seed=seed, first=done * phase.batch)
+    if phase.batch % world:
+        raise UserError(
+            f"A batch of {phase.batch} clips cannot be shared by {world} processes; choose a "
+            f"batch size that {world} divides."
+        )
+    share = phase.batch // world
+    starts = range(first + rank * share, first + rank * share + count * phase.batch, phase.batch)
+    numbers = [start + i for start in starts for i in range(share)]
     loader = DataLoader(
-        dataset,
-        phase.batch,
+        ClipDataset(source, phase, seed=seed, numbers=numbers),
+        share,
         num_workers=workers,
         collate_fn=_collate,
         prefetch_factor=4 if workers else None,
+        # The pictures in memory are shared with forked workers; others would copy them.
+        multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_quiet,
     )
+    faults = _faults(source)
     # Workers are forked and share the cores: one OpenCV thread each. It is set here, not in the
     # worker, which would wait for ever for the threads that its parent had.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        yield from loader
+        for made in loader:
+            batch, found = made
+            faults.note(*found)
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
     finally:
         cv2.setNumThreads(threads)
+
+
+def _faults(source: ClipSource) -> Faults:
+    return source.faults if isinstance(source, Mixture) else Faults()
+
+
+def _quiet(worker: int) -> None:
+    """What a worker notes is logged once by the process that it works for."""
+    logging.getLogger("s2svos.data").disabled = True
+
+
+def _collate(made: list[Made]) -> tuple[Batch | UserError, list[BadFile]]:
+    """A batch, in the worker: tensors reach the parent through shared memory."""
+    found = [fault for _, faults in made for fault in faults]
+    clips = []
+    for clip, _ in made:
+        if isinstance(clip, UserError):
+            return clip, found
+        clips.append(clip)
+    frames = torch.from_numpy(np.stack([clip.frames for clip in clips], 1)).permute(0, 1, 4, 2, 3)
+    masks = torch.from_numpy(np.stack([clip.masks for clip in clips], 1))[:, :, None]
+    return (frames, masks, [clip.source for clip in clips]), found

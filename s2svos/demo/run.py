@@ -6,15 +6,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2svos.data.sources import read_mask
+from s2svos.data.pictures import read_mask
 from s2svos.demo.render import RATE, render
 from s2svos.evaluation.metrics import region_similarity
 from s2svos.video.masks import davis_palette, write_mask
+from s2svos.video.write import VideoWriter
 from s2svos_engines.errors import UserError
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
@@ -59,15 +61,10 @@ def write_video(path: Path, frames: Sequence[Frame]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    import av
-
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": "14"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, width=width, height=height, rate=Fraction(RATE), crf=14) as writer:
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
+            writer.write(frame)
 
 
 def follow(out: Path, clip: Clip, *, bundle: Path | None, engine: str) -> list[Ids]:

@@ -30,7 +30,7 @@ def region_similarity(predicted: BoolMask, truth: BoolMask) -> float:
     """
     _check(predicted, truth)
     union = np.count_nonzero(predicted | truth)
-    return np.count_nonzero(predicted & truth) / union if union else 1.0
+    return float(np.count_nonzero(predicted & truth) / union) if union else 1.0
 
 
 def contour_accuracy(predicted: BoolMask, truth: BoolMask, bound: float = 0.008) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from s2svos.network.paper import Paper
 from s2svos_engines.errors import UserError
 
 FORMAT = 1
+_CHECKPOINT = "a checkpoint that s2svos train wrote"
 
 
 def build(config: NetworkConfig) -> Lite | Paper:
@@ -24,17 +26,29 @@ def build(config: NetworkConfig) -> Lite | Paper:
 
 
 def save_atomically(data: dict[str, Any], path: Path) -> None:
-    """Writes beside ``path`` and renames, so that a reader never sees half a file."""
+    """Writes beside ``path`` and renames, so that a reader never sees half a file.
+
+    Raises:
+        UserError: it cannot be written; nothing is left of it.
+    """
     beside = path.with_name(path.name + ".part")
-    torch.save(data, beside)
-    os.replace(beside, path)
+    try:
+        with beside.open("wb") as file:
+            torch.save(data, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter
+        beside.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
+        raise UserError(f"{path} cannot be written ({reason}); make room there.") from error
 
 
 def save_checkpoint(
     path: Path,
     *,
     config: NetworkConfig,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     facts: dict[str, Any],
     resume: dict[str, Any] | None = None,
 ) -> None:
@@ -46,31 +60,38 @@ def save_checkpoint(
         weights: its state dict.
         facts: JSON types that say how the weights were made.
         resume: the trainer's own state.
+
+    Raises:
+        UserError: it cannot be written.
     """
     data = {
         "format": FORMAT,
         "network": config_to_json(config),
-        "weights": weights,
+        "weights": dict(weights),
         "facts": facts,
         "resume": resume,
     }
     save_atomically(data, path)
 
 
-def read_weights(path: Path) -> dict[str, Any]:
+def read_weights(path: Path, *, wanted: str = "a file of weights") -> dict[str, Any]:
     """The dictionary in a file that torch wrote.
+
+    Args:
+        path: of the file.
+        wanted: what it should be, for messages.
 
     Raises:
         UserError: missing, or no such file.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; name a file that torch.save wrote.")
+        raise UserError(f"{path} does not exist; name {wanted}.")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} does not hold weights or is damaged; restore it.") from error
+        raise UserError(f"{path} is damaged or is not {wanted}; restore it.") from error
     if not isinstance(data, dict):
-        raise UserError(f"{path} does not hold a state dict; name another file.")
+        raise UserError(f"{path} does not hold a state dict; name {wanted}.")
     return data
 
 
@@ -80,9 +101,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: missing, unreadable or of another format.
     """
-    data = read_weights(path)
+    data = read_weights(path, wanted=_CHECKPOINT)
     if not {"format", "network", "weights"} <= data.keys():
-        raise UserError(f"{path} is not an s2svos checkpoint; name one that s2svos train wrote.")
+        raise UserError(f"{path} is not an s2svos checkpoint; name {_CHECKPOINT}.")
     if data["format"] != FORMAT:
         raise UserError(
             f"{path} has checkpoint format {data['format']}, this s2svos reads {FORMAT}; "
@@ -91,17 +112,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return data
 
 
-def load_network(path: Path, *, size: tuple[int, int] | None = None) -> Lite | Paper:
-    """The network of a checkpoint, ready for inference.
+def checkpoint_config(
+    data: dict[str, Any], path: Path, *, size: tuple[int, int] | None = None
+) -> NetworkConfig:
+    """What the network of a checkpoint is built from.
 
     Args:
-        path: of the checkpoint.
+        data: of :func:`read_checkpoint`.
+        path: for messages.
         size: height and width in pixels, where not the checkpoint's own.
 
     Raises:
-        UserError: the checkpoint cannot be used, or the size is not a multiple of the stride.
+        UserError: the network is unknown, or the size is not a multiple of its stride.
     """
-    data = read_checkpoint(path)
     fields = dict(data["network"])
     if size:
         fields["height"], fields["width"] = size
@@ -117,7 +140,21 @@ def load_network(path: Path, *, size: tuple[int, int] | None = None) -> Lite | P
             f"{config.height}x{config.width} does not fit the {config.preset} network; "
             f"choose a height and width that are multiples of {config.stride}."
         )
-    network = build(config)
+    return config
+
+
+def load_network(path: Path, *, size: tuple[int, int] | None = None) -> Lite | Paper:
+    """The network of a checkpoint, ready for inference.
+
+    Args:
+        path: of the checkpoint.
+        size: height and width in pixels, where not the checkpoint's own.
+
+    Raises:
+        UserError: the checkpoint cannot be used, or the size is not a multiple of the stride.
+    """
+    data = read_checkpoint(path)
+    network = build(checkpoint_config(data, path, size=size))
     try:
         network.load_state_dict(data["weights"])
     except RuntimeError as error:

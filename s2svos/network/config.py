@@ -29,20 +29,24 @@ class PaperConfig:
 
 @dataclass(frozen=True)
 class LiteConfig:
-    """The default network: MobileNet V1, matching memories and a ConvLSTM at stride 16.
+    """The default network: EfficientNet-Lite, matching memories and a ConvLSTM at stride 16.
 
     Args:
-        height, width: frame size in pixels, multiples of 16.
+        height, width: frame size in pixels, multiples of 32.
+        backbone: ``efficientnet-lite0`` or ``efficientnet-lite1``.
         hidden: filters of the ConvLSTM.
-        key: channels of the keys that are matched between frames.
+        first_key: channels of the keys that are matched with the first frame.
+        last_key: of those, how many are matched with the previous frame.
     """
 
     preset: ClassVar[str] = "lite"
-    stride: ClassVar[int] = 16
+    stride: ClassVar[int] = 32
     height: int = 256
     width: int = 448
-    hidden: int = 96
-    key: int = 48
+    backbone: str = "efficientnet-lite0"
+    hidden: int = 64
+    first_key: int = 128
+    last_key: int = 64
 
 
 NetworkConfig = PaperConfig | LiteConfig

@@ -1,17 +1,18 @@
 """The ``lite`` network: S2S with a small backbone, explicit matching and skips.
 
 The design of the paper (initializer, encoder, cell, decoder) with four changes that let it learn
-from little data and run on a CPU: MobileNet V1 features shared by encoder and initializer, the
-previous mask fed back into the cell, features matched with the first and the previous frame (as
-FEELVOS, arXiv 1902.09513, does, with a soft instead of a hard nearest neighbour), and skips from
-the encoder to the decoder. Its state has a constant size, as the paper's has.
+from little data and run on a CPU: EfficientNet-Lite features shared by encoder and initializer,
+the previous mask fed back into the cell, features matched with the first and the previous frame
+(as FEELVOS, arXiv 1902.09513, does, with a soft instead of a hard nearest neighbour), and skips
+from the encoder to the decoder. Its state has a constant size, as the paper's has.
 
 Everything that depends on the frame alone is computed once; cell and decoder are batched over
-objects, so that each further object costs about a fifth of the first.
+objects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2svos.network.config import LiteConfig
+from s2svos.network.efficientnet import EfficientNet, Pyramid
 from s2svos.network.frames import planes, probabilities_to_bytes
-from s2svos.network.mobilenet import MobileNet
 from s2svos_engines.contract import StateSpec, StepContract
 
+WIDTH16, WIDTH8, WIDTH4, WIDTH2 = 96, 64, 32, 8  # channels at stride 16 to 2
 POSITION = 4  # numbers a key spends on its place, see Matcher.queries
 EPSILON = 1e-4  # floor of a summed similarity; 1e-4 is still a normal number in half precision
 
@@ -30,9 +32,11 @@ EPSILON = 1e-4  # floor of a summed similarity; 1e-4 is still a normal number in
 class Features(NamedTuple):
     """What the encoder computes of a frame, once for all objects. B frames, or 1 for all."""
 
-    queries: Tensor  # [B, key + POSITION + 1, H/8 * W/8] what is asked of the memories
-    keys: Tensor  # [B, key, H/8, W/8] what the memories keep
-    x16: Tensor  # [B, 128, H/16, W/16] the cell's view of the frame
+    first_queries: Tensor  # [B, first_key + POSITION + 1, H/16 * W/16] asked of the first frame
+    last_queries: Tensor  # [B, last_key + POSITION + 1, H/8 * W/8] asked of the previous frame
+    first_keys: Tensor  # [B, first_key, H/8, W/8] what a memory of the first frame keeps
+    last_keys: Tensor  # [B, last_key, H/8, W/8] what a memory of the previous frame keeps
+    x16: Tensor  # [B, WIDTH16, H/16, W/16] the cell's view of the frame
     gates: Tensor  # [B, 4 * hidden, H/16, W/16] the frame's share of the cell's gates
     skip8: Tensor  # [B, 64, H/8, W/8]
     skip4: Tensor  # [B, 32, H/4, W/4]
@@ -44,9 +48,51 @@ class State(NamedTuple):
 
     hidden: Tensor  # [N, hidden, H/16, W/16]
     cell: Tensor  # [N, hidden, H/16, W/16]
-    first_keys: Tensor  # [N, key + POSITION + 1, 2 * H/16 * W/16] object and background
-    last_keys: Tensor  # [N, key + POSITION + 1, 2 * H/16 * W/16]
+    first_keys: Tensor  # [N, first_key + POSITION + 1, 2 * H/16 * W/16] object and background
+    last_keys: Tensor  # [N, last_key + POSITION + 1, 2 * H/16 * W/16]
     last_mask: Tensor  # [N, 1, H/4, W/4] probabilities
+
+
+class Keys(nn.Module):
+    """Principal components of the backbone's features at strides 8, 16 and 32.
+
+    Set by :meth:`fit` and frozen with the backbone: a learned projection told the videos that it
+    was trained on apart ever better and others ever worse (docs/experiments.md).
+    """
+
+    def __init__(self, keys: int) -> None:
+        super().__init__()
+        _, _, c8, c16, c32 = EfficientNet.channels
+        self.key8 = nn.Conv2d(c8, keys, 1)
+        self.key16 = nn.Conv2d(c16, keys, 1, bias=False)
+        self.key32 = nn.Conv2d(c32, keys, 1, bias=False)
+
+    def forward(self, features: Pyramid) -> Tensor:
+        """Keys of a frame, not normalised: float [B, keys, H/8, W/8]."""
+        s8, s16, s32 = (F.normalize(x, dim=1) for x in features[2:])
+        keys: Tensor = self.key8(s8) + _double(self.key16(s16) + _double(self.key32(s32)))
+        return keys
+
+    @torch.no_grad()
+    def fit(self, features: Sequence[Pyramid]) -> None:
+        """Sets the components to those of some frames' features."""
+        points = torch.cat([self._points(one) for one in features], 1)
+        mean = points.mean(1)
+        centred = points - mean[:, None]
+        vectors = torch.linalg.eigh(centred @ centred.T)[1]  # columns, by rising eigenvalue
+        components = vectors.flip(1)[:, : self.key8.out_channels].T
+        convolutions = self.key8, self.key16, self.key32
+        parts = components.split([one.in_channels for one in convolutions], 1)
+        for one, part in zip(convolutions, parts, strict=True):
+            one.weight.copy_(part[:, :, None, None])
+        assert self.key8.bias is not None
+        self.key8.bias.copy_(-components @ mean)
+
+    @staticmethod
+    def _points(features: Pyramid) -> Tensor:
+        """Normalised features of all places of stride 16, float [channels, places]."""
+        levels = F.avg_pool2d(features.s8, 2), features.s16, _double(features.s32)
+        return torch.cat([F.normalize(x, dim=1) for x in levels], 1).transpose(0, 1).flatten(1)
 
 
 class Encoder(nn.Module):
@@ -54,24 +100,29 @@ class Encoder(nn.Module):
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
-        self.backbone = MobileNet()
-        c2, c4, c8, c16 = MobileNet.channels
-        self.key8 = nn.Conv2d(c8, config.key, 1)
-        self.key16 = nn.Conv2d(c16, config.key, 1, bias=False)
-        self.reduce = nn.Conv2d(c16, 128, 1)
-        self.gates = nn.Conv2d(128, 4 * config.hidden, 3, padding=1)
-        self.skip8 = nn.Conv2d(c8, 64, 1)
-        self.skip4 = nn.Conv2d(c4, 32, 1)
-        self.skip2 = nn.Conv2d(c2, 8, 1)
+        self.backbone = EfficientNet(config.backbone)
+        c2, c4, c8, c16, c32 = EfficientNet.channels
+        self.keys = Keys(config.first_key)
+        self.lateral16 = nn.Conv2d(c16, WIDTH16, 1)
+        self.lateral32 = nn.Conv2d(c32, WIDTH16, 1, bias=False)
+        self.gates = nn.Conv2d(WIDTH16, 4 * config.hidden, 3, padding=1)
+        self.skip8 = nn.Conv2d(c8, WIDTH8, 3, padding=1)
+        self.top8 = nn.Conv2d(WIDTH16, WIDTH8, 1, bias=False)
+        self.skip4 = nn.Conv2d(c4, WIDTH4, 3, padding=1)
+        self.skip2 = nn.Conv2d(c2, WIDTH2, 1)
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Args: frame: float [B, 3, H, W], -1 to 1. Returns: features less the queries."""
-        f2, f4, f8, f16 = self.backbone(frame)
-        # A linear projection: at the start of training a random one, which keeps the distances
-        # between ImageNet features, so that matching is useful from the first step.
-        keys = F.normalize(self.key8(f8) + _double(self.key16(f16)), dim=1)
-        x16 = F.relu(self.reduce(f16))
-        return keys, x16, self.gates(x16), self.skip8(f8), self.skip4(f4), self.skip2(f2)
+        f = self.backbone(frame)
+        keys = self.keys(f)
+        x16 = F.relu(self.lateral16(f.s16) + _double(self.lateral32(f.s32)))
+        skip8 = self.skip8(f.s8) + _double(self.top8(x16))
+        return keys, x16, self.gates(x16), skip8, self.skip4(f.s4), self.skip2(f.s2)
+
+    def freeze(self) -> None:
+        """Keeps backbone and keys as they are."""
+        self.backbone.freeze()
+        self.keys.requires_grad_(False)
 
 
 class Matcher(nn.Module):
@@ -173,21 +224,21 @@ class Cell(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Hidden state, skips and matching maps to logits at stride 2."""
+    """Hidden state, skips and matching maps to logits of every pixel."""
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
-        self.from16 = nn.Conv2d(config.hidden, 64, 1)
-        self.maps8 = nn.Conv2d(7, 64, 3, padding=1, bias=False)
-        self.conv8 = nn.Conv2d(64, 64, 3, padding=1)
-        self.from8 = nn.Conv2d(64, 32, 1)
-        self.mask4 = nn.Conv2d(1, 32, 3, padding=1, bias=False)
-        self.conv4 = nn.Conv2d(32, 32, 3, padding=1)
-        self.from4 = nn.Conv2d(32, 32, 1)
-        self.logits = nn.Conv2d(8, 1, 3, padding=1)
+        self.from16 = nn.Conv2d(config.hidden, WIDTH8, 1)
+        self.maps8 = nn.Conv2d(7, WIDTH8, 3, padding=1, bias=False)
+        self.conv8 = nn.Conv2d(WIDTH8, WIDTH8, 3, padding=1)
+        self.from8 = nn.Conv2d(WIDTH8, WIDTH4, 1)
+        self.mask4 = nn.Conv2d(1, WIDTH4, 3, padding=1, bias=False)
+        self.conv4 = nn.Conv2d(WIDTH4, WIDTH4, 3, padding=1)
+        self.from4 = nn.Conv2d(WIDTH4, 4 * WIDTH2, 1)
+        self.logits = nn.Conv2d(WIDTH2, 4, 3, padding=1)
 
     def forward(self, features: Features, hidden: Tensor, maps8: Tensor, mask4: Tensor) -> Tensor:
-        """Logits, float [N, 1, H/2, W/2].
+        """Logits, float [N, 1, H, W].
 
         Args:
             features: of the frame.
@@ -200,8 +251,8 @@ class Decoder(nn.Module):
         x = F.relu(_double(self.from8(x)) + features.skip4 + self.mask4(mask4))
         x = x + F.relu(self.conv4(x))
         x = F.relu(F.pixel_shuffle(self.from4(x), 2) + features.skip2)
-        logits: Tensor = self.logits(x)
-        return logits
+        # Sub-pixels, not an upsampled map: OpenVINO takes 2.7 ms to upsample one channel.
+        return F.pixel_shuffle(self.logits(x), 2)
 
 
 class Initializer(nn.Module):
@@ -209,9 +260,9 @@ class Initializer(nn.Module):
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
-        self.frame = nn.Conv2d(128, 128, 3, padding=1)
-        self.mask = nn.Conv2d(16, 128, 3, padding=1, bias=False)
-        self.state = nn.Conv2d(128, 2 * config.hidden, 3, padding=1)
+        self.frame = nn.Conv2d(WIDTH16, WIDTH16, 3, padding=1)
+        self.mask = nn.Conv2d(16, WIDTH16, 3, padding=1, bias=False)
+        self.state = nn.Conv2d(WIDTH16, 2 * config.hidden, 3, padding=1)
 
     def forward(self, x16: Tensor, mask4: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden and cell state of the objects of ``mask4`` [N, 1, H/4, W/4]."""
@@ -236,16 +287,27 @@ class Lite(nn.Module):
     def contract(self) -> StepContract:
         """Names, shapes and dtypes of the graphs."""
         h, w = self.config.height, self.config.width
+        places = 2 * (h // 16) * (w // 16)
         hidden = (self.config.hidden, h // 16, w // 16)
-        keys = (self.config.key + POSITION + 1, 2 * (h // 16) * (w // 16))
-        shapes = State(hidden, hidden, keys, keys, (1, h // 4, w // 4))  # type: ignore[arg-type]
+        first_keys = (self.config.first_key + POSITION + 1, places)
+        last_keys = (self.config.last_key + POSITION + 1, places)
+        shapes = State(hidden, hidden, first_keys, last_keys, (1, h // 4, w // 4))  # type: ignore[arg-type]
         states = (StateSpec(name, shape) for name, shape in shapes._asdict().items())
         return StepContract(h, w, tuple(states))
 
     def features(self, frame: Tensor) -> Features:
         """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         keys, *rest = self.encoder(frame / 127.5 - 1)
-        return Features(self.matcher.queries(keys), keys, *rest)
+        last_keys = F.normalize(keys[:, : self.config.last_key], dim=1)
+        first_queries = self.matcher.queries(F.normalize(F.avg_pool2d(keys, 2), dim=1))
+        last_queries = self.matcher.queries(last_keys)
+        return Features(first_queries, last_queries, F.normalize(keys, dim=1), last_keys, *rest)
+
+    @torch.no_grad()
+    def fit_keys(self, frames: Tensor) -> None:
+        """Sets the keys by the frames of the videos to come, float [B, 3, H, W] from 0 to 255."""
+        parts = torch.split(frames / 127.5 - 1, 8)
+        self.encoder.keys.fit([self.encoder.backbone(part) for part in parts])
 
     def start(self, features: Features, mask: Tensor) -> State:
         """State after the first frame.
@@ -256,27 +318,24 @@ class Lite(nn.Module):
         """
         mask4 = F.avg_pool2d(mask, 4)
         hidden, cell = self.initializer(features.x16, mask4)
-        first = self.matcher.memory(features.keys, mask4, first=True)
-        last = self.matcher.memory(features.keys, mask4, first=False)
+        first = self.matcher.memory(features.first_keys, mask4, first=True)
+        last = self.matcher.memory(features.last_keys, mask4, first=False)
         return State(hidden, cell, first, last, mask4)
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
-        """One frame: logits, float [N, 1, H/2, W/2], and the next state."""
-        h8, w8 = features.skip8.shape[2:]
-        maps = torch.cat(
-            [
-                self.matcher(features.queries, state.first_keys),
-                self.matcher(features.queries, state.last_keys),
-            ],
-            1,
-        )
-        maps = maps.view(*maps.shape[:2], h8, w8)
-        seen = torch.cat([F.avg_pool2d(maps, 2), F.pixel_unshuffle(state.last_mask, 4)], 1)
-        hidden, cell = self.cell(features.gates, seen, state.hidden, state.cell)
-        maps8 = torch.cat([maps, F.avg_pool2d(state.last_mask, 2)], 1)
+        """One frame: logits, float [N, 1, H, W], and the next state."""
+        # The first frame says what the object is, the previous one where: only the second match
+        # is worth stride 8.
+        first = self.matcher(features.first_queries, state.first_keys)
+        first = first.view(*first.shape[:2], *features.x16.shape[2:])
+        last = self.matcher(features.last_queries, state.last_keys)
+        last = last.view(*last.shape[:2], *features.skip8.shape[2:])
+        seen = [first, F.avg_pool2d(last, 2), F.pixel_unshuffle(state.last_mask, 4)]
+        hidden, cell = self.cell(features.gates, torch.cat(seen, 1), state.hidden, state.cell)
+        maps8 = torch.cat([_double(first), last, F.avg_pool2d(state.last_mask, 2)], 1)
         logits = self.decoder(features, hidden, maps8, state.last_mask)
-        mask4 = F.avg_pool2d(torch.sigmoid(logits), 2)
-        last = self.matcher.memory(features.keys, mask4, first=False)
+        mask4 = F.avg_pool2d(torch.sigmoid(logits), 4)
+        last = self.matcher.memory(features.last_keys, mask4, first=False)
         return logits, State(hidden, cell, state.first_keys, last, mask4)
 
     def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
@@ -287,7 +346,7 @@ class Lite(nn.Module):
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
         logits, state = self.advance(self.features(planes(frame)), State(*states))
-        return (probabilities_to_bytes(_double(logits)), *state)
+        return (probabilities_to_bytes(logits), *state)
 
 
 def _double(x: Tensor) -> Tensor:

@@ -1,74 +1,280 @@
-"""Every number of the training, saved with each checkpoint."""
+"""Every number of a training, as the YAML files state it. Saved with each checkpoint.
+
+Nothing has a default here that a preset states, so that each number is written in one place.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Annotated, Any, Literal
 
-from s2svos.data.dataset import Phase
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+)
+from pydantic.dataclasses import dataclass as checked
+
+from s2svos.data.config import DataConfig, Phase
+from s2svos.network.config import LiteConfig, PaperConfig, config_to_json
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _preset(value: Any) -> str | None:
+    return value.get("preset") if isinstance(value, dict) else getattr(value, "preset", None)
+
+
+def _fields(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: field for key, field in value.items() if key != "preset"}
+
+
+Network = Annotated[
+    Annotated[PaperConfig, BeforeValidator(_fields), Tag(PaperConfig.preset)]
+    | Annotated[LiteConfig, BeforeValidator(_fields), Tag(LiteConfig.preset)],
+    Discriminator(_preset),
+    PlainSerializer(config_to_json),
+]
 
 
 @dataclass(frozen=True)
+class PhaseConfig:
+    """A stretch of training with clips of one kind; its length is in steps or in epochs.
+
+    Args:
+        batch: clips of an optimiser step, over all devices.
+        length: frames a clip.
+        height, width: pixels.
+        steps: optimiser steps.
+        epochs: or times ``epoch_clips`` clips.
+    """
+
+    batch: PositiveInt
+    length: Annotated[int, Field(ge=2)]
+    height: PositiveInt
+    width: PositiveInt
+    steps: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("a phase has either steps or epochs")
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Where the backbone starts.
+
+    Args:
+        weights: ``none``, ``imagenet`` or a file of weights.
+        freeze: keep weights and BatchNorm of a backbone that started from given weights.
+    """
+
+    weights: str
+    freeze: bool
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How the weights move.
+
+    Args:
+        kind: Adam, or AdamW, whose weight decay does not pass through the moments.
+        rate: highest learning rate of everything but the backbone.
+        backbone_rate: that of the backbone.
+        betas: decay of the two moments.
+        weight_decay: a step, times the learning rate.
+        clip_gradient: largest norm of the gradient.
+    """
+
+    kind: Literal["adam", "adamw"]
+    rate: PositiveFloat
+    backbone_rate: NonNegativeFloat
+    betas: tuple[Share, Share]
+    weight_decay: NonNegativeFloat
+    clip_gradient: PositiveFloat
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rates change.
+
+    Args:
+        kind: ``constant``, ``cosine`` or ``one-cycle``, see :mod:`s2svos.training.schedule`.
+        warm_up: share of the steps in which the rates rise.
+        floor: share of the highest rate at which they end.
+    """
+
+    kind: Literal["constant", "cosine", "one-cycle"]
+    warm_up: Annotated[float, Field(ge=0, lt=1)]
+    floor: Share
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised.
+
+    Args:
+        hardest: share of a clip's pixels that the cross entropy sees at the end of ``harden``.
+        harden: share of the training over which ``hardest`` is reached, from all pixels.
+        dice: weight of the soft Dice loss beside the cross entropy.
+    """
+
+    hardest: PositiveShare
+    harden: Share
+    dice: NonNegativeFloat
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What the averaged weights are judged by while the training runs.
+
+    Args:
+        every: steps; 0 for never.
+        clips: videos at most.
+        frames: of each, from its beginning.
+        data: the videos; None for the ``val`` split of the DAVIS that is trained on, or synthetic
+            clips where there is none.
+    """
+
+    every: NonNegativeInt
+    clips: PositiveInt
+    frames: Annotated[int, Field(ge=2)]
+    data: DataConfig | None = None
+
+
+@dataclass(frozen=True)
+class DivergenceConfig:
+    """When a training is given up.
+
+    Args:
+        factor: a loss that is this many times its running mean is far above it.
+        patience: steps in a row with such a loss that end the training.
+    """
+
+    factor: Annotated[float, Field(gt=1)]
+    patience: PositiveInt
+
+
+@checked(frozen=True, config=STRICT)
 class TrainConfig:
     """How a network is trained.
 
     Args:
+        network: what is built; its size is that of use, each phase trains at its own.
+        backbone: where it starts.
+        data: what the clips are drawn from.
         phases: stretches of training, from small and quick to the size of use.
-        learning_rate: highest rate of everything but the backbone.
-        backbone_rate: highest rate of the backbone.
-        warm_up: share of the steps in which the rates rise; they fall along a cosine after that.
-        weight_decay: of AdamW.
-        clip_gradient: largest norm of the gradient.
-        hardest: share of the pixels that the cross entropy sees at the end of ``harden``.
-        harden: share of the training over which ``hardest`` is reached, from all pixels.
-        dice: weight of the soft Dice loss beside the cross entropy.
+        epoch_clips: clips of an epoch: clips are drawn at random for as long as wanted, so an
+            epoch is a stated number of them.
+        optimiser: how the weights move.
+        schedule: of the learning rates.
+        loss: what is minimised.
+        spoil: chance, a clip and frame, of an error made on purpose (default network only).
         average: decay of the moving average of the weights, which is what is kept.
-        real: share of the clips that come from videos; the others come from stills.
+        validation: of the averaged weights.
+        divergence: when to give up.
+        checkpoint_every: steps.
+        precision: of the network's arithmetic; ``auto`` is bf16 on a GPU that has it, else fp32.
+        accumulate: parts, one after the other, into which each device's share of a batch is split
+            so that it fits the memory; the gradient is the same.
+        devices: GPUs of this machine, or processes where it has none; torchrun's numbers win.
+        workers: processes, for each device, that make clips.
+        strict: stop at the first damaged file of the data; if not, skip and count them.
         seed: of weights and clips.
+        init: checkpoint whose weights the network starts from.
     """
 
-    phases: tuple[Phase, ...] = (Phase(2200, 6, 5, 128, 224), Phase(750, 4, 5, 192, 336))
-    learning_rate: float = 1.5e-3
-    backbone_rate: float = 2e-4
-    warm_up: float = 0.05
-    weight_decay: float = 0.01
-    clip_gradient: float = 1.0
-    hardest: float = 0.15
-    harden: float = 0.3
-    dice: float = 0.5
-    average: float = 0.997
-    real: float = 0.5
-    seed: int = 1
+    network: Network
+    backbone: BackboneConfig
+    data: tuple[DataConfig, ...]
+    phases: Annotated[tuple[PhaseConfig, ...], Field(min_length=1)]
+    epoch_clips: PositiveInt
+    optimiser: OptimiserConfig
+    schedule: ScheduleConfig
+    loss: LossConfig
+    spoil: Share
+    average: Annotated[float, Field(ge=0, lt=1)]
+    validation: ValidationConfig
+    divergence: DivergenceConfig
+    checkpoint_every: PositiveInt
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    accumulate: PositiveInt
+    devices: PositiveInt
+    workers: NonNegativeInt
+    strict: bool
+    seed: NonNegativeInt
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        stride = self.network.stride
+        for sized in (self.network, *self.phases):
+            if sized.height % stride or sized.width % stride:
+                raise ValueError(
+                    f"{sized.height}x{sized.width} does not fit the {self.network.preset} network, "
+                    f"whose height and width are multiples of {stride}"
+                )
+
+    @property
+    def stretches(self) -> tuple[Phase, ...]:
+        """The phases with their lengths in steps."""
+        return tuple(
+            Phase(self._steps(phase), phase.batch, phase.length, phase.height, phase.width)
+            for phase in self.phases
+        )
+
+    def _steps(self, phase: PhaseConfig) -> int:
+        if phase.epochs is None:
+            return phase.steps or 0
+        return max(1, round(phase.epochs * self.epoch_clips / phase.batch))
 
     @property
     def steps(self) -> int:
         """Optimiser steps of all phases."""
-        return sum(phase.steps for phase in self.phases)
+        return sum(phase.steps for phase in self.stretches)
+
+    @property
+    def epochs(self) -> float:
+        """Epochs of all phases."""
+        return sum(phase.steps * phase.batch for phase in self.stretches) / self.epoch_clips
 
 
-# The paper: Adam at 1e-5, clips of 5 frames at the full size, plain cross entropy.
-PAPER = TrainConfig(
-    phases=(Phase(10_000, 4, 5, 256, 448),),
-    learning_rate=1e-5,
-    backbone_rate=1e-5,
-    weight_decay=0.0,
-    hardest=1.0,
-    dice=0.0,
-)
+def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
+    """The training with ``steps`` in all; its phases keep their shares, those of no step go."""
+    ends = accumulate((phase.steps for phase in config.stretches), initial=0)
+    scaled = [round(end * steps / config.steps) for end in ends]
+    phases = tuple(
+        replace(phase, steps=end - begin, epochs=None)
+        for phase, (begin, end) in zip(config.phases, pairwise(scaled), strict=True)
+        if end > begin
+    )
+    return replace(config, phases=phases)
 
 
-def default_config(preset: str, *, steps: int | None, seed: int) -> TrainConfig:
-    """How a preset is trained.
+def with_epochs(config: TrainConfig, epochs: float) -> TrainConfig:
+    """The training with ``epochs`` in all; its phases keep their shares."""
+    return with_steps(config, max(1, round(config.steps * epochs / config.epochs)))
 
-    Args:
-        preset: ``lite`` or ``paper``.
-        steps: in all, in place of the preset's; its phases keep their shares, at least 1 each.
-        seed: of weights and clips.
-    """
-    config = replace(PAPER if preset == "paper" else TrainConfig(), seed=seed)
-    if steps is None:
-        return config
-    scale = steps / config.steps
-    shares = [max(1, round(scale * phase.steps)) for phase in config.phases[:-1]]
-    shares.append(max(1, steps - sum(shares)))
-    phases = (replace(p, steps=s) for p, s in zip(config.phases, shares, strict=True))
-    return replace(config, phases=tuple(phases))
+
+def with_batch(config: TrainConfig, batch: int) -> TrainConfig:
+    """The training with ``batch`` clips a step in every phase; lengths in epochs stay so."""
+    return replace(config, phases=tuple(replace(phase, batch=batch) for phase in config.phases))
+
+
+def with_rate(config: TrainConfig, rate: float) -> TrainConfig:
+    """The training with another highest learning rate; the backbone's keeps its share of it."""
+    old = config.optimiser
+    backbone_rate = old.backbone_rate * rate / old.rate
+    return replace(config, optimiser=replace(old, rate=rate, backbone_rate=backbone_rate))

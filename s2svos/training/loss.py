@@ -6,6 +6,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s2svos.training.config import LossConfig
+
+
+def training_loss(logits: Tensor, target: Tensor, config: LossConfig, done: float) -> Tensor:
+    """Cross entropy of the hardest pixels and soft Dice; a mean over clips.
+
+    Args:
+        logits: float [T, B, 1, H, W].
+        target: float [T, B, 1, H, W], 0 to 1.
+        config: the weights of both.
+        done: share of the training that is over, 0 to 1.
+    """
+    hardened = min(1.0, done / config.harden) if config.harden else 1.0
+    loss = hard_cross_entropy(logits, target, 1 - (1 - config.hardest) * hardened)
+    if config.dice:
+        loss = loss + config.dice * soft_dice(logits, target)
+    return loss
+
 
 def hard_cross_entropy(logits: Tensor, target: Tensor, share: float) -> Tensor:
     """Binary cross entropy over each clip's hardest pixels (bootstrapped, as in STM and Cutie).
@@ -13,12 +31,12 @@ def hard_cross_entropy(logits: Tensor, target: Tensor, share: float) -> Tensor:
     Args:
         logits: float [T, B, 1, H, W].
         target: float [T, B, 1, H, W], 0 to 1.
-        share: of the pixels of a clip that count, 0 to 1.
+        share: of the pixels of a clip that count, 0 to 1; at least one pixel does.
     """
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     loss = loss.transpose(0, 1).flatten(1)
     if share < 1:
-        loss = loss.topk(int(share * loss.shape[1]), dim=1, sorted=False).values
+        loss = loss.topk(max(1, int(share * loss.shape[1])), dim=1, sorted=False).values
     return loss.mean()
 
 
@@ -29,9 +47,9 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     return (1 - (2 * (p * t).sum(2) + 1) / (p.sum(2) + t.sum(2) + 1)).mean()
 
 
-def jaccard(logits: Tensor, target: Tensor) -> float:
+def jaccard(logits: Tensor, target: Tensor) -> Tensor:
     """Mean region similarity J of the thresholded masks, [T, B, 1, H, W]; empty on empty is 1."""
     p, t = (logits > 0).flatten(2), (target > 0.5).flatten(2)
     union = (p | t).sum(2).float()
     ratio = (p & t).sum(2) / union.clamp(min=1)
-    return torch.where(union > 0, ratio, torch.ones_like(ratio)).mean().item()
+    return torch.where(union > 0, ratio, torch.ones_like(ratio)).mean()

@@ -2,257 +2,239 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from s2svos.data.clips import ClipSource
-from s2svos.data.dataset import batches
-from s2svos.network.checkpoint import build, read_checkpoint, save_checkpoint
-from s2svos.network.config import NetworkConfig
+from s2svos.data.config import Phase
+from s2svos.data.dataset import Batch, batches
+from s2svos.data.mixture import Mixture
+from s2svos.network.checkpoint import save_checkpoint
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
 from s2svos.training.config import TrainConfig
-from s2svos.training.loss import hard_cross_entropy, jaccard, soft_dice
+from s2svos.training.devices import open_devices
+from s2svos.training.divergence import Divergence
+from s2svos.training.history import Step
+from s2svos.training.interrupt import Interrupt
+from s2svos.training.learner import Learner
+from s2svos.training.processes import everyone, mean_of_all, random_state, set_random_state
+from s2svos.training.records import Records
+from s2svos.training.settings import described, settings_to_json
+from s2svos.training.validation import Video, judge
+from s2svos.training.version import code_version
 from s2svos_engines.errors import UserError
-
-CHECKPOINT_EVERY = 100  # steps
-HISTORY = ("step", "loss", "jaccard", "learning_rate", "seconds")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step, for whoever shows it."""
-
-    step: int
-    steps: int
-    loss: float
-    jaccard: float
-    learning_rate: float
-    seconds: float
-
-
-def rate_at(done: float, warm_up: float) -> float:
-    """One cycle: the share of the highest learning rate when ``done`` of the steps are over."""
-    if done < warm_up:
-        return 0.04 + 0.96 * done / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
-
-
-def clip_logits(network: Lite | Paper, frames: Tensor, masks: Tensor) -> Tensor:
-    """Runs clips closed loop: every frame after the first sees the network's own masks.
-
-    Args:
-        network: of either preset.
-        frames: float [T, B, 3, H, W], 0 to 255.
-        masks: float [B, 1, H, W], the first frames' masks.
-
-    Returns:
-        float [T - 1, B, 1, H, W].
-    """
-    length, batch = frames.shape[:2]
-    encoded = network.features(frames.flatten(0, 1))
-    by_frame = [
-        type(encoded)(*(x.view(length, batch, *x.shape[1:])[t] for x in encoded))
-        for t in range(length)
-    ]
-    state: Any = network.start(by_frame[0], masks)  # type: ignore[arg-type]
-    logits = []
-    for features in by_frame[1:]:
-        out, state = network.advance(features, state)  # type: ignore[arg-type]
-        logits.append(out)
-    full = F.interpolate(torch.cat(logits), frames.shape[-2:], mode="bilinear")
-    return full.view(length - 1, batch, *full.shape[1:])
-
-
-class Average:
-    """Exponential moving average of a network's weights, shorter while training is young."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Moves the average towards the network's weights after optimiser step ``step``."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for key, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.weights[key].lerp_(value, 1 - decay)
-            else:
-                self.weights[key].copy_(value)
-
-
-def _parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    backbone: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (backbone if "backbone" in name else rest).append(parameter)
-    groups = [
-        {"params": backbone, "highest": config.backbone_rate},
-        {"params": rest, "highest": config.learning_rate},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 class Trainer:
     """Trains one network into a folder.
 
+    The folder gets ``last.pt`` (everything, every ``checkpoint_every`` steps), ``best.pt`` (by
+    validation J&F), ``final.pt`` (averaged weights alone), and what :class:`Records` writes.
+
     Args:
-        network_config: what to build; its size is that of use, each phase trains at its own.
         config: how to train.
+        network: with its starting weights, see :func:`s2svos.training.start.starting_network`.
         source: of the clips.
-        out: folder for ``last.pt``, ``final.pt`` and ``history.csv``.
-        prepare: called on the new network: loads and freezes its backbone.
-        facts: what the checkpoint tells of its origin besides the config.
-        workers: processes that make clips.
+        out: the folder.
+        videos: that the averaged weights are judged by.
+        resume: the fields of ``last.pt``, to go on from there.
+
+    Attributes:
+        step: optimiser steps that are done.
+        clips: clips that they took, which is where the sampler stands.
+
+    Raises:
+        UserError: the machine lacks what the config wants.
     """
 
     def __init__(
         self,
-        *,
-        network_config: NetworkConfig,
         config: TrainConfig,
-        source: ClipSource,
+        *,
+        network: Lite | Paper,
+        source: Mixture,
         out: Path,
-        prepare: Callable[[Lite | Paper], None],
-        facts: dict[str, Any],
-        workers: int,
+        videos: Sequence[Video] = (),
+        resume: dict[str, Any] | None = None,
     ) -> None:
-        self.network_config, self.config, self.source = network_config, config, source
-        self.out, self.prepare, self.workers = out, prepare, workers
-        self.facts = {**facts, "training": asdict(config)}
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.config, self.source, self.out, self.videos = config, source, out, videos
+        self.step = self.clips = self._saved = 0
+        self._network, self._resume = network, resume
+        self._fabric = open_devices(config)
+        self._divergence = Divergence(config.divergence)
+        self._best = -1.0
+        self._scores: dict[str, Any] | None = None
+        self._code = code_version()
 
-    def run(self, report: Callable[[Progress], None], *, resume: bool = False) -> Path:
+    def run(self, report: Callable[[Step], None] = lambda step: None) -> Path:
         """Trains to the end.
 
         Args:
-            report: called after every step.
-            resume: go on from ``last.pt`` in the output folder.
+            report: called after every step, in the first process alone.
 
         Returns:
             Path of the final checkpoint, which holds the averaged weights.
+
+        Raises:
+            UserError: the training diverged, or clips or files are at fault; ``last.pt`` is whole
+                and from before that.
+            KeyboardInterrupt: the user or the system stopped it; ``last.pt`` is of that moment.
         """
-        torch.manual_seed(self.config.seed)
-        self.out.mkdir(parents=True, exist_ok=True)
-        network = build(self.network_config)
-        self.prepare(network)
-        network.to(self.device).train()
-        optimiser = torch.optim.AdamW(
-            _parameter_groups(network, self.config), weight_decay=self.config.weight_decay
+        fabric = self._fabric
+        fabric.launch()
+        torch.manual_seed(self.config.seed + fabric.global_rank)
+        self._learner = Learner(self.config, self._network, fabric)
+        if self._resume:
+            self._restore(self._resume)
+        first = fabric.is_global_zero
+        with (
+            Interrupt() as interrupt,
+            Records(self.config, self.out, self.step) if first else nullcontext() as records,
+        ):
+            for waited, batch in self._batches():
+                step, stopped = self._train(waited, batch, stop=interrupt.wanted)
+                step = self._validate(step, records)
+                if records:
+                    records.write(step)
+                    report(step)
+                due = self.step - self._saved >= self.config.checkpoint_every
+                if (due or stopped or self.step == step.steps) and not self._divergence.doubtful:
+                    self._save_last()
+                if stopped:
+                    raise KeyboardInterrupt
+            final = self._save("final.pt")
+        fabric.barrier()
+        return final
+
+    def _batches(self) -> Iterator[tuple[float, Batch]]:
+        """What is left of the run, each batch with the seconds that were spent waiting for it."""
+        end = 0
+        for phase in self.config.stretches:
+            end += phase.steps
+            if end > self.step:
+                yield from self._phase(phase, end - self.step)
+
+    def _phase(self, phase: Phase, count: int) -> Iterator[tuple[float, Batch]]:
+        made = batches(
+            self.source,
+            phase,
+            seed=self.config.seed,
+            first=self.clips,
+            count=count,
+            workers=self.config.workers,
+            rank=self._fabric.global_rank,
+            world=self._fabric.world_size,
         )
-        average = Average(network, self.config.average)
-        step = self._restore(network, optimiser, average) if resume else 0
+        with closing(cast("Generator[Batch]", made)) as loader:
+            while True:
+                begun = time.perf_counter()
+                batch = next(loader, None)
+                if batch is None:
+                    return
+                yield time.perf_counter() - begun, batch
 
-        begun = 0
-        with _history(self.out / "history.csv", step) as write:
-            for phase in self.config.phases:
-                done = min(max(step - begun, 0), phase.steps)
-                begun += phase.steps
-                if done == phase.steps:
-                    continue
-                clips = batches(
-                    self.source, phase, seed=self.config.seed, done=done, workers=self.workers
-                )
-                for frames, masks in clips:
-                    progress = self._step(network, optimiser, frames, masks, step)
-                    step += 1
-                    average.update(network, step)
-                    write(progress)
-                    report(progress)
-                    if step % CHECKPOINT_EVERY == 0:
-                        self._save("last.pt", average, step, network, optimiser)
-        return self._save("final.pt", average, step)
+    def _train(self, waited: float, batch: Batch, *, stop: bool) -> tuple[Step, bool]:
+        """One optimiser step, and whether a process wants to stop after it."""
+        fabric, begun = self._fabric, time.perf_counter()
+        frames, masks, sources = batch
+        figures = self._learner.learn(frames, masks, self.step)
+        clips = frames.shape[1] * fabric.world_size
+        self.step += 1
+        self.clips += clips
+        # The one place where a GPU is waited for. What one process wants, all do.
+        shared = torch.stack([figures.loss, figures.jaccard, torch.full_like(figures.loss, stop)])
+        loss, jaccard, stopping = mean_of_all(fabric, shared)
+        gradient = figures.gradient.item()
+        scaled = self.config.precision == "fp16"
+        problem = self._divergence.problem(loss, gradient, scaled=scaled)
+        if problem:
+            raise UserError(self._advice(problem, everyone(fabric, sources)))
+        step = Step(
+            step=self.step,
+            steps=self.config.steps,
+            loss=loss,
+            jaccard=jaccard,
+            learning_rate=figures.learning_rate,
+            gradient=gradient,
+            seconds=waited + time.perf_counter() - begun,
+            waiting=waited,
+            clips=clips,
+        )
+        return step, stopping > 0
 
-    def _step(
-        self,
-        network: Lite | Paper,
-        optimiser: torch.optim.Optimizer,
-        frames: Tensor,
-        masks: Tensor,
-        step: int,
-    ) -> Progress:
-        begun = time.perf_counter()
-        config = self.config
-        done = step / config.steps
-        for group in optimiser.param_groups:
-            group["lr"] = group["highest"] * rate_at(done, config.warm_up)
-        target = masks.to(self.device).float() / 255
-        logits = clip_logits(network, frames.to(self.device).float(), target[0])
-        share = 1 - (1 - config.hardest) * min(1.0, done / config.harden)
-        loss = hard_cross_entropy(logits, target[1:], share)
-        loss = loss + config.dice * soft_dice(logits, target[1:])
-        if not torch.isfinite(loss):
-            raise UserError(f"The loss is {loss.item()} at step {step}; lower the learning rate.")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_gradient)
-        optimiser.step()
-        rate = optimiser.param_groups[-1]["lr"]
-        region = jaccard(logits, target[1:])
-        seconds = time.perf_counter() - begun
-        return Progress(step + 1, config.steps, loss.item(), region, rate, seconds)
+    def _advice(self, problem: str, sources: list[str]) -> str:
+        last, optimiser = self.out / "last.pt", self.config.optimiser
+        go_on = f"go on from {last} with --resume" if last.is_file() else "begin again"
+        return (
+            f"Step {self.step}: {problem} (clips: {', '.join(sources)}); {go_on}, a lower --lr "
+            f"(it is {optimiser.rate:g}) or optimiser.clip_gradient ({optimiser.clip_gradient:g}), "
+            "or --precision fp32."
+        )
 
-    def _save(
-        self,
-        name: str,
-        average: Average,
-        step: int,
-        network: nn.Module | None = None,
-        optimiser: torch.optim.Optimizer | None = None,
-    ) -> Path:
-        resume = None
-        if network and optimiser:
-            resume = {
-                "step": step,
-                "weights": network.state_dict(),
-                "optimiser": optimiser.state_dict(),
+    def _validate(self, step: Step, records: Records | None) -> Step:
+        """Judges the averaged weights if it is time; each process takes a share of the videos."""
+        every, last = self.config.validation.every, step.step == step.steps
+        due = self.videos and (last or step.step % every == 0)
+        if not due or self._divergence.doubtful:
+            return step
+        fabric, network = self._fabric, self._learner.average.network
+        mine = list(enumerate(self.videos))[fabric.global_rank :: fabric.world_size]
+        judged = everyone(fabric, [(i, judge(network, video, fabric.device)) for i, video in mine])
+        scores = [score for _, score in sorted(judged, key=lambda pair: pair[0])]
+        j = sum(score.j for score in scores) / len(scores)
+        f = sum(score.f for score in scores) / len(scores)
+        self._scores = {"step": step.step, "j": j, "f": f, "videos": [s.name for s in scores]}
+        if records:
+            records.show(scores, step.step)
+        if (j + f) / 2 > self._best:
+            self._best = (j + f) / 2
+            self._save("best.pt")
+        return replace(step, validation=(j, f))
+
+    def _save_last(self) -> None:
+        """Writes all that a run needs to go on; every process must call it."""
+        resume = {
+            **self._learner.state(),
+            "step": self.step,
+            "clips": self.clips,
+            "best": self._best,
+            "scores": self._scores,
+            "divergence": self._divergence.state(),
+            "random": everyone(self._fabric, [random_state()]),
+            "config": settings_to_json(self.config),
+        }
+        self._save("last.pt", resume)
+        self._saved = self.step
+
+    def _save(self, name: str, resume: dict[str, Any] | None = None) -> Path:
+        path, average = self.out / name, self._learner.average
+        if self._fabric.is_global_zero:
+            facts = {
+                **self.source.facts(),
+                "training": described(self.config),
+                "steps": self.step,
+                "clips": self.clips,
+                "validation": self._scores,
+                "code": self._code,
             }
-        path = self.out / name
-        save_checkpoint(
-            path,
-            config=self.network_config,
-            weights=average.weights,
-            facts={**self.facts, "steps": step},
-            resume=resume,
-        )
+            weights = average.weights(self._network)
+            save_checkpoint(
+                path, config=self._network.config, weights=weights, facts=facts, resume=resume
+            )
         return path
 
-    def _restore(
-        self, network: nn.Module, optimiser: torch.optim.Optimizer, average: Average
-    ) -> int:
-        data = read_checkpoint(self.out / "last.pt")
-        network.load_state_dict(data["resume"]["weights"])
-        optimiser.load_state_dict(data["resume"]["optimiser"])
-        average.weights = data["weights"]
-        return int(data["resume"]["step"])
-
-
-@contextmanager
-def _history(path: Path, step: int) -> Iterator[Callable[[Progress], None]]:
-    """Appends a row a step to ``history.csv``; rows after ``step`` belong to a lost attempt."""
-    kept: list[list[str]] = []
-    if step and path.is_file():
-        with path.open(newline="") as file:
-            kept = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= step]
-    with path.open("w", newline="", buffering=1) as file:
-        writer = csv.writer(file)
-        writer.writerow(HISTORY)
-        writer.writerows(kept)
-
-        def write(p: Progress) -> None:
-            values = (p.loss, p.jaccard, p.learning_rate, p.seconds)
-            writer.writerow([p.step, *(f"{value:.6g}" for value in values)])
-
-        yield write
+    def _restore(self, data: dict[str, Any]) -> None:
+        resume, fabric = data["resume"], self._fabric
+        self._learner.restore(resume, data["weights"])
+        self.step, self.clips = resume["step"], resume["clips"]
+        self._saved = self.step
+        self._best, self._scores = resume["best"], resume["scores"]
+        self._divergence.restore(resume["divergence"])
+        if len(resume["random"]) == fabric.world_size:  # else they are what the seed makes them
+            set_random_state(resume["random"][fabric.global_rank])

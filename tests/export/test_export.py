@@ -17,7 +17,7 @@ from s2svos_export.export import export
 from s2svos_export.parity import compare
 
 SMALL: dict[str, NetworkConfig] = {
-    "lite": LiteConfig(64, 112, hidden=16, key=8),
+    "lite": LiteConfig(64, 128, hidden=16, first_key=16, last_key=8),
     "paper": PaperConfig(64, 128, channels=32, fc_channels=64, vgg_width=0.125),
 }
 Exported = tuple[torch.nn.Module, Path]

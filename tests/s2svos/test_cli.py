@@ -45,7 +45,7 @@ def test_infer_imports_neither_torch_nor_onnx(tmp_path: Path) -> None:
 def test_help_names_the_commands(tmp_path: Path) -> None:
     run = s2svos("--help", cwd=tmp_path)
     assert run.returncode == 0
-    for command in ("infer", "export", "train", "demo"):
+    for command in ("infer", "train", "evaluate", "export", "demo"):
         assert command in run.stdout
     assert re.fullmatch(r"s2svos \d+\.\d+\.\d+\n", s2svos("--version", cwd=tmp_path).stdout)
 

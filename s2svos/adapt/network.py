@@ -1,0 +1,151 @@
+"""A bundle's network in PyTorch, built from its graphs alone: run, tuned and written back.
+
+What is tuned is exactly what the engines run, with BatchNorm folded into the convolutions, and
+whatever network was exported. A weight is known by its initializer's name, which both graphs use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+from torch.nn import functional as F
+
+from s2svos.adapt.graph import Graph
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.contract import StepContract, TensorSpec
+from s2svos_engines.errors import UserError
+
+
+class BundleNetwork:
+    """The network of a bundle; keeps the step contract as the network that was exported does.
+
+    Args:
+        bundle: with fp32 graphs.
+        device: to compute on.
+
+    Attributes:
+        contract: of the graphs.
+        device: that computes.
+        weights: every kernel and bias by name, on the device. A name that stands for different
+            numbers in the two graphs is here twice, once with its graph's name before it.
+        recurrent: names of the weights of the ConvLSTM's gates.
+
+    A bias of nothing but zeros is no weight here, since the exporter leaves it out.
+
+    Raises:
+        UserError: the bundle has no fp32 graphs, or they hold what is not known here.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
+        self.contract = bundle.contract
+        self.device = torch.device(device)
+        self.weights: dict[str, Tensor] = {}
+        self._graphs, self._constants, self._keys = {}, {}, {}
+        for name in ("init", "step"):
+            graph = Graph(name, onnx.load_from_string(bundle.graph(name)))
+            read = graph.read()
+            kernels = {kernel for node in graph.nodes for kernel in graph.kernels(node)}
+            self._graphs[name] = graph
+            self._keys[name] = {kernel: self._enter(graph, kernel) for kernel in sorted(kernels)}
+            self._constants[name] = {
+                key: value if key in read else value.to(self.device)
+                for key, value in graph.constants.items()
+                if key not in kernels
+            }
+        step = self._graphs["step"]
+        self.recurrent = {self._keys["step"][name] for name in _gates(step, self.contract)}
+        self._logits = _logits(step, self.contract)
+
+    def _enter(self, graph: Graph, name: str) -> str:
+        value, twin = graph.constants[name], self._graphs["init"].constants.get(name)
+        if twin is not None and not torch.equal(twin, value):
+            name = f"{graph.name}/{name}"
+        self.weights[name] = value.to(self.device, copy=True)
+        return name
+
+    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
+        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
+        outputs = [spec.name for spec in self.contract.init_outputs]
+        return self._run("init", self.contract.init_inputs, (frame, first_masks), outputs)
+
+    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
+        outputs = [spec.name for spec in self.contract.step_outputs]
+        return self._run("step", self.contract.step_inputs, (frame, *states), outputs)
+
+    def advance(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As :meth:`step`, but with logits, float [N, H, W], in the place of the masks."""
+        outputs = [self._logits, *(spec.name for spec in self.contract.init_outputs)]
+        logits, *after = self._run("step", self.contract.step_inputs, (frame, *states), outputs)
+        logits = logits.reshape(-1, 1, *logits.shape[-2:])
+        size = (self.contract.height, self.contract.width)
+        return F.interpolate(logits, size, mode="bilinear")[:, 0], tuple(after)
+
+    def graphs(self) -> dict[str, bytes]:
+        """The ONNX models with the weights as they are now."""
+        digest = hashlib.sha256()
+        for value in self.weights.values():
+            digest.update(value.detach().cpu().numpy().tobytes())
+        models = {}
+        for name, graph in self._graphs.items():
+            model = onnx.ModelProto()
+            model.CopyFrom(graph.model)
+            # Engine caches are keyed by the title, so it must differ between networks.
+            model.graph.name += f"_{digest.hexdigest()[:12]}"
+            for tensor in model.graph.initializer:
+                if key := self._keys[name].get(tensor.name):
+                    array = self.weights[key].detach().cpu().numpy()
+                    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+            models[name] = model.SerializeToString()
+        return models
+
+    def _run(
+        self,
+        name: str,
+        specs: Sequence[TensorSpec],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[str],
+    ) -> tuple[Tensor, ...]:
+        values = dict(self._constants[name])
+        values.update({kernel: self.weights[key] for kernel, key in self._keys[name].items()})
+        values.update({spec.name: x for spec, x in zip(specs, inputs, strict=True)})
+        return tuple(self._graphs[name].run(values, outputs))
+
+
+def _gates(step: Graph, contract: StepContract) -> set[str]:
+    """The ConvLSTM's weights: those next to a state that is carried on without any in between.
+
+    A memory that is written anew every frame, as that of the previous mask, is no such state.
+    """
+    carried = {state.input.name for state in contract.states}
+    found: set[str] = set()
+    for state in contract.states:
+        nodes = list(step.behind(state.output.name))
+        near = [node for node in nodes if not step.kernels(node)]
+        if any(carried.intersection(node.inputs) for node in near):
+            found.update(name for node in nodes for name in step.kernels(node))
+    return found
+
+
+def _logits(step: Graph, contract: StepContract) -> str:
+    """Name of the tensor whose sigmoid becomes the object masks.
+
+    Raises:
+        UserError: the masks do not come from a sigmoid.
+    """
+    name = contract.object_masks.name
+    while node := step.makers.get(name):
+        name = next(each for each in node.inputs if each not in step.constants)
+        if node.operator == "Sigmoid":
+            return name
+        if step.kernels(node):
+            break
+    raise UserError(
+        "The bundle's masks do not come from a sigmoid, which online learning needs; "
+        "run it without --adapt."
+    )

@@ -1,0 +1,143 @@
+"""``s2svos prepare``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from s2svos.data.copies import Size
+    from s2svos.data.prepare import Summary
+
+
+def prepare(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE...",
+            show_default=False,
+            help="Data sets: their folders (DAVIS, YouTube-VOS, stills, or frames and masks), or, "
+            "where the layout cannot be told, davis=DIR, youtube-vos=DIR, stills=DIR, folder=DIR.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the copy; several become folders in it."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="Shorter side in pixels, as in 256, or HEIGHTxWIDTH.")
+    ] = "256",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one a core.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
+    ] = False,
+    remove: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Take away a folder that prepare made, and nothing else."),
+    ] = None,
+) -> None:
+    """Make the resized copy of data sets that training reads quickly; run again to go on.
+
+    Frames become JPEGs of quality 95, masks palette PNGs, in the same folders as in the original,
+    which is only read.
+    """
+    if remove is not None:
+        if sources or out:
+            raise typer.BadParameter("takes no SOURCE and no --out", param_hint="--remove")
+        _remove(remove)
+        return
+    if not sources:
+        raise typer.BadParameter("name at least one data set", param_hint="SOURCE")
+    if out is None:
+        raise typer.BadParameter("name the folder for the copy", param_hint="--out")
+    parsed = _parse(size)
+
+    from s2svos.data.copies import parse_source
+    from s2svos.data.prepare import prepare as run
+
+    configs = [parse_source(source) for source in sources]
+    try:
+        with _progress() as report:
+            summary = run(
+                configs,
+                out,
+                size=parsed,
+                workers=workers or len(os.sched_getaffinity(0)),
+                strict=strict,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"What was done is in {out}; run the same command again to go on.", err=True)
+        raise
+    _tell(summary)
+
+
+def _tell(summary: Summary) -> None:
+    from s2svos.data.faults import summary as told
+
+    if summary.faults:
+        typer.echo(f"{told(summary.faults)}; they were left out.", err=True)
+    sets = " ".join(f"--data {config.kind.value}={folder}" for config, folder in summary.folders)
+    typer.echo(f"{summary.files} files, {summary.made} of them new; next: s2svos train {sets}")
+
+
+def _remove(folder: Path) -> None:
+    from s2svos.data.prepared import Prepared
+
+    removed = Prepared(folder).remove()
+    rest = f"; {folder} holds other files, which stay" if folder.exists() else ""
+    typer.echo(f"{removed} files removed{rest}.")
+
+
+def _parse(size: str) -> Size:
+    from s2svos.data.copies import Size
+
+    try:
+        return Size.parse(size)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{size!r} is neither a shorter side, as in 256, nor HEIGHTxWIDTH, as in 256x448",
+            param_hint="--size",
+        ) from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar with files, rate and time left on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"files  {task.speed:.0f}/s" if task.speed else "files")
+
+    bar = Progress(
+        TextColumn("preparing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

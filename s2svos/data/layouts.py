@@ -1,0 +1,234 @@
+"""Data sets as files: DAVIS, YouTube-VOS and plain folders. Nothing is decoded here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from s2svos.data.faults import BadFile, Faults
+from s2svos.video.folder import natural_key
+from s2svos_engines.errors import UserError
+
+FRAMES = {".jpg", ".jpeg", ".png"}
+
+
+@dataclass(frozen=True)
+class VideoFiles:
+    """One video of a data set, as files.
+
+    Args:
+        name: of the video.
+        frames: every frame, in order.
+        masks: by frame stem: the annotated frames, in order.
+        objects: id to the stem of the frame on which it enters (YouTube-VOS's meta.json); None:
+            whatever ids the first mask has.
+        required: stems on which a result is wanted (YouTube-VOS: those in meta.json; else all).
+        merge: DAVIS 2016: all ids are one foreground object.
+        listed: id to the stems on which the object is annotated (YouTube-VOS); None: wherever
+            there is a mask.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: dict[str, Path]
+    objects: dict[int, str] | None
+    required: tuple[str, ...]
+    merge: bool
+    listed: dict[int, tuple[str, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class StillFiles:
+    """One picture with its mask, as files; ``name`` is ``<set>/<stem>``."""
+
+    name: str
+    frame: Path
+    mask: Path
+
+
+def davis(root: Path, year: int, split: str, faults: Faults | None = None) -> list[VideoFiles]:
+    """The videos of a split of DAVIS.
+
+    Args:
+        root: folder with ``JPEGImages/480p``, ``Annotations/480p`` and ``ImageSets/<year>``.
+        year: 2016 (whatever is annotated is one object) or 2017 (objects by id).
+        split: of ``ImageSets/<year>/<split>.txt``; several are joined with ``+``.
+        faults: where missing videos are noted; None raises the first.
+
+    Raises:
+        UserError: the folder, or the split, or all of its videos are missing.
+    """
+    frames, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+    names = [name for part in split.split("+") for name in _davis_names(root, year, part)]
+    return _videos(root, names, frames, masks, faults or Faults(), merge=year == 2016)
+
+
+def youtube_vos(root: Path, split: str, faults: Faults | None = None) -> list[VideoFiles]:
+    """The videos of a split of YouTube-VOS 2018 or 2019.
+
+    Args:
+        root: folder of splits; each holds ``JPEGImages``, ``Annotations`` and ``meta.json``.
+        split: ``train`` or ``valid``.
+        faults: where missing videos are noted; None raises the first.
+
+    Raises:
+        UserError: the folder, or its ``meta.json``, or all of its videos are missing or damaged.
+    """
+    base, faults = root / split, faults or Faults()
+    found = []
+    for name, entry in _meta(base / "meta.json").items():
+        try:
+            listed = _listed(base / "JPEGImages" / name, entry)
+            video = _video(
+                name, base / "JPEGImages" / name, base / "Annotations" / name, faults, merge=False
+            )
+        except BadFile as fault:
+            faults.note(fault)
+            continue
+        wanted = {stem for stems in listed.values() for stem in stems}
+        for stem in sorted(wanted.difference(video.required)):
+            path = base / "JPEGImages" / name / f"{stem}.jpg"
+            faults.note(BadFile(path, "is missing, but meta.json lists it; complete the data set."))
+        found.append(
+            replace(
+                video,
+                objects={i: stems[0] for i, stems in listed.items()},
+                required=tuple(stem for stem in video.required if stem in wanted),
+                listed=listed,
+            )
+        )
+    return _some(found, base)
+
+
+def folder(root: Path, faults: Faults | None = None) -> list[VideoFiles]:
+    """The videos of a plain folder.
+
+    Args:
+        root: holds ``frames/<video>/*.jpg`` or ``.png`` (or ``JPEGImages/<video>``) and
+            ``masks/<video>/*.png`` (or ``Annotations/<video>``). Pictures that lie directly in
+            ``frames`` and ``masks`` are one video with the folder's name.
+        faults: where missing videos are noted; None raises the first.
+
+    Raises:
+        UserError: the folders, or all videos in them are missing.
+    """
+    frames = either(root, "frames", "JPEGImages")
+    masks = either(root, "masks", "Annotations")
+    names = sorted(path.name for path in frames.iterdir() if path.is_dir())
+    if not names:
+        return [_video(root.resolve().name, frames, masks, faults or Faults(), merge=False)]
+    return _videos(root, names, frames, masks, faults or Faults(), merge=False)
+
+
+def stills(root: Path) -> list[StillFiles]:
+    """Every picture ``<set>/<name>.jpg`` below ``root`` that has a mask ``<name>.png``.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [
+        StillFiles(f"{path.parent.name}/{path.stem}", path.with_suffix(".jpg"), path)
+        for path in sorted(root.glob("*/*.png"))
+    ]
+    if not found:
+        raise UserError(f"{root} holds no pictures with masks; expected <set>/<name>.jpg and .png.")
+    return found
+
+
+def _davis_names(root: Path, year: int, split: str) -> list[str]:
+    """Names in a split's file: one a line, or DAVIS 2016's pairs of a frame and its mask."""
+    path = root / "ImageSets" / str(year) / f"{split}.txt"
+    if not path.is_file() and year == 2016:
+        # The first release of DAVIS keeps its lists of pairs by resolution.
+        first = root / "ImageSets" / "480p" / f"{split}.txt"
+        path = first if first.is_file() else path
+    if not path.is_file():
+        raise UserError(f"{path} is missing; name a folder in DAVIS {year}'s layout.")
+    entries = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
+    names = [Path(entry).parent.name if "/" in entry else entry for entry in entries]
+    if not names:
+        raise UserError(f"{path} lists no video; choose another split.")
+    return list(dict.fromkeys(names))
+
+
+def _videos(
+    root: Path, names: list[str], frames: Path, masks: Path, faults: Faults, *, merge: bool
+) -> list[VideoFiles]:
+    found = []
+    for name in names:
+        try:
+            found.append(_video(name, frames / name, masks / name, faults, merge=merge))
+        except BadFile as fault:
+            faults.note(fault)
+    return _some(found, root)
+
+
+def _video(name: str, frames: Path, masks: Path, faults: Faults, *, merge: bool) -> VideoFiles:
+    pictures, annotated = _stems(frames, FRAMES), _stems(masks, {".png"})
+    for stem in annotated.keys() - pictures.keys():
+        lonely = annotated.pop(stem)
+        faults.note(BadFile(lonely, f"has no frame in {frames}; complete the data set."))
+    return VideoFiles(name, tuple(pictures.values()), annotated, None, tuple(pictures), merge=merge)
+
+
+def _stems(path: Path, suffixes: set[str]) -> dict[str, Path]:
+    """Pictures of a folder by stem, in order."""
+    found: dict[str, Path] = {}
+    for file in _sorted(path):
+        if file.suffix.lower() in suffixes and not file.name.startswith("."):
+            if file.stem in found:
+                raise BadFile(file, f"has the name of {found[file.stem].name}; leave one a frame.")
+            found[file.stem] = file
+    if not found:
+        raise BadFile(path, f"holds no {' or '.join(sorted(suffixes))}; complete the data set.")
+    return found
+
+
+def _sorted(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir(), key=lambda file: natural_key(file.name))
+    except FileNotFoundError as error:
+        raise BadFile(path, "is missing; complete the data set.") from error
+    except NotADirectoryError as error:
+        raise BadFile(path, "is a file where a folder of pictures is expected.") from error
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    try:
+        videos = json.loads(path.read_text("utf-8"))["videos"]
+        return dict(sorted(videos.items()))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; name a folder in YouTube-VOS's layout.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no meta.json of YouTube-VOS; restore it.") from error
+
+
+def _listed(video: Path, entry: Any) -> dict[int, tuple[str, ...]]:
+    """Ids of a video with the stems on which each is annotated."""
+    try:
+        listed = {int(i): tuple(sorted(one["frames"])) for i, one in entry["objects"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadFile(video, "has a damaged entry in meta.json; restore that file.") from error
+    if not listed or not all(listed.values()):
+        raise BadFile(video, "has no objects in meta.json, or one without frames; restore it.")
+    return listed
+
+
+def either(root: Path, *names: str) -> Path:
+    """The first of some folders that is there.
+
+    Raises:
+        UserError: none is.
+    """
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise UserError(f"{root} has no folder {' or '.join(names)}; name a folder that has one.")
+
+
+def _some(found: list[VideoFiles], root: Path) -> list[VideoFiles]:
+    if not found:
+        raise UserError(f"{root} holds no video that could be used; complete the data set.")
+    return found

@@ -1,0 +1,117 @@
+"""Results as data: JSON with everything, CSV with a row an object, and the server's zip."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from s2svos.evaluation.scores import ObjectScore, Overall, Statistics, VideoScore, milliseconds
+from s2svos.evaluation.store import write_atomically
+from s2svos.video.results import disk_errors
+
+COLUMNS = (
+    *("video", "object", "enters", "frames"),
+    *("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay"),
+)
+
+
+def write_json(path: Path, scores: Sequence[VideoScore], facts: Mapping[str, Any]) -> None:
+    """Writes ``facts``, the overall figures, and each video's and object's down to the frame.
+
+    A figure for which there is no scored frame is null.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    overall = Overall.of(scores)
+    data = {
+        **facts,
+        "overall": {**asdict(overall), "j_and_f": overall.j_and_f},
+        "videos": [_video(score) for score in scores],
+    }
+    text = json.dumps(_without_nan(data), indent=1, allow_nan=False)
+    with disk_errors(path.parent):
+        write_atomically(path, f"{text}\n".encode())
+
+
+def write_csv(path: Path, scores: Sequence[VideoScore]) -> None:
+    """Writes a row an object; figures are empty where no frame was scored.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(COLUMNS)
+    for score in scores:
+        for one in score.objects:
+            j, f = Statistics.of(one.j), Statistics.of(one.f)
+            figures = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
+            cells = ["" if math.isnan(figure) else f"{figure:.6f}" for figure in figures]
+            rows.writerow([score.name, one.id, one.enters, len(one.frames), *cells])
+    with disk_errors(path.parent):
+        write_atomically(path, text.getvalue().encode())
+
+
+def write_submission(path: Path, masks: Path, names: Sequence[str]) -> None:
+    """Packs masks as YouTube-VOS's server takes them: ``Annotations/<video>/<frame>.png``.
+
+    Args:
+        path: of the zip.
+        masks: folder of a folder a video.
+        names: the videos.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    beside = path.with_name(f"{path.name}.part")
+    with disk_errors(path.parent):
+        try:
+            with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+                for name in sorted(names):
+                    for file in sorted((masks / name).glob("*.png")):
+                        # A fixed time: equal masks give an equal file.
+                        member = zipfile.ZipInfo(f"Annotations/{name}/{file.name}")
+                        member.external_attr = 0o644 << 16
+                        archive.writestr(member, file.read_bytes())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _video(score: VideoScore) -> dict[str, Any]:
+    return {
+        "name": score.name,
+        "size": score.size,
+        "frames": score.frames,
+        "milliseconds": milliseconds([score]),
+        "j": asdict(score.j),
+        "f": asdict(score.f),
+        "objects": [_object(one) for one in score.objects],
+    }
+
+
+def _object(one: ObjectScore) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "enters": one.enters,
+        "j": asdict(Statistics.of(one.j)),
+        "f": asdict(Statistics.of(one.f)),
+        "per_frame": {"frames": one.frames, "j": one.j, "f": one.f},
+    }
+
+
+def _without_nan(data: Any) -> Any:
+    """``data`` with null in place of NaN, which JSON has not."""
+    if isinstance(data, dict):
+        return {key: _without_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_without_nan(value) for value in data]
+    return None if isinstance(data, float) and math.isnan(data) else data

@@ -1,0 +1,62 @@
+"""Notices a training that has failed, before anything good is overwritten."""
+
+from __future__ import annotations
+
+import math
+
+from s2svos.training.config import DivergenceConfig
+
+MEMORY = 0.98  # decay a step of the running mean
+DOUBTFUL = 2  # steps in a row far above the mean from which on nothing is saved
+
+
+class Divergence:
+    """Watches the loss.
+
+    Args:
+        config: how far and how long it may be above its mean.
+
+    Attributes:
+        mean: running mean of the losses that were not far above it; None before the first.
+        far: how many losses in a row are.
+    """
+
+    def __init__(self, config: DivergenceConfig) -> None:
+        self.config = config
+        self.mean: float | None = None
+        self.far = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether weights of now may be spoilt."""
+        return self.far >= DOUBTFUL
+
+    def state(self) -> dict[str, float | None]:
+        """What :meth:`restore` needs."""
+        return {"mean": self.mean, "far": self.far}
+
+    def restore(self, state: dict[str, float | None]) -> None:
+        """Goes back to what :meth:`state` gave."""
+        self.mean, self.far = state["mean"], int(state["far"] or 0)
+
+    def problem(self, loss: float, gradient: float, *, scaled: bool) -> str | None:
+        """What is wrong after a step, None if nothing is.
+
+        Args:
+            loss: of the step.
+            gradient: its norm.
+            scaled: whether a gradient that is not finite was skipped, as fp16's scaling does.
+        """
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if not (scaled or math.isfinite(gradient)):
+            return f"the gradient is {gradient}"
+        mean = loss if self.mean is None else self.mean
+        if loss > self.config.factor * mean:
+            self.far += 1
+            if self.far < self.config.patience:
+                return None
+            return f"for {self.far} steps the loss, {loss:.3g}, is far above its mean, {mean:.3g}"
+        self.far = 0
+        self.mean = MEMORY * mean + (1 - MEMORY) * loss
+        return None

@@ -1,0 +1,118 @@
+"""What a network's weights are before the first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from s2svos.data.clips import ClipSource
+from s2svos.network.checkpoint import build, checkpoint_config, read_checkpoint, read_weights
+from s2svos.network.config import config_to_json
+from s2svos.network.lite import Lite
+from s2svos.network.paper import Paper
+from s2svos.training.config import TrainConfig
+from s2svos_engines.errors import UserError
+
+KEY_CLIPS = 96  # whose first frames set the keys
+_SEED = 8  # third number of their seeds; clips of a training have two, those of its validation 7
+
+
+def starting_network(config: TrainConfig, *, resumed: bool = False) -> Lite | Paper:
+    """Builds the network of a training, with its starting weights, frozen where that is wanted.
+
+    Args:
+        config: of the training.
+        resumed: the weights come from the run's own checkpoint, so no other file is read.
+
+    Raises:
+        UserError: weights cannot be had, or do not fit the network.
+    """
+    torch.manual_seed(config.seed)
+    network = build(config.network)
+    if not resumed:
+        if config.init:
+            _load_checkpoint(network, Path(config.init))
+        elif config.backbone.weights != "none":
+            _load_backbone(network, config.backbone.weights)
+    if config.backbone.freeze and not from_scratch(config):
+        freeze_backbone(network)
+    return network
+
+
+def fit_keys(network: Lite | Paper, source: ClipSource, config: TrainConfig) -> None:
+    """Sets the keys of a new default network by frames of the clips that it will be trained on."""
+    if isinstance(network, Paper):
+        return
+    frames = []
+    for number in range(KEY_CLIPS):
+        rng = np.random.default_rng([config.seed, number, _SEED])
+        clip = source.sample(rng, 2, config.network.height, config.network.width)
+        frames.append(torch.from_numpy(clip.frames[0]).permute(2, 0, 1))
+    network.eval().fit_keys(torch.stack(frames).float())
+
+
+def from_scratch(config: TrainConfig) -> bool:
+    """Whether the backbone starts from random weights."""
+    return config.init is None and config.backbone.weights == "none"
+
+
+def _load_checkpoint(network: Lite | Paper, path: Path) -> None:
+    data = read_checkpoint(path)
+    own = network.config
+    theirs = checkpoint_config(data, path, size=(own.height, own.width))
+    if theirs != own:
+        before, after = config_to_json(theirs), config_to_json(own)
+        unlike = [key for key in after if before.get(key) != after[key]]
+        there = ", ".join(f"{key} {before.get(key)}" for key in unlike)
+        here = ", ".join(f"{key} {after[key]}" for key in unlike)
+        raise UserError(
+            f"{path} is of another network ({there}; here {here}); set network in the config to "
+            "its sizes, or begin without --init."
+        )
+    weights, wanted = data["weights"], network.state_dict()
+    for key in sorted(weights.keys() | wanted.keys()):
+        old = tuple(weights[key].shape) if key in weights else "missing"
+        new = tuple(wanted[key].shape) if key in wanted else "unknown"
+        if old != new:
+            raise UserError(
+                f"{path} does not fit this network: {key} is {old} there and {new} here; "
+                "use the s2svos that wrote it, or begin without --init."
+            )
+    network.load_state_dict(weights)
+
+
+def _load_backbone(network: Lite | Paper, weights: str) -> None:
+    if isinstance(network, Paper):
+        if weights != "imagenet":
+            raise UserError(
+                f"The paper network cannot start from {weights}; choose --backbone-weights "
+                "imagenet or none."
+            )
+        network.load_imagenet()
+        return
+    if weights == "imagenet":
+        network.encoder.backbone.load_imagenet()
+        return
+    state = read_weights(Path(weights))
+    try:
+        network.encoder.backbone.load_features(state)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{weights} does not hold the weights of {network.config.backbone} "
+            f"({str(error).splitlines()[0]}); name a file that does."
+        ) from error
+
+
+def freeze_backbone(network: Lite | Paper) -> None:
+    """Keeps the backbone's weights and its BatchNorm as they are.
+
+    Raises:
+        UserError: the network has no backbone apart from itself.
+    """
+    if isinstance(network, Paper):
+        raise UserError(
+            "The paper network's backbone is trained with it; set backbone.freeze to false."
+        )
+    network.encoder.freeze()

@@ -1,0 +1,42 @@
+"""An untrained network of the paper's design, small and quick, and its bundle."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from s2svos.network.checkpoint import build
+from s2svos.network.config import PaperConfig, config_to_json
+from s2svos.network.paper import Paper
+from s2svos_engines.bundle import Bundle, write_bundle
+from s2svos_export.graphs import export_graph
+
+HEIGHT, WIDTH = 64, 96
+
+
+@cache
+def small_network() -> Paper:
+    torch.manual_seed(4)
+    config = PaperConfig(HEIGHT, WIDTH, channels=16, fc_channels=32, vgg_width=0.05)
+    network = build(config)
+    assert isinstance(network, Paper)
+    for parameter in network.parameters():
+        if parameter.ndim == 1:  # the exporter leaves out biases that are zero
+            torch.nn.init.uniform_(parameter, 0.0, 0.1)
+    return network.eval()
+
+
+@cache
+def _graphs() -> dict[str, bytes]:
+    network = small_network()
+    return {name: export_graph(network, name, title=f"small_{name}") for name in ("init", "step")}
+
+
+def small_bundle(folder: Path) -> Bundle:
+    network = small_network()
+    facts = {"network": config_to_json(network.config), "parity": {"fp32": {"mean_iou": 1.0}}}
+    path = folder / "small.s2s"
+    write_bundle(path, contract=network.contract, graphs={"fp32": _graphs()}, facts=facts)
+    return Bundle.open(path)

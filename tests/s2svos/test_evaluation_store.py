@@ -1,0 +1,175 @@
+"""What an interrupted or repeated evaluation keeps, in process, with a tracker that is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_sets import Clip, davis_2017, drawn
+from numpy.typing import NDArray
+
+from s2svos.data.layouts import VideoFiles, davis
+from s2svos.evaluation.run import Job, evaluate_videos
+from s2svos.evaluation.scores import VideoScore
+from s2svos.evaluation.store import Store
+from s2svos_engines.errors import UserError
+
+SETTINGS: dict[str, Any] = {"network": "0f", "engine": "none", "data": "x", "size": None}
+FRAMES = 4
+
+
+class Still:
+    """A tracker for which nothing moves; notes how many frames it has seen."""
+
+    def __init__(self, on_step: Callable[[int], None] = lambda steps: None) -> None:
+        self.steps = 0
+        self.on_step = on_step
+
+    def open(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Still:
+        self.mask = mask
+        return self
+
+    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self.steps += 1
+        self.on_step(self.steps)
+        return self.mask
+
+    def add(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        raise AssertionError("nothing enters late")
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return drawn(FRAMES)
+
+
+@pytest.fixture
+def videos(clip: Clip, tmp_path: Path) -> list[VideoFiles]:
+    return davis(davis_2017(tmp_path / "davis", {"a": clip, "b": clip[::-1]}), 2017, "val")
+
+
+def run(
+    out: Path,
+    videos: list[VideoFiles],
+    tracker: Still,
+    *,
+    overwrite: bool = False,
+    **settings: Any,
+) -> list[VideoScore]:
+    store = Store(out, {**SETTINGS, **settings})
+    store.claim(videos, overwrite=overwrite)
+    job = Job(Path("none.s2s"), "none", 1, None, False, store)
+    return evaluate_videos(job, videos, tracker)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()
+    }
+
+
+def test_nothing_is_computed_twice(videos: list[VideoFiles], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = run(out, videos, Still())
+    names = {f"masks/{name}/{index:05d}.png" for name in "ab" for index in range(FRAMES)}
+    assert files(out).keys() == {"evaluation.json", "videos/a.json", "videos/b.json", *names}
+    before = files(out)
+    again = Still()
+    assert run(out, videos, again) == first
+    assert again.steps == 0
+    assert files(out) == before
+
+
+def test_a_changed_video_is_computed_again(videos: list[VideoFiles], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(out, videos, Still())
+    mask = videos[1].masks["00001"]
+    mask.write_bytes(videos[1].masks["00003"].read_bytes())
+    tracker = Still()
+    run(out, videos, tracker)
+    assert tracker.steps == FRAMES - 1
+
+
+def test_another_setting_is_refused_or_replaces(videos: list[VideoFiles], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(out, videos, Still())
+    before = files(out)
+    with pytest.raises(UserError, match=r"another network \(0f, now 1e\).*--overwrite"):
+        run(out, videos, Still(), network="1e")
+    with pytest.raises(UserError, match=r"another size"):
+        run(out, videos, Still(), size=[48, 64])
+    assert files(out) == before
+    tracker = Still()
+    run(out, videos, tracker, network="1e", overwrite=True)
+    assert tracker.steps == 2 * (FRAMES - 1)
+    again = Still()
+    run(out, videos, again, network="1e", overwrite=True)
+    assert again.steps == 0, "what is right already is not replaced"
+
+
+def test_another_folder_is_left_alone(videos: list[VideoFiles], tmp_path: Path) -> None:
+    root = tmp_path / "davis"
+    before = files(root)
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="something else than an evaluation"):
+            run(root, videos, Still(), overwrite=overwrite)
+    assert files(root) == before
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        run(tmp_path / "file", videos, Still())
+
+
+@pytest.mark.parametrize("error", [UserError("no"), KeyboardInterrupt()])
+def test_what_ends_early_leaves_only_whole_videos(
+    videos: list[VideoFiles], tmp_path: Path, error: BaseException
+) -> None:
+    def fail(steps: int) -> None:
+        if steps == FRAMES:  # the first of the second video
+            raise error
+
+    out = tmp_path / "out"
+    with pytest.raises(type(error)):
+        run(out, videos, Still(fail))
+    names = {f"masks/a/{index:05d}.png" for index in range(FRAMES)}
+    assert files(out).keys() == {"evaluation.json", "videos/a.json", *names}
+    assert [path.name for path in (out / "masks").iterdir()] == ["a"]
+    tracker = Still()
+    run(out, videos, tracker)
+    assert tracker.steps == FRAMES - 1
+
+
+def test_rubble_is_cleared(videos: list[VideoFiles], tmp_path: Path) -> None:
+    """What a kill may leave: masks without a result, half files; and videos no longer asked for."""
+    out = tmp_path / "out"
+    run(out, videos, Still())
+    expected = files(out)
+    (out / "videos" / "b.json").rename(out / "videos" / "b.json.part")
+    (out / "masks" / "c.part").mkdir()
+    (out / "masks" / "c.part" / "00000.png").write_bytes(b"x")
+    (out / "results.json").write_text("{}")
+    (out / "notes.txt").write_text("mine")
+    tracker = Still()
+    run(out, videos, tracker)
+    assert tracker.steps == FRAMES - 1
+    found = files(out)
+    assert found.pop("notes.txt") == b"mine"
+    assert found.keys() == expected.keys()
+    run(out, videos[:1], Still())
+    assert not (out / "masks" / "b").exists() and not (out / "videos" / "b.json").exists()
+
+
+def test_a_result_that_was_tampered_with_is_not_used(
+    videos: list[VideoFiles], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(out, videos, Still())
+    data = json.loads((out / "videos" / "a.json").read_text())
+    for text in ("", "[]", json.dumps({"key": data["key"]}), json.dumps({**data, "key": "0"})):
+        (out / "videos" / "a.json").write_text(text)
+        tracker = Still()
+        run(out, videos, tracker)
+        assert tracker.steps == FRAMES - 1, text

@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from s2svos.network.config import LiteConfig
+from s2svos.network.lite import Lite
+from s2svos.training import spoil as module
+from s2svos.training.spoil import spoil
+
+
+@pytest.fixture
+def started() -> tuple:
+    torch.manual_seed(0)
+    network = Lite(LiteConfig(64, 96, hidden=8, first_key=8, last_key=8))
+    features = network.features(torch.rand(6, 3, 64, 96) * 255)
+    masks = torch.zeros(6, 1, 64, 96)
+    masks[:, :, 16:48, 24:64] = 1
+    return network, features, network.start(features, masks)
+
+
+def test_the_chance_decides(started: tuple) -> None:
+    network, features, state = started
+    assert spoil(network, features, state, 0.0) is state
+    spoilt = spoil(network, features, state, 1.0)
+    for before, after in zip(state.last_mask, spoilt.last_mask, strict=True):
+        assert not torch.equal(before, after)
+    assert torch.equal(spoilt.first_keys, state.first_keys)
+
+
+def test_keys_are_those_of_the_spoilt_mask(started: tuple) -> None:
+    network, features, state = started
+    spoilt = spoil(network, features, state, 0.5)
+    wanted = network.matcher.memory(features.last_keys, spoilt.last_mask, first=False)
+    torch.testing.assert_close(spoilt.last_keys, wanted)
+    untouched = [i for i in range(6) if torch.equal(state.last_mask[i], spoilt.last_mask[i])]
+    assert 0 < len(untouched) < 6
+    torch.testing.assert_close(spoilt.last_keys[untouched], state.last_keys[untouched])
+
+
+@pytest.mark.parametrize("kind", ["lost", "halved", "astray"])
+def test_every_kind_of_error(kind: str, started: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, features, state = started
+    monkeypatch.setattr(module, "LOST", float(kind == "lost"))
+    monkeypatch.setattr(module, "HALVED", float(kind == "halved"))
+    spoilt = spoil(network, features, state, 1.0)
+    before, after = state.last_mask.sum((1, 2, 3)), spoilt.last_mask.sum((1, 2, 3))
+    if kind == "lost":
+        assert (after == 0).all()
+        forgotten = (spoilt.hidden == 0).flatten(1).all(1)
+        assert 0 < forgotten.sum() < 6
+        assert torch.equal(spoilt.cell[~forgotten], state.cell[~forgotten])
+    elif kind == "halved":
+        assert ((after > 0.2 * before) & (after < 0.8 * before)).all()
+        assert (spoilt.last_mask <= state.last_mask).all()
+    else:
+        assert ((spoilt.last_mask > 0.5) & (state.last_mask < 0.5)).any()
+        assert (after >= before - 1e-3).all()
+    assert torch.isfinite(spoilt.last_keys).all()
