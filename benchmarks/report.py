@@ -14,6 +14,7 @@ from s2svos_engines.errors import UserError
 if TYPE_CHECKING:
     from s2svos_engines.tracker import Tracker
 
+
 def describe(tracker: Tracker) -> dict[str, Any]:
     """Engine and weights of a tracker."""
     return {"engine": tracker.engine_name, "bundle": tracker.bundle.sha256}

@@ -59,7 +59,6 @@ class Mixture:
             "data": [
                 {
                     "set": config.label,
-                    "root": config.root,
                     "split": config.split,
                     "weight": config.weight,
                     **source.facts(),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -131,7 +131,7 @@ class Trainer:
             rank=self._fabric.global_rank,
             world=self._fabric.world_size,
         )
-        with closing(cast("Generator[Batch]", made)) as loader:
+        with closing(made) as loader:
             while True:
                 begun = time.perf_counter()
                 batch = next(loader, None)

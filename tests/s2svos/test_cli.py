@@ -57,8 +57,11 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
         (["export", "gone.pt", "-o", "x.s2s"], "gone.pt"),
         (["export", "gone.pt", "-o", "x.onnx"], ".s2s"),
         (["export", "gone.pt", "-o", "x.s2s", "--size", "12by9"], "HEIGHTxWIDTH"),
-        (["train", "--davis", ".", "--out", "x"], "DAVIS"),
-        (["train", "--davis", ".", "--out", "x", "--backbone-weights", "gone.pth"], "gone.pth"),
+        (["train", "--data", "davis=.", "--out", "x"], "DAVIS"),
+        (
+            ["train", "--data", "synthetic", "--out", "x", "--backbone-weights", "gone.pth"],
+            "gone.pth",
+        ),
     ],
 )
 def test_mistakes_end_in_a_sentence_and_code_2(
