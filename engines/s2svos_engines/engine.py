@@ -51,9 +51,10 @@ class Engine(Protocol):
         ...
 
 
-# Fastest first. A step alone takes both about as long on two AVX2 cores (45 and 42 ms), but ONNX
-# Runtime's threads spin between steps, which decoding and encoding pay for; with AVX-512 OpenVINO
-# is ahead in the step too. Values: module, class, package that must be there.
+# Fastest first. A step alone takes both about as long on two AVX2 cores (36 and 35 ms), but ONNX
+# Runtime's threads spin between steps, which decoding and encoding pay for: infer with an overlay
+# ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. Values: module, class, package
+# that must be there.
 ENGINES = {
     "openvino": ("s2svos_engines.openvino_engine", "OpenVinoEngine", "openvino"),
     "onnxruntime": ("s2svos_engines.onnxruntime_engine", "OnnxRuntimeEngine", "onnxruntime"),

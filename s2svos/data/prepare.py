@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 from threading import Thread
 
@@ -127,7 +128,8 @@ def _made(plan: list[Copy], size: Size, workers: int) -> Iterator[tuple[int, lis
         return
     # Spawned: the threads of a progress display do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), context, initializer=_start)
+    alive, alive_here = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(min(workers, len(chunks)), context, _start, (alive,))
     try:
         yield from pool.map(_make, chunks)
     except BrokenProcessPool as error:
@@ -135,6 +137,9 @@ def _made(plan: list[Copy], size: Size, workers: int) -> Iterator[tuple[int, lis
             "A process that prepared pictures was ended from outside, perhaps for want of memory; "
             "run again with fewer --workers to go on."
         ) from error
+    except BaseException:
+        alive_here.close()  # at once: what they are at is whole, or not there
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -145,16 +150,18 @@ def _make(chunk: Chunk) -> tuple[int, list[BadFile]]:
     return missing, [fault for copy in plan for fault in copy.make(size)]
 
 
-def _start() -> None:
-    """Readies a process of the pool."""
+def _start(alive: Connection) -> None:
+    """Readies a process of the pool.
+
+    Args:
+        alive: has its end as soon as the parent wants no more, or is killed: a process that only
+            waited for work would wait for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent says when to stop
-    Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
 
-
-def _end_with_parent() -> None:
-    """Processes of a parent that was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
+    def end() -> None:
+        alive.poll(None)
         os._exit(1)
+
+    Thread(target=end, daemon=True).start()
