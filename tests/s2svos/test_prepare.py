@@ -208,15 +208,23 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "s2svos", "prepare", *map(str, arguments)]
 
 
-def test_killed_and_run_again_gives_the_same(tmp_path: Path) -> None:
-    """SIGKILL with two processes in the middle of their work."""
-    clip = [(cv2.resize(frame, (854, 480)), cv2.resize(ids, (854, 480), interpolation=0))
-            for frame, ids in CLIP]  # fmt: skip
-    davis = davis_2017(tmp_path / "DAVIS", {name: clip * 8 for name in "abcd"})
-    (whole, cut) = tmp_path / "whole", tmp_path / "cut"
-    run(davis, out=whole, workers=1)
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pictures to be interrupted."""
+    clip = [
+        (cv2.resize(frame, (854, 480)), cv2.resize(ids, (854, 480), interpolation=0))
+        for frame, ids in CLIP
+    ]
+    return davis_2017(tmp_path_factory.mktemp("large"), {name: clip * 8 for name in "abcd"})
 
-    asked = command(davis, "--out", cut, "--size", "60", "--workers", "2")
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_and_run_again_gives_the_same(large: Path, tmp_path: Path, how: int) -> None:
+    """Killed, or Ctrl-C pressed, with two processes in the middle of their work."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(large, out=whole, workers=1)
+
+    asked = command(large, "--out", cut, "--size", "60", "--workers", "2")
     first = subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while len(list(cut.rglob("*.jpg"))) < 10:
@@ -224,11 +232,15 @@ def test_killed_and_run_again_gives_the_same(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     children = _children(first.pid)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    assert children, "the work is done by other processes"
+    first.send_signal(how)
+    _, said = first.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert first.returncode == 130
+        assert "run the same command again" in said
+        assert "Traceback" not in said
+    assert len(children) >= 2, "the work is done by other processes"
     while any(_alive(child) for child in children):
-        assert time.monotonic() < deadline, "processes of a killed parent end by themselves"
+        assert time.monotonic() < deadline, "processes without a parent end by themselves"
         time.sleep(0.02)
     assert json.loads((cut / "prepare.json").read_text())["finished"] is False
     done = len([path for path in cut.rglob("*") if path.suffix in (".jpg", ".png")])
