@@ -86,7 +86,8 @@ def test_objects_that_enter_and_leave_do_not_disturb_the_others(
     for t in range(1, FRAMES):
         labels = stream.step(clip[t][0])
         if 2 not in stream.ids:
-            assert ((labels == 1) != alone[t - 1]).mean() < 1e-4  # batched convolutions round differently
+            # Batched convolutions round differently.
+            assert ((labels == 1) != alone[t - 1]).mean() < 1e-4
         if t == 2:
             late = np.where(clip[t][1] == 2, 9, 0).astype(np.uint8)
             assert set(np.unique(stream.add(clip[t][0], late))) == {0, 1, 9}
