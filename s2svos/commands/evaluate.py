@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -105,6 +103,7 @@ def evaluate(
 
     import s2svos
     from s2svos.commands.model import open_model
+    from s2svos.commands.progress import counting_progress
     from s2svos.evaluation.environment import environment
     from s2svos.evaluation.report import write_csv, write_json, write_submission
     from s2svos.evaluation.run import Job, evaluate_videos
@@ -134,8 +133,14 @@ def evaluate(
         job = Job(opened.bundle.path, tracker.engine_name, share, wanted, data.late, store)
         try:
             expected, before = (sum(map(frame_count, some)) for some in (data.videos, done))
-            with _progress(expected, before) as report:
-                scores = evaluate_videos(job, data.videos, tracker, jobs=jobs, report=report)
+            with counting_progress("frames", total=expected, done=before) as update:
+                scores = evaluate_videos(
+                    job,
+                    data.videos,
+                    tracker,
+                    jobs=jobs,
+                    report=lambda frames: update(advance=frames),
+                )
         except KeyboardInterrupt:
             typer.echo(f"What is finished is in {out}; the same command goes on.", err=True)
             raise
@@ -185,37 +190,3 @@ def _draw(out: Path, scores: Sequence[VideoScore], videos: Sequence[VideoFiles])
             '"s2svos[train]" and run again.',
             err=True,
         )
-
-
-@contextmanager
-def _progress(expected: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar with frames, rate and time left on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed or 0:.1f}/s")
-
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames"),
-        Rate(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("", total=expected, completed=done)
-        yield lambda frames: bar.advance(task, frames)

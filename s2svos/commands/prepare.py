@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,19 +57,20 @@ def prepare(
         raise typer.BadParameter("name the folder for the copy", param_hint="--out")
     parsed = _parse(size)
 
+    from s2svos.commands.progress import counting_progress
     from s2svos.data.copies import parse_source
     from s2svos.data.prepare import prepare as run
 
     configs = [parse_source(source) for source in sources]
     try:
-        with _progress() as report:
+        with counting_progress("files") as update:
             summary = run(
                 configs,
                 out,
                 size=parsed,
                 workers=workers or len(os.sched_getaffinity(0)),
                 strict=strict,
-                report=report,
+                report=lambda done, total: update(completed=done, total=total),
             )
     except KeyboardInterrupt:
         typer.echo(f"What was done is in {out}; run the same command again to go on.", err=True)
@@ -107,37 +105,3 @@ def _parse(size: str) -> Size:
             f"{size!r} is neither a shorter side, as in 256, nor HEIGHTxWIDTH, as in 256x448",
             param_hint="--size",
         ) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with files, rate and time left on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"files  {task.speed:.0f}/s" if task.speed else "files")
-
-    bar = Progress(
-        TextColumn("preparing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,19 +1,64 @@
-"""Progress of training on the terminal."""
+"""Progress of long work on the terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 if TYPE_CHECKING:
     from s2svos.training.history import Step
 
 LOG_EVERY = 100  # steps, where there is no terminal
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.1f}/s")
+
+
+@contextmanager
+def counting_progress(
+    unit: str, *, total: int | None = None, done: int = 0
+) -> Iterator[Callable[..., None]]:
+    """A bar with a count, its rate and the time left on a terminal, nothing elsewhere.
+
+    Args:
+        unit: what is counted, in the plural.
+        total: how many there are; None where that is told later.
+        done: how many are over.
+
+    Yields:
+        rich's ``Progress.update`` for the bar: takes ``advance``, ``completed``, ``total``.
+    """
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield partial(bar.update, task)
 
 
 @contextmanager
