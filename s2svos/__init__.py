@@ -27,13 +27,18 @@ def default_bundle() -> Path:
 
 
 def load(
-    bundle: str | Path | None = None, *, engine: str = "auto", threads: int | None = None
+    bundle: str | Path | None = None,
+    *,
+    engine: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
 ) -> Tracker:
     """Opens a bundle on an engine.
 
     Args:
         bundle: path of a ``.s2s`` file; None for the one that ships with the package.
         engine: ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that is installed.
+        precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
         threads: processor threads of a step; None for one a core.
 
     Raises:
@@ -43,4 +48,4 @@ def load(
     from s2svos_engines.tracker import Tracker
 
     path = default_bundle() if bundle is None else Path(bundle)
-    return Tracker.load(path, engine=engine, threads=threads)
+    return Tracker.load(path, engine=engine, precision=precision, threads=threads)

@@ -2,8 +2,9 @@
 
 ``NAME.s2s`` is a zip without compression. ``manifest.json`` holds the format version, the step
 contract, the graphs of each precision, the SHA-256 of every other member and the facts of
-training, parity and tools. The zip's comment is the SHA-256 of every byte before it, so that a
-change of any byte is noticed before anything is executed. Every format ends with this seal.
+training, parity and tools. Other members are reports and TensorRT plans. The zip's comment is the
+SHA-256 of every byte before it, so that a change of any byte is noticed before anything is
+executed. Every format ends with this seal.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2svos_engines.contract import StepContract
+from s2svos_engines.contract import StepContract, frames_per_call
 from s2svos_engines.errors import UserError
 
 FORMAT = 1
@@ -84,18 +85,32 @@ class Bundle:
         """An ONNX model.
 
         Args:
-            name: ``init`` or ``step``.
+            name: ``init``, ``step`` or ``stepT``.
             precision: one of :attr:`precisions`.
 
         Raises:
             UserError: the bundle lacks this precision.
         """
+        return self.read(self._members(precision)[name])
+
+    def frames_per_call(self, precision: str = "fp32") -> tuple[int, ...]:
+        """How many frames the step graphs of a precision take at a time, rising; 1 is first."""
+        steps = (name for name in self._members(precision) if name != "init")
+        return tuple(sorted(map(frames_per_call, steps)))
+
+    def read(self, member: str) -> bytes:
+        """A member of the zip."""
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(member)
+
+    def _members(self, precision: str) -> Mapping[str, str]:
         if precision not in self.precisions:
             raise UserError(
-                f"{self.path} holds {', '.join(self.precisions)}, not {precision}; export it again."
+                f"{self.path} holds {', '.join(self.precisions)}, not {precision}; export it with "
+                f"s2svos export --{precision}, or choose another --precision."
             )
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(self.manifest["graphs"][precision][name])
+        members: Mapping[str, str] = self.manifest["graphs"][precision]
+        return members
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -109,39 +124,41 @@ def write_bundle(
     contract: StepContract,
     graphs: Mapping[str, Mapping[str, bytes]],
     facts: Mapping[str, Any],
+    others: Mapping[str, bytes] | None = None,
 ) -> None:
     """Writes a bundle beside ``path`` and renames it.
 
     Args:
         path: of the file, replaced where it exists.
         contract: interface of the graphs.
-        graphs: for each precision, the ONNX models ``init`` and ``step``.
+        graphs: for each precision, the ONNX models ``init``, ``step`` and perhaps ``stepT``. Where
+            two precisions have the same model, the bundle has it once.
         facts: JSON types that go into the manifest: network, training, parity, tools.
+        others: further members by name, reports and plans.
     """
-    members = {
-        (f"{name}.onnx" if precision == "fp32" else f"{precision}/{name}.onnx"): (precision, name)
-        for precision, models in graphs.items()
-        for name in models
-    }
+    members = dict(others or {})
+    names: dict[bytes, str] = {}
+    where: dict[str, dict[str, str]] = {}
+    for precision, models in graphs.items():
+        folder = "" if precision == "fp32" else f"{precision}/"
+        where[precision] = {}
+        for name, model in models.items():
+            member = names.setdefault(model, f"{folder}{name}.onnx")
+            members[member] = model
+            where[precision][name] = member
     manifest = {
         "format": FORMAT,
         "contract": contract.to_json(),
-        "graphs": {
-            precision: {n: member for member, (p, n) in members.items() if p == precision}
-            for precision in graphs
-        },
-        "members": {
-            member: hashlib.sha256(graphs[precision][name]).hexdigest()
-            for member, (precision, name) in members.items()
-        },
+        "graphs": where,
+        "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
         **facts,
     }
     beside = path.with_name(path.name + ".part")
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest, indent=1))
-            for member, (precision, name) in members.items():
-                archive.writestr(zipfile.ZipInfo(member), graphs[precision][name])
+            for name, data in members.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
             archive.comment = b"0" * SEAL
         sha256 = _sha256_of_body(beside)
         with beside.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""The step contract: what goes into and comes out of the two graphs of a bundle.
+"""The step contract: what goes into and comes out of the graphs of a bundle.
 
 Networks, exporter, engines, manifest and tests all read :class:`StepContract`; no tensor name,
 shape or dtype is written anywhere else.
@@ -21,6 +21,14 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a graph takes and gives, in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -52,17 +60,21 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class StepContract:
-    """The interface of the ``init`` and ``step`` graphs.
+    """The interface of the ``init``, ``step`` and ``stepT`` graphs.
 
-    ========  ======================  ===============================
-    graph     in                      out
-    ========  ======================  ===============================
-    ``init``  frame, first masks      every state tensor
-    ``step``  frame, every state      object masks, every state tensor
-    ========  ======================  ===============================
+    =========  ======================  ===============================
+    graph      in                      out
+    =========  ======================  ===============================
+    ``init``   frame, first masks      every state tensor
+    ``step``   frame, every state      object masks, every state tensor
+    ``step4``  4 frames, every state   4 frames' object masks, every state tensor
+    =========  ======================  ===============================
 
     The frame is uint8 RGB ``[height, width, 3]``; masks are uint8 ``[objects, height, width]``,
-    255 for the object and 0 for the rest going in, the probability times 255 coming out.
+    255 for the object and 0 for the rest going in, the probability times 255 coming out. A graph
+    of several frames has them on a leading axis, ``[T, height, width, 3]`` and
+    ``[T, objects, height, width]``. All this is the same in every precision: a graph of half
+    precision casts its states on the way in and out (the cell of the paper is not bounded).
 
     Args:
         height: rows of the frame and the masks, in pixels.
@@ -95,6 +107,18 @@ class StepContract:
     def object_masks(self) -> TensorSpec:
         """The objects' probabilities on the current frame, times 255."""
         return TensorSpec("object_masks", "uint8", (OBJECTS, self.height, self.width))
+
+    def interface(self, graph: str) -> Interface:
+        """What ``init``, ``step`` or ``stepT``, such as ``step4``, takes and gives."""
+        if graph == "init":
+            return Interface(self.init_inputs, self.init_outputs)
+        frames = frames_per_call(graph)
+        if frames == 1:
+            return Interface(self.step_inputs, self.step_outputs)
+        clip = TensorSpec("frames", self.frame.dtype, (frames, *self.frame.shape))
+        masks = self.object_masks
+        masks = TensorSpec(masks.name, masks.dtype, (frames, *masks.shape))
+        return Interface((clip, *self.step_inputs[1:]), (masks, *self.init_outputs))
 
     @property
     def init_inputs(self) -> tuple[TensorSpec, ...]:
@@ -133,3 +157,17 @@ class StepContract:
             int(data["width"]),
             tuple(StateSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in states),
         )
+
+
+def step_graph(frames: int) -> str:
+    """Name of the step graph that takes ``frames`` at a time."""
+    return "step" if frames == 1 else f"step{frames}"
+
+
+def frames_per_call(graph: str) -> int:
+    """How many frames a step graph takes at a time.
+
+    Raises:
+        ValueError: ``graph`` is no step graph's name.
+    """
+    return int(graph.removeprefix("step") or 1)

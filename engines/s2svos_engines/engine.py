@@ -32,6 +32,17 @@ class Cell(Protocol):
         """
         ...
 
+    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Advances the state by several frames in one call.
+
+        Args:
+            frames: uint8 [T, H, W, 3], where T is one of the engine's ``frames_per_call``.
+
+        Returns:
+            Probabilities times 255, uint8 [T, N, H, W], valid until the next step.
+        """
+        ...
+
     def states(self) -> States:
         """The current state; valid until the next step."""
         ...
@@ -41,6 +52,9 @@ class Engine(Protocol):
     """A bundle's graphs, compiled. Shared by all streams; holds nothing of any of them."""
 
     name: str
+    precision: str
+    frames_per_call: tuple[int, ...]
+    """How many frames a call of a cell may take, rising; 1 is first."""
 
     def init(self, frame: NDArray[np.uint8], first_masks: NDArray[np.uint8]) -> States:
         """The state of objects that enter on ``frame`` with masks uint8 [N, H, W], 0 to 255."""
@@ -66,16 +80,24 @@ def installed_engines() -> list[str]:
     return [name for name, (*_, package) in ENGINES.items() if importlib.util.find_spec(package)]
 
 
-def load_engine(bundle: Bundle, name: str = "auto", *, threads: int | None = None) -> Engine:
+def load_engine(
+    bundle: Bundle,
+    name: str = "auto",
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Engine:
     """Compiles a bundle's graphs.
 
     Args:
         bundle: checked bundle.
         name: an engine, or ``auto`` for the fastest that is installed.
+        precision: of the graphs, one that the bundle has.
         threads: processor threads of a step; None for one a core.
 
     Raises:
-        UserError: there is no such engine, its package is missing, or it refuses the graphs.
+        UserError: there is no such engine, its package is missing, the bundle lacks the precision,
+            or the engine refuses the graphs.
     """
     installed = installed_engines()
     if name == "auto":
@@ -90,4 +112,5 @@ def load_engine(bundle: Bundle, name: str = "auto", *, threads: int | None = Non
         )
     module, class_name, _ = ENGINES[name]
     engine_class = getattr(importlib.import_module(module), class_name)
-    return cast(Engine, engine_class(bundle, threads=threads or len(os.sched_getaffinity(0))))
+    threads = threads or len(os.sched_getaffinity(0))
+    return cast(Engine, engine_class(bundle, precision=precision, threads=threads))

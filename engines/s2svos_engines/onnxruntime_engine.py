@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from threading import Lock
+from typing import Any, NamedTuple
+
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import OBJECTS, TensorSpec
+from s2svos_engines.contract import OBJECTS, TensorSpec, step_graph
 from s2svos_engines.engine import States
 
 
@@ -16,22 +19,35 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, *, threads: int) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
         self.contract = bundle.contract
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._init, self.step_session = (
-            ort.InferenceSession(bundle.graph(name), options, providers=["CPUExecutionProvider"])
-            for name in ("init", "step")
-        )
+        self.precision = precision
+        self.frames_per_call = bundle.frames_per_call(precision)
+        self._bundle = bundle
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.log_severity_level = 3
+        self._sessions: dict[str, ort.InferenceSession] = {}
+        self._lock = Lock()
+        for graph in ("init", "step"):
+            self.session(graph)
+
+    def session(self, graph: str) -> ort.InferenceSession:
+        """A graph, from the cache or made now."""
+        with self._lock:
+            if graph not in self._sessions:
+                model = self._bundle.graph(graph, precision=self.precision)
+                self._sessions[graph] = ort.InferenceSession(
+                    model, self._options, providers=["CPUExecutionProvider"]
+                )
+            return self._sessions[graph]
 
     def init(self, frame: NDArray[np.uint8], first_masks: NDArray[np.uint8]) -> States:
         """The state of objects that enter on ``frame``."""
         contract = self.contract
         names = [spec.name for spec in contract.init_outputs]
         inputs = {contract.frame.name: frame, contract.first_masks.name: first_masks}
-        states: States = self._init.run(names, inputs)
+        states: States = self.session("init").run(names, inputs)
         return states
 
     def cell(self, states: States) -> OnnxRuntimeCell:
@@ -40,27 +56,46 @@ class OnnxRuntimeEngine:
 
 
 class OnnxRuntimeCell:
-    """Two bindings over two sets of state buffers: what one writes the other reads."""
+    """Bindings over two sets of state buffers: what one writes the other reads."""
 
     def __init__(self, engine: OnnxRuntimeEngine, states: States) -> None:
+        self._engine, self._objects = engine, len(states[0])
         contract = engine.contract
-        objects = len(states[0])
-
-        def array(spec: TensorSpec) -> NDArray[np.generic]:
-            shape = [objects if d == OBJECTS else int(d) for d in spec.shape]
-            return np.empty(shape, spec.dtype)
-
-        self._session = engine.step_session
-        self._frame = array(contract.frame)
-        self._masks = array(contract.object_masks)
-        self._buffers = [[array(state.input) for state in contract.states] for _ in range(2)]
+        self._buffers = [[self._array(s.input) for s in contract.states] for _ in range(2)]
         for buffer, value in zip(self._buffers[0], states, strict=True):
             buffer[...] = value
-        self._bindings = []
+        self._calls: dict[str, _Call] = {}
+        self._now = 0
+
+    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
+        return self._run("step", frame)
+
+    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
+        return self._run(step_graph(len(frames)), frames)
+
+    def states(self) -> States:
+        """The current state; valid until the next step."""
+        return self._buffers[self._now]
+
+    def _run(self, graph: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if graph not in self._calls:
+            self._calls[graph] = self._bound(graph)
+        call = self._calls[graph]
+        call.pictures[...] = pictures
+        call.session.run_with_iobinding(call.bindings[self._now])
+        self._now = 1 - self._now
+        return call.masks
+
+    def _bound(self, graph: str) -> _Call:
+        session, interface = self._engine.session(graph), self._engine.contract.interface(graph)
+        pictures, masks = self._array(interface.inputs[0]), self._array(interface.outputs[0])
+        bindings = []
         for before, after in (self._buffers, self._buffers[::-1]):
-            binding = self._session.io_binding()
-            inputs = zip(contract.step_inputs, (self._frame, *before), strict=True)
-            outputs = zip(contract.step_outputs, (self._masks, *after), strict=True)
+            binding = session.io_binding()
+            inputs = zip(interface.inputs, (pictures, *before), strict=True)
+            outputs = zip(interface.outputs, (masks, *after), strict=True)
             for bind, pairs in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
                 for spec, value in pairs:
                     # By keyword: the two methods order these arguments differently.
@@ -72,16 +107,16 @@ class OnnxRuntimeCell:
                         shape=value.shape,
                         buffer_ptr=value.ctypes.data,
                     )
-            self._bindings.append(binding)
-        self._now = 0
+            bindings.append(binding)
+        return _Call(session, pictures, masks, bindings)
 
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        self._frame[...] = frame
-        self._session.run_with_iobinding(self._bindings[self._now])
-        self._now = 1 - self._now
-        return self._masks  # type: ignore[return-value]
+    def _array(self, spec: TensorSpec) -> NDArray[Any]:
+        shape = [self._objects if d == OBJECTS else int(d) for d in spec.shape]
+        return np.empty(shape, spec.dtype)
 
-    def states(self) -> States:
-        """The current state; valid until the next step."""
-        return self._buffers[self._now]
+
+class _Call(NamedTuple):
+    session: ort.InferenceSession
+    pictures: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    bindings: list[Any]  # from the first set of buffers to the second, and back

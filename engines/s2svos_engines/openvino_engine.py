@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import OBJECTS, TensorSpec
+from s2svos_engines.contract import OBJECTS, TensorSpec, step_graph
 from s2svos_engines.engine import States
 
 
@@ -22,8 +23,11 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, *, threads: int) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
         self.contract = bundle.contract
+        self.precision = precision
+        self.frames_per_call = bundle.frames_per_call(precision)
+        self._bundle = bundle
         self._core = ov.Core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -31,7 +35,7 @@ class OpenVinoEngine:
             # Without this line OpenVINO takes bfloat16 where the processor has it.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        self._graphs = {name: bundle.graph(name) for name in ("init", "step")}
+        self._graphs: dict[str, bytes] = {}
         self._compiled: dict[tuple[str, int], ov.CompiledModel] = {}
         self._lock = Lock()
 
@@ -51,6 +55,8 @@ class OpenVinoEngine:
         """A graph for a number of objects, from the cache or made now."""
         with self._lock:
             if (graph, objects) not in self._compiled:
+                if graph not in self._graphs:
+                    self._graphs[graph] = self._bundle.graph(graph, precision=self.precision)
                 model = self._core.read_model(self._graphs[graph], b"")
                 model.reshape(
                     {
@@ -67,41 +73,63 @@ class OpenVinoEngine:
 
 
 class OpenVinoCell:
-    """Two requests over two sets of state buffers: what one writes the other reads."""
+    """Requests over two sets of state buffers: what one writes the other reads."""
 
     def __init__(self, engine: OpenVinoEngine, states: States) -> None:
+        self._engine, self._objects = engine, len(states[0])
         contract = engine.contract
-        objects = len(states[0])
-        compiled = engine.compiled("step", objects)
-
-        def tensor(spec: TensorSpec) -> ov.Tensor:
-            shape = [objects if d == OBJECTS else int(d) for d in spec.shape]
-            return ov.Tensor(np.dtype(spec.dtype), ov.Shape(shape))
-
-        self._frame = tensor(contract.frame)
-        self._masks = tensor(contract.object_masks)
-        self._buffers = [[tensor(state.input) for state in contract.states] for _ in range(2)]
+        self._buffers = [[self._tensor(s.input) for s in contract.states] for _ in range(2)]
         for buffer, value in zip(self._buffers[0], states, strict=True):
             buffer.data[:] = value
-        self._requests = []
-        for before, after in (self._buffers, self._buffers[::-1]):
-            request = compiled.create_infer_request()
-            request.set_tensor(contract.frame.name, self._frame)
-            request.set_tensor(contract.object_masks.name, self._masks)
-            for state, source, target in zip(contract.states, before, after, strict=True):
-                request.set_tensor(state.input.name, source)
-                request.set_tensor(state.output.name, target)
-            self._requests.append(request)
+        # Compiled before the first frame, which would otherwise wait for it.
+        self._calls = {"step": self._bound("step")}
         self._now = 0
 
     def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        self._frame.data[:] = frame
-        self._requests[self._now].infer()
-        self._now = 1 - self._now
-        masks: NDArray[np.uint8] = self._masks.data
-        return masks
+        return self._run("step", frame)
+
+    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
+        return self._run(step_graph(len(frames)), frames)
 
     def states(self) -> States:
         """The current state; valid until the next step."""
         return [buffer.data for buffer in self._buffers[self._now]]
+
+    def _run(self, graph: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if graph not in self._calls:
+            self._calls[graph] = self._bound(graph)
+        call = self._calls[graph]
+        call.pictures.data[:] = pictures
+        call.requests[self._now].infer()
+        self._now = 1 - self._now
+        masks: NDArray[np.uint8] = call.masks.data
+        return masks
+
+    def _bound(self, graph: str) -> _Call:
+        contract = self._engine.contract
+        interface = contract.interface(graph)
+        compiled = self._engine.compiled(graph, self._objects)
+        (frame, *_), (mask, *_) = interface.inputs, interface.outputs
+        pictures, masks = self._tensor(frame), self._tensor(mask)
+        requests = []
+        for before, after in (self._buffers, self._buffers[::-1]):
+            request = compiled.create_infer_request()
+            request.set_tensor(frame.name, pictures)
+            request.set_tensor(mask.name, masks)
+            for state, source, target in zip(contract.states, before, after, strict=True):
+                request.set_tensor(state.input.name, source)
+                request.set_tensor(state.output.name, target)
+            requests.append(request)
+        return _Call(pictures, masks, requests)
+
+    def _tensor(self, spec: TensorSpec) -> ov.Tensor:
+        shape = [self._objects if d == OBJECTS else int(d) for d in spec.shape]
+        return ov.Tensor(np.dtype(spec.dtype), ov.Shape(shape))
+
+
+class _Call(NamedTuple):
+    pictures: ov.Tensor
+    masks: ov.Tensor
+    requests: list[ov.InferRequest]  # from the first set of buffers to the second, and back

@@ -29,19 +29,27 @@ class Tracker:
         self.engine = engine
 
     @classmethod
-    def load(cls, path: Path, *, engine: str = "auto", threads: int | None = None) -> Tracker:
+    def load(
+        cls,
+        path: Path,
+        *,
+        engine: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+    ) -> Tracker:
         """Opens a bundle on an engine.
 
         Args:
             path: of the bundle.
             engine: ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that is installed.
+            precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
             threads: processor threads of a step; None for one a core.
 
         Raises:
             UserError: the bundle or the engine cannot be used.
         """
         bundle = Bundle.open(path)
-        return cls(bundle, load_engine(bundle, engine, threads=threads))
+        return cls(bundle, load_engine(bundle, engine, precision=precision, threads=threads))
 
     @property
     def engine_name(self) -> str:
