@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from s2svos.adapt.config import AdaptConfig
+from s2svos.commands.inputs import Input
+from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from s2svos.adapt.config import Adaptation, AdaptProgress
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     Tuned = Callable[[AdaptProgress], None] | None
     Followed = Callable[[InferProgress], None] | None
+
+
+_ARRIVING: dict[str, Any] = {"rich_help_panel": "Camera, stream and standard input"}
 
 
 class EngineChoice(StrEnum):
@@ -31,14 +36,26 @@ class EngineChoice(StrEnum):
 
 
 def infer(
-    video: Annotated[Path, typer.Argument(help="A video file, or a folder of pictures.")],
+    video: Annotated[
+        str | None,
+        typer.Argument(
+            help="A video file, a folder of pictures, the address of a stream (rtsp://...), or - "
+            "for raw rgb24 frames on standard input.",
+            show_default=False,
+        ),
+    ] = None,
     mask: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="Objects on the first frame: PNG, palette index or grey value = id."),
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the results; default: the video's name."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the results; default: the video's name. - writes raw masks, a byte "
+            "(the id) a pixel, to standard output.",
+        ),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Network, NAME.s2s; default: the one that ships.")
@@ -52,6 +69,46 @@ def infer(
     ] = False,
     start: Annotated[int, typer.Option(help="Index of the frame that the mask is for.")] = 0,
     end: Annotated[int | None, typer.Option(help="Index after the last frame.")] = None,
+    save_frame: Annotated[
+        Path | None,
+        typer.Option(help="Save the first frame as this PNG, to draw the mask on, and stop."),
+    ] = None,
+    mask_frame: Annotated[
+        Path | None,
+        typer.Option(
+            help="The picture that the mask was drawn on, if that is not the first frame: one that "
+            "--save-frame saved earlier."
+        ),
+    ] = None,
+    camera: Annotated[
+        int | None, typer.Option(min=0, help="Follow what this camera sees.", **_ARRIVING)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Of the raw frames on standard input, width first as in ffmpeg: 854x480. With "
+            "--camera, what to ask it for.",
+            **_ARRIVING,
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames a second, where the input does not say.", **_ARRIVING),
+    ] = None,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            "--live/--no-live",
+            help="Whether frames that come too late are dropped; default: those of a camera and of "
+            "a stream without an end, not those of standard input.",
+            show_default=False,
+            **_ARRIVING,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds without a frame that end the run.", **_ARRIVING)
+    ] = 10.0,
     adapt: Annotated[
         bool,
         typer.Option(
@@ -71,37 +128,48 @@ def infer(
     ] = False,
 ) -> None:
     """Follow the objects of the first frame's mask through a video."""
-    if start < 0:
-        raise typer.BadParameter("the first frame has index 0", param_hint="--start")
-    if end is not None and end <= start:
-        raise typer.BadParameter(f"must be greater than --start, {start}", param_hint="--end")
-    if not adapt_rate > 0:
-        raise typer.BadParameter("must be greater than 0", param_hint="--adapt-rate")
+    _check(mask, start, end, save_frame, mask_frame, adapt_rate)
+    source = Input.of(video, camera, size=size, fps=fps, live=live, timeout=timeout, start=start)
 
     from s2svos import default_bundle
     from s2svos.commands.extras import needs
-    from s2svos.infer import default_out
     from s2svos.infer import infer as run
+    from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.masks import read_first_mask
-    from s2svos.video.read import TruncatedVideo, Video
+    from s2svos.video.raw import masks_only
     from s2svos_engines.tracker import Tracker
 
+    if save_frame:
+        _save_frame(source, save_frame, start, overwrite)
+        return
+    assert mask
     config = AdaptConfig(steps=adapt_steps, learning_rate=adapt_rate)
     if adapt:
         with needs("train"):
             from s2svos.adapt import tune
-    opened = Video(video, start=start, end=end)
-    first = read_first_mask(mask, size=(opened.height, opened.width))
-    folder = out or default_out(video)
+
+    @cache
+    def tracker() -> Tracker:
+        return Tracker.load(bundle or default_bundle(), engine=engine.value, threads=threads)
+
+    if source.arrives:
+        tracker()  # while that loads the objects on the first frame would move on
+    opened = source.open(start, end)
+    size_opened = opened.height, opened.width
+    first = read_first_mask(mask, size=size_opened)
+    drawn_on = read_mask_frame(mask_frame, size=size_opened) if mask_frame else None
+    to_pipe = out == Path("-")
     try:
-        with _progress(opened.count, config.steps if adapt else None) as (tuned, followed):
+        with (
+            masks_only() if to_pipe else nullcontext(out or source.default_out()) as place,
+            _progress(opened.count, config.steps if adapt else None) as (tuned, followed),
+        ):
             summary = run(
                 opened,
                 first,
-                lambda: Tracker.load(
-                    bundle or default_bundle(), engine=engine.value, threads=threads
-                ),
-                out=folder,
+                tracker,
+                out=place,
+                mask_frame=drawn_on,
                 overlay=not no_overlay,
                 overwrite=overwrite,
                 adapt=partial(tune.adapt, config=config, threads=threads, report=tuned)
@@ -109,21 +177,60 @@ def infer(
                 else None,
                 report=followed,
             )
-    except (TruncatedVideo, KeyboardInterrupt):
-        if (folder / "run.json").exists():
-            typer.echo(f"What was done is in {folder}.", err=True)
+    except (UserError, KeyboardInterrupt) as error:
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(note, err=True)
         raise
-    typer.echo(_closing_line(summary))
+    typer.echo(_closing_line(summary), err=to_pipe)
+
+
+def _check(
+    mask: Path | None,
+    start: int,
+    end: int | None,
+    save_frame: Path | None,
+    mask_frame: Path | None,
+    adapt_rate: float,
+) -> None:
+    """Refuses options that make no sense together."""
+    if start < 0:
+        raise typer.BadParameter("the first frame has index 0", param_hint="--start")
+    if end is not None and end <= start:
+        raise typer.BadParameter(f"must be greater than --start, {start}", param_hint="--end")
+    if not adapt_rate > 0:
+        raise typer.BadParameter("must be greater than 0", param_hint="--adapt-rate")
+    if save_frame and save_frame.suffix.lower() != ".png":
+        raise typer.BadParameter(
+            "a frame is saved without loss, as NAME.png", param_hint="--save-frame"
+        )
+    if save_frame and mask:
+        raise typer.BadParameter("it stops before a mask is used", param_hint="--save-frame")
+    if not mask and (mask_frame or not save_frame):
+        raise typer.BadParameter(
+            "missing; mark the objects on the first frame, which --save-frame FRAME.png saves",
+            param_hint="--mask",
+        )
+
+
+def _save_frame(source: Input, path: Path, start: int, overwrite: bool) -> None:
+    from s2svos.video.first_frame import save_first_frame
+
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; choose another --save-frame, or --overwrite it.")
+    opened = source.open(start, start + 1)
+    save_first_frame(opened, path)
+    again = f" --mask-frame {path}" if source.arrives else ""
+    typer.echo(
+        f"{path}: the first frame, {opened.width}x{opened.height}. Mark the objects on it as ids "
+        f"in an indexed or grey PNG; then follow them with --mask MASK.png{again}."
+    )
 
 
 def _closing_line(summary: RunSummary) -> str:
     seconds, adapted = summary.seconds, summary.adapted
     spent = seconds.load + (adapted.seconds if adapted else 0)
     rate = summary.frames / max(seconds.total - spent, 1e-9)
-    places = f"masks in {summary.masks}"
-    if summary.overlay:
-        places += f", overlay {summary.overlay}"
-    line = f"{summary.frames} frames: {places}; {summary.engine}, {rate:.1f} frames/s."
+    line = f"{summary.tally().removesuffix('.')}; {summary.engine}, {rate:.1f} frames/s."
     return f"{_told(adapted)}\n{line}" if adapted else line
 
 
@@ -171,7 +278,8 @@ def _progress(
 
     def followed(now: InferProgress) -> None:
         left = "" if now.seconds_left is None else f"  {_clock(now.seconds_left)} left"
-        bar.update(frames, completed=now.frames, figures=f"{now.rate:.1f}/s{left}")
+        dropped = f"  {now.dropped} late ones dropped" if now.dropped else ""
+        bar.update(frames, completed=now.frames, figures=f"{now.rate:.1f}/s{left}{dropped}")
 
     with bar:
         tuning = bar.add_task("steps of tuning", total=steps, figures="", visible=bool(steps))

@@ -18,14 +18,15 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from s2svos.video.cutoff import is_cut_off
+from s2svos.video.errors import EndedEarly
 from s2svos_engines.errors import UserError
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 _Damageable = TypeVar("_Damageable", "av.Packet[VideoStream]", VideoFrame)
-_FALLBACK_RATE = Fraction(24)
+FALLBACK_RATE = Fraction(24)  # frames a second, where nothing better is known
 
 
-class TruncatedVideo(UserError):
+class TruncatedVideo(EndedEarly):
     """The video ends before its end; raised after its last whole frame.
 
     Args:
@@ -33,8 +34,6 @@ class TruncatedVideo(UserError):
         index: of the last whole frame.
         name: of that frame.
     """
-
-    exit_code = 1
 
     def __init__(self, path: Path, index: int, name: str) -> None:
         super().__init__(
@@ -48,6 +47,29 @@ class TruncatedVideo(UserError):
 def frame_name(index: int) -> str:
     """Name of a frame of a video file: five digits, as in DAVIS."""
     return f"{index:05d}"
+
+
+class RgbPictures:
+    """Makes decoded frames RGB pictures of one size, turned as the file asks for.
+
+    Args:
+        size: width and height before turning, in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Frame:
+        """A picture, uint8 [H, W, 3] RGB, C-contiguous."""
+        width, height = self._size
+        # A kept reformatter with fast bilinear: 0.25 ms at 854x480, the default 1.7 ms; where
+        # nothing is scaled the pictures are the same to the bit (PyAV 18).
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation="FAST_BILINEAR"
+        ).to_ndarray()
+        turned = np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb
+        return np.ascontiguousarray(turned, dtype=np.uint8)
 
 
 class VideoFile:
@@ -65,8 +87,8 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._open() as (container, stream):
-            self.rate = stream.average_rate or stream.guessed_rate or _FALLBACK_RATE
-            self.count = _count(container, stream, self.rate)
+            self.rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
+            self.count = frame_count(container, stream, self.rate)
             first = next(self._whole_frames(container, stream), None)
         if first is None:
             raise UserError(
@@ -85,7 +107,7 @@ class VideoFile:
         Raises:
             TruncatedVideo: after the last whole frame, where more should follow.
         """
-        reformatter = VideoReformatter()
+        picture = RgbPictures(self._coded_size)
         index = -1
         with self._open() as (container, stream):
             whole = self._whole_frames(container, stream)
@@ -98,17 +120,7 @@ class VideoFile:
                     return
                 index += 1
                 if index >= start:
-                    yield frame_name(index), self._picture(frame, reformatter)
-
-    def _picture(self, frame: VideoFrame, reformatter: VideoReformatter) -> Frame:
-        width, height = self._coded_size
-        # A kept reformatter with fast bilinear: 0.25 ms at 854x480, the default 1.7 ms; where
-        # nothing is scaled the pictures are the same to the bit (PyAV 18).
-        rgb = reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="FAST_BILINEAR"
-        ).to_ndarray()
-        turned = np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb
-        return np.ascontiguousarray(turned, dtype=np.uint8)
+                    yield frame_name(index), picture(frame)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -122,15 +134,11 @@ class VideoFile:
                 "of file, or cut off before its index."
             ) from error
         with container:
-            streams = [
-                stream
-                for stream in container.streams.video
-                if not stream.disposition & Disposition.attached_pic
-            ]
-            if not streams or container.format.name == "tty":  # FFmpeg draws text files as video
+            stream = video_stream(container)
+            if not stream:
                 raise UserError(f"{self.path} holds no video; name a video or a folder of frames.")
-            streams[0].thread_type = "AUTO"
-            yield container, streams[0]
+            stream.thread_type = "AUTO"
+            yield container, stream
 
     def _whole_frames(
         self, container: InputContainer, stream: VideoStream
@@ -141,6 +149,14 @@ class VideoFile:
             # Decoded frame by frame in threads, a damaged end now and then passed for whole.
             stream.thread_type = "SLICE"
         return (yield from _without_damaged_end(_decode(container, stream, cut)))
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The first stream of moving pictures: no cover of a record, no text that FFmpeg would draw."""
+    if container.format.name == "tty":
+        return None
+    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(moving, None)
 
 
 def _decode(
@@ -219,7 +235,8 @@ def _without_damaged_end(
             yield item
 
 
-def _count(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
+def frame_count(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
+    """Frames that a container says it holds, or that its duration makes likely, or None."""
     if stream.frames:
         return stream.frames
     if stream.duration is not None and stream.time_base is not None:

@@ -29,6 +29,8 @@ class Video:
         end: index after the last one; None for all.
 
     Attributes:
+        live: False: frames wait until they are asked for, so none is ever dropped.
+        timeout: None: a file that is slow to read is waited for.
         width, height: in pixels.
         rate: frames a second, a Fraction.
         count: frames to expect from ``start`` to ``end``, or None; a file may hold others.
@@ -37,6 +39,9 @@ class Video:
         UserError: there is no video, or it ends before ``start``; while iterating, a broken
             picture, or TruncatedVideo after the last whole frame of a file that was cut off.
     """
+
+    live = False
+    timeout = None
 
     def __init__(self, path: str | Path, *, start: int = 0, end: int | None = None) -> None:
         if start < 0 or (end is not None and end <= start):

@@ -14,8 +14,12 @@ from s2svos_engines.errors import UserError
 
 
 @contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
+def disk_errors(out: Path, *, again: str = "run again with --overwrite") -> Iterator[None]:
     """Says in a sentence why a file could not be written.
+
+    Args:
+        out: what was written to.
+        again: what to do once there is space.
 
     Raises:
         UserError: in place of an OSError.
@@ -24,7 +28,7 @@ def disk_errors(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "the disk is full; free some space and run again with --overwrite"
+            hint = f"the disk is full; free some space and {again}"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "permission is denied; choose another --out"
         else:

@@ -1,8 +1,8 @@
 """Threads that hand each other items through bounded queues, and fail together.
 
 A source runs ahead of the caller, a sink behind it. An error upstream arrives after the items that
-came before it; an error in a sink arrives at the next ``put`` or ``close``. Nobody waits for a
-thread that has given up.
+came before it; an error in a sink arrives at the next ``put`` or ``drain``. Nobody waits for a
+thread that has given up, nor for ever for one that is silent.
 """
 
 from __future__ import annotations
@@ -13,32 +13,49 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
+from s2svos.video.errors import StageFailed, stalled
+from s2svos_engines.errors import UserError
+
 T = TypeVar("T")
 SIZE = 4  # items: enough to ride out a slow frame, and little memory
-
-
-class _Abandoned(Exception):
-    """A signal between threads: the other end takes no more items."""
+_LAST_ITEM = 2.0  # seconds for a source to end; one that hangs in a system call ends with Python
 
 
 class _Channel(Generic[T]):
-    """A bounded queue whose ends learn of each other's going."""
+    """A bounded queue whose ends learn of each other's going.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    Args:
+        size: items that may wait.
+        newest: whoever puts never waits: an item takes the place of the one that waits, or is
+            dropped itself as long as that one is the very first.
+
+    Attributes:
+        dropped: items that nobody got because of that.
+    """
+
+    def __init__(self, size: int, *, newest: bool = False) -> None:
+        self.dropped = 0
+        self._size = 1 if newest else size
+        self._newest = newest
         self._items: deque[T] = deque()
         self._changed = Condition()
+        self._begun = False
         self._ended = False
         self._abandoned = False
 
-    def put(self, item: T) -> None:
-        """Waits for room; raises _Abandoned once nobody takes items."""
+    def put(self, item: T) -> bool:
+        """Waits for room; False once nobody takes items."""
         with self._changed:
+            if self._newest and self._items:
+                self.dropped += 1
+                if not self._begun:
+                    return not self._abandoned
+                self._items.clear()
             self._changed.wait_for(lambda: self._abandoned or len(self._items) < self._size)
-            if self._abandoned:
-                raise _Abandoned
-            self._items.append(item)
-            self._changed.notify_all()
+            if not self._abandoned:
+                self._items.append(item)
+                self._changed.notify_all()
+            return not self._abandoned
 
     def end(self) -> None:
         """No further items follow."""
@@ -53,12 +70,17 @@ class _Channel(Generic[T]):
             self._items.clear()
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[T]:
+    def take(self, timeout: float | None = None) -> Iterator[T]:
+        """Items until there are no more; raises TimeoutError if one takes too many seconds."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._ended or self._abandoned)
+                if not self._changed.wait_for(
+                    lambda: self._items or self._ended or self._abandoned, timeout
+                ):
+                    raise TimeoutError
                 if not self._items:
                     return
+                self._begun = True
                 item = self._items.popleft()
                 self._changed.notify_all()
             yield item
@@ -69,33 +91,62 @@ class Source(Generic[T]):
 
     Args:
         items: what to iterate.
+        name: of where they come from, for messages.
         size: items that may wait.
+        newest: for items that do not wait, as a camera's: only the newest is kept for the caller,
+            but the very first is never dropped.
+        timeout: seconds without an item after which the source counts as stalled; None for ever.
 
     Attributes:
-        seconds: time spent on making items.
+        seconds: time spent on making items, or on waiting for them to come.
     """
 
-    def __init__(self, items: Iterable[T], *, size: int = SIZE) -> None:
+    def __init__(
+        self,
+        items: Iterable[T],
+        *,
+        name: str,
+        size: int = SIZE,
+        newest: bool = False,
+        timeout: float | None = None,
+    ) -> None:
         self.seconds = 0.0
-        self._channel: _Channel[T] = _Channel(size)
-        self._error: BaseException | None = None
+        self._name = name
+        self._timeout = timeout
+        self._channel: _Channel[T] = _Channel(size, newest=newest)
+        self._error: UserError | None = None
         self._thread = Thread(target=self._run, args=(items,), daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Items that were replaced by a newer one before the caller took them."""
+        return self._channel.dropped
+
     def __iter__(self) -> Iterator[T]:
-        """Items in order; then the error that ended them, if one did."""
-        yield from self._channel
+        """Items in order; then the error that ended them, if one did.
+
+        Raises:
+            StageFailed: making an item failed unforeseen.
+            EndedEarly: there was none for ``timeout`` seconds.
+            UserError: what else making an item raised.
+        """
+        try:
+            yield from self._channel.take(self._timeout)
+        except TimeoutError:
+            assert self._timeout is not None
+            raise stalled(self._name, self._timeout) from None
         if self._error:
             raise self._error
 
     def stop(self) -> None:
-        """Drops what waits and ends the thread after its present item."""
+        """Drops what waits and lets the thread end after its present item."""
         self._channel.abandon()
-        self._thread.join()
+        self._thread.join(_LAST_ITEM)
 
     def _run(self, items: Iterable[T]) -> None:
-        iterator = iter(items)
         try:
+            iterator = iter(items)
             while True:
                 began = time.perf_counter()
                 try:
@@ -104,11 +155,12 @@ class Source(Generic[T]):
                     return
                 finally:
                     self.seconds += time.perf_counter() - began
-                self._channel.put(item)
-        except _Abandoned:
-            pass
-        except BaseException as error:  # whatever it is, the caller has to see it
+                if not self._channel.put(item):
+                    return
+        except UserError as error:
             self._error = error
+        except BaseException as error:  # whatever it is, the caller has to see it
+            self._error = StageFailed(f"Reading {self._name}", error)
         finally:
             self._channel.end()
 
@@ -118,6 +170,7 @@ class Sink(Generic[T]):
 
     Args:
         work: called with each item.
+        name: of what it writes, for messages.
         size: items that may wait.
 
     Attributes:
@@ -125,12 +178,13 @@ class Sink(Generic[T]):
         done: items that ``work`` finished.
     """
 
-    def __init__(self, work: Callable[[T], None], *, size: int = SIZE) -> None:
+    def __init__(self, work: Callable[[T], None], *, name: str, size: int = SIZE) -> None:
         self.seconds = 0.0
         self.done = 0
         self._work = work
+        self._name = name
         self._channel: _Channel[T] = _Channel(size)
-        self._error: BaseException | None = None
+        self._error: UserError | None = None
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -138,27 +192,31 @@ class Sink(Generic[T]):
         """Hands on an item; waits while too many wait.
 
         Raises:
-            BaseException: what ``work`` raised on an earlier one.
+            StageFailed: ``work`` failed unforeseen on an earlier one.
+            UserError: what else ``work`` raised.
         """
-        try:
-            self._channel.put(item)
-        except _Abandoned:
+        if not self._channel.put(item):
             assert self._error is not None
-            raise self._error from None
+            raise self._error
 
-    def drain(self) -> BaseException | None:
-        """Works off what waits and ends the thread; gives what ``work`` raised, if it did."""
+    def drain(self) -> UserError | None:
+        """Works off what waits and ends the thread; gives what ``put`` would raise."""
         self._channel.end()
         self._thread.join()
         return self._error
 
     def _run(self) -> None:
         try:
-            for item in self._channel:
+            for item in self._channel.take():
                 began = time.perf_counter()
                 self._work(item)
                 self.seconds += time.perf_counter() - began
                 self.done += 1
+        except UserError as error:
+            self._fail(error)
         except BaseException as error:  # whatever it is, the caller has to see it
-            self._error = error
-            self._channel.abandon()
+            self._fail(StageFailed(f"Writing {self._name}", error))
+
+    def _fail(self, error: UserError) -> None:
+        self._error = error
+        self._channel.abandon()

@@ -39,6 +39,7 @@ class VideoWriter:
     ) -> None:
         self.path = path
         self.frames = 0
+        self._next = 0
         self._part = path.with_name(f"{path.name}.part")
         self._odd = height % 2, width % 2
         self._container = av.open(self._part, "w", format="mp4", options={"movflags": "+faststart"})
@@ -55,8 +56,13 @@ class VideoWriter:
         self._time_base = 1 / rate
         self._open = True
 
-    def write(self, frame: NDArray[np.uint8]) -> None:
-        """Appends a frame, uint8 [H, W, 3] RGB.
+    def write(self, frame: NDArray[np.uint8], *, at: int | None = None) -> None:
+        """Appends a frame.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB.
+            at: when it is shown, in frames from the beginning; later than the one before. None for
+                right after that.
 
         Raises:
             OSError: the file cannot be written.
@@ -67,10 +73,12 @@ class VideoWriter:
         # OpenCV converts in 0.3 ms at 854x480, FFmpeg's scaler in 1.4 ms.
         planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        picture.pts = self.frames
+        self._next = self._next if at is None else at
+        picture.pts = self._next
         picture.time_base = self._time_base
         self._container.mux(self._stream.encode(picture))
         self.frames += 1
+        self._next += 1
 
     def close(self, *, keep: bool) -> None:
         """Finishes the video with the frames written so far, or deletes it; once.

@@ -4,46 +4,26 @@ import errno
 import faulthandler
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from fake_tracker import FakeTracker
 from numpy.typing import NDArray
 from PIL import Image
 from video_files import HEIGHT, WIDTH, cut, picture, reds, write_video
 
 from s2svos import UserError
-from s2svos import infer as module
 from s2svos.infer import InferProgress, RunSummary, default_out, infer
+from s2svos.video import outputs as module
+from s2svos.video.errors import StageFailed
 from s2svos.video.masks import davis_palette, read_first_mask, write_mask
 from s2svos.video.read import TruncatedVideo, Video
 from s2svos.video.stages import Sink, Source
 
 FRAMES = 30
-
-
-@dataclass
-class FakeTracker:
-    """Calls red what is red; ``on_step`` may fail or wait."""
-
-    on_step: Callable[[int], None] = lambda index: None
-    engine_name: str = "fake"
-    bundle: Any = field(default_factory=lambda: SimpleNamespace(path=Path("f.s2s"), sha256="0f"))
-    steps: int = 0
-    label: int = 0
-
-    def open(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> FakeTracker:
-        self.label = int(mask.max())
-        return self
-
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        self.steps += 1
-        self.on_step(self.steps)
-        return reds(frame, self.label)
 
 
 @pytest.fixture(autouse=True)
@@ -279,7 +259,7 @@ def test_full_disk_at_the_first_mask(
 def test_full_disk_while_the_overlay_is_written(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(writer: object, frame: object) -> None:
+    def full(writer: object, frame: object, at: int | None) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.VideoWriter, "write", full)
@@ -306,8 +286,8 @@ def test_slow_sink_holds_the_source_back() -> None:
             made.append(item)
             yield item
 
-    source, done = Source(make(), size=2), []
-    sink: Sink[int] = Sink(done.append, size=2)
+    source, done = Source(make(), name="numbers", size=2), []
+    sink: Sink[int] = Sink(done.append, name="list", size=2)
     for item in source:
         if item == 0:
             time.sleep(0.05)
@@ -323,8 +303,8 @@ def test_stages_report_errors_and_let_go() -> None:
         raise ValueError("upstream")
 
     got = []
-    source = Source(broken())
-    with pytest.raises(ValueError, match="upstream"):
+    source = Source(broken(), name="numbers")
+    with pytest.raises(StageFailed, match=r"numbers failed .*upstream .*test_infer.py"):
         for item in source:
             got.append(item)
     assert got == [1]
@@ -333,11 +313,11 @@ def test_stages_report_errors_and_let_go() -> None:
     def refuse(item: int) -> None:
         raise ValueError("downstream")
 
-    sink: Sink[int] = Sink(refuse, size=1)
-    with pytest.raises(ValueError, match="downstream"):
+    sink: Sink[int] = Sink(refuse, name="words", size=1)
+    with pytest.raises(StageFailed, match=r"Writing words .*downstream"):
         for item in range(10):
             sink.put(item)
-    assert isinstance(sink.drain(), ValueError)
+    assert isinstance(sink.drain(), StageFailed)
 
-    endless = Source(iter(int, 1), size=1)
+    endless = Source(iter(int, 1), name="noughts", size=1)
     endless.stop()

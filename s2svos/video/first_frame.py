@@ -1,0 +1,78 @@
+"""The picture that a first mask is drawn on, where that takes longer than a video waits."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from s2svos.video.incoming import IncomingVideo
+from s2svos.video.read import Video
+from s2svos.video.results import disk_errors
+from s2svos_engines.errors import UserError
+
+Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+_BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
+
+
+@dataclass(frozen=True)
+class MaskFrame:
+    """The picture that a first mask belongs to, where that is not the video's first frame.
+
+    Args:
+        path: file that it was read from.
+        frame: uint8 [H, W, 3] RGB.
+    """
+
+    path: Path
+    frame: Frame
+
+
+def save_first_frame(video: Video | IncomingVideo, path: Path) -> None:
+    """Writes a video's first frame as a PNG, under a temporary name that is then changed.
+
+    Raises:
+        UserError: the video holds no frame, or the file cannot be written.
+    """
+    first = next(iter(video), None)
+    if first is None:
+        raise UserError(f"{video.path} holds no frames; name another video.")
+    png = io.BytesIO()
+    Image.fromarray(first[1]).save(png, "PNG")
+    part = path.with_name(f"{path.name}.part")
+    with disk_errors(path):
+        try:
+            part.write_bytes(png.getbuffer())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def read_mask_frame(path: Path, *, size: tuple[int, int]) -> MaskFrame:
+    """Reads the picture that a mask was drawn on.
+
+    Args:
+        path: of the picture.
+        size: height and width of the video.
+
+    Raises:
+        UserError: missing, no picture, or of another size.
+    """
+    try:
+        with Image.open(path) as image:
+            frame = np.array(image.convert("RGB"), dtype=np.uint8)
+    except FileNotFoundError as error:
+        raise UserError(f"The picture {path} does not exist; check its path.") from error
+    except _BROKEN as error:
+        raise UserError(f"{path} cannot be read as a picture; save it again.") from error
+    if frame.shape[:2] != size:
+        raise UserError(
+            f"The picture {path} is {frame.shape[1]}x{frame.shape[0]}, but the video is "
+            f"{size[1]}x{size[0]}; save it from the video itself with --save-frame."
+        )
+    return MaskFrame(path, frame)

@@ -1,0 +1,93 @@
+"""Videos that arrive while they are followed: from a camera, an address or standard input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2svos.video.decode import frame_name
+from s2svos.video.stages import Source
+from s2svos_engines.errors import UserError
+
+Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+TIMEOUT = 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class Feed:
+    """An input that has been opened and has given its first frame.
+
+    Args:
+        first: uint8 [H, W, 3] RGB, C-contiguous.
+        rest: the frames after it, each of its shape, as they come.
+        rate: frames a second.
+        live: frames come whether or not anyone takes them.
+        count: frames to expect in all, or None.
+    """
+
+    first: Frame
+    rest: Iterator[Frame]
+    rate: Fraction
+    live: bool
+    count: int | None = None
+
+
+class IncomingVideo:
+    """The frames of an input that can be read only once, in the order of their arrival.
+
+    Iterating yields (name, uint8 [H, W, 3] RGB, C-contiguous), as a Video does. The name is the
+    count of the frames that arrived before, in five digits.
+
+    Args:
+        name: of the input, for messages and ``run.json``.
+        connect: opens it; may block.
+        live: whether late frames are dropped; None for what suits the input.
+        end: how many frames are read; None for all.
+        timeout: seconds without a frame after which the input counts as stalled.
+
+    Attributes:
+        path: the name.
+        live: as given, or as it suits the input.
+        width, height: in pixels.
+        rate: frames a second, a Fraction.
+        count: frames to expect, or None.
+
+    Raises:
+        UserError: the input cannot be opened; while iterating, it broke off.
+        EndedEarly: it gave no first frame in time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Feed],
+        *,
+        live: bool | None = None,
+        end: int | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self.path = name
+        self.start, self.end = 0, end
+        self.timeout = timeout
+        # In a thread, as a call that waits for a device or a network cannot be stopped.
+        (feed,) = Source((call() for call in [connect]), name=name, timeout=timeout)
+        self.live = feed.live if live is None else live
+        self.height, self.width = feed.first.shape[:2]
+        self.rate = feed.rate
+        self.count = end if feed.count is None else min(feed.count, end or feed.count)
+        self._feed: Feed | None = feed
+
+    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+        if self._feed is None:
+            raise UserError(f"{self.path} can be read only once; open it again.")
+        feed, self._feed = self._feed, None
+        yield frame_name(0), feed.first
+        # Cut off before the next one is asked for, which may be long in coming.
+        rest = islice(feed.rest, None if self.end is None else self.end - 1)
+        for index, frame in enumerate(rest, 1):
+            yield frame_name(index), frame

@@ -1,0 +1,115 @@
+"""What a run says of itself: while it goes on, and in ``run.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s2svos.adapt.config import Adaptation
+
+
+@dataclass(frozen=True)
+class InferProgress:
+    """How far a run is.
+
+    Args:
+        frames: done so far.
+        expected: in all, or None where the video does not say.
+        rate: frames a second since the first one.
+        seconds_left: at that rate, or None where it is not known.
+        dropped: frames of a live video that came too late to be done.
+    """
+
+    frames: int
+    expected: int | None
+    rate: float
+    seconds_left: float | None
+    dropped: int = 0
+
+    @classmethod
+    def after(
+        cls, frames: int, *, expected: int | None, seconds: float, dropped: int
+    ) -> InferProgress:
+        """Rate and time left from the seconds since the first frame was done."""
+        rate = (frames - 1) / seconds if frames > 1 and seconds > 0 else 0.0
+        # A live video ends by its own time: frames that are dropped count as well.
+        seen = frames + dropped
+        left = None if expected is None or not rate else max(0, expected - seen) / rate
+        return cls(frames, expected, rate, left, dropped)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Where the time went; stages overlap, so they may add up to more than ``total``.
+
+    Args:
+        total: from the call to the last file.
+        load: opening the bundle on the engine; next to 0 where that was done before the call.
+        decode, step, write_masks, overlay: time in which that stage was busy; an input that
+            arrives is waited for in ``decode``.
+        first_mask: from the call to the network's first mask; None if it made none.
+    """
+
+    total: float
+    load: float
+    decode: float
+    step: float
+    write_masks: float
+    overlay: float
+    first_mask: float | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did; ``run.json`` holds the same.
+
+    Args:
+        video, mask: what was read.
+        mask_frame: the picture that the mask belongs to; None for the video's first frame.
+        bundle, bundle_sha256, engine: what segmented it.
+        frames: masks written.
+        dropped: frames of a live video that came too late; None where none ever is dropped.
+        size: width and height.
+        rate: frames a second of the video.
+        start, end: as they were asked for.
+        complete: False where the run ended early.
+        truncated: the video ended early.
+        seconds: where the time went.
+        adapted: how the network was tuned to the first frame; None if it was not.
+        version: of s2svos.
+        masks, overlay: where the results are.
+    """
+
+    video: str
+    mask: str
+    mask_frame: str | None
+    bundle: str
+    bundle_sha256: str
+    engine: str
+    frames: int
+    dropped: int | None
+    size: tuple[int, int]
+    rate: float
+    start: int
+    end: int | None
+    complete: bool
+    truncated: bool
+    seconds: Seconds
+    adapted: Adaptation | None
+    version: str
+    masks: str
+    overlay: str | None
+
+    def tally(self) -> str:
+        """What there is, in a sentence."""
+        dropped = "" if self.dropped is None else f" ({self.dropped} late frames were dropped)"
+        places = f"masks to {self.masks}" + (f", overlay {self.overlay}" if self.overlay else "")
+        return f"{self.frames} frames{dropped}: {places}."
+
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` holds: all of this, seconds down to the tenth of a millisecond."""
+        facts = asdict(self)
+        seconds = facts["seconds"]
+        facts["seconds"] = {key: value and round(value, 4) for key, value in seconds.items()}
+        return facts
