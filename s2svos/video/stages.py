@@ -18,7 +18,7 @@ from s2svos_engines.errors import UserError
 
 T = TypeVar("T")
 SIZE = 4  # items: enough to ride out a slow frame, and little memory
-_LAST_ITEM = 2.0  # seconds for a source to end; one that hangs in a system call ends with Python
+_LAST_ITEM = 1.0  # seconds for a source to end; one that hangs in a system call ends with Python
 
 
 class _Channel(Generic[T]):
@@ -26,16 +26,16 @@ class _Channel(Generic[T]):
 
     Args:
         size: items that may wait.
-        newest: whoever puts never waits: an item takes the place of the one that waits, or is
-            dropped itself as long as that one is the very first.
+        newest: whoever puts never waits: an item takes the place of the one that waits, unless that
+            is the very first.
 
     Attributes:
-        dropped: items that nobody got because of that.
+        dropped: items whose place was taken.
     """
 
     def __init__(self, size: int, *, newest: bool = False) -> None:
         self.dropped = 0
-        self._size = 1 if newest else size
+        self._size = size
         self._newest = newest
         self._items: deque[T] = deque()
         self._changed = Condition()
@@ -46,12 +46,12 @@ class _Channel(Generic[T]):
     def put(self, item: T) -> bool:
         """Waits for room; False once nobody takes items."""
         with self._changed:
-            if self._newest and self._items:
-                self.dropped += 1
-                if not self._begun:
-                    return not self._abandoned
-                self._items.clear()
-            self._changed.wait_for(lambda: self._abandoned or len(self._items) < self._size)
+            if self._newest:
+                if len(self._items) > (0 if self._begun else 1):
+                    self._items.pop()
+                    self.dropped += 1
+            else:
+                self._changed.wait_for(lambda: self._abandoned or len(self._items) < self._size)
             if not self._abandoned:
                 self._items.append(item)
                 self._changed.notify_all()
@@ -94,7 +94,7 @@ class Source(Generic[T]):
         name: of where they come from, for messages.
         size: items that may wait.
         newest: for items that do not wait, as a camera's: only the newest is kept for the caller,
-            but the very first is never dropped.
+            and the very first.
         timeout: seconds without an item after which the source counts as stalled; None for ever.
 
     Attributes:
