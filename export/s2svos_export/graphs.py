@@ -1,9 +1,11 @@
-"""A network's ``init`` and ``step`` as ONNX models."""
+"""A network's ``init``, ``step`` and ``stepT`` as ONNX models, in fp32 or fp16."""
 
 from __future__ import annotations
 
+import copy
+import json
 import warnings
-from typing import Protocol
+from typing import Protocol, cast
 
 import onnx
 import torch
@@ -11,7 +13,9 @@ from torch import Tensor, nn
 
 from s2svos_engines.contract import OBJECTS, StepContract, TensorSpec
 
+# The newest that ONNX Runtime 1.20, OpenVINO 2025 and TensorRT 10.9 all read.
 OPSET = 20
+MOST_OBJECTS = 255
 TRACED_OBJECTS = 2  # torch.export takes a size of 1 for a constant
 
 
@@ -31,28 +35,42 @@ class StepNetwork(Protocol):
         """Frame and states to the object masks and the states."""
         ...
 
+    def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Several frames and states to their object masks and the states."""
+        ...
+
 
 class _Graph(nn.Module):
-    """One of the two methods as a module's forward, which is what torch exports."""
+    """One of the methods as a module's forward, which is what torch exports."""
 
-    def __init__(self, network: StepNetwork, name: str) -> None:
+    def __init__(self, network: StepNetwork, method: str) -> None:
         super().__init__()
         self.network = network
-        self.name = name
+        self.method = method
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = getattr(self.network, self.name)(*inputs)
+        outputs: tuple[Tensor, ...] = getattr(self.network, self.method)(*inputs)
         return outputs
 
 
-def export_graph(network: StepNetwork, name: str, *, title: str) -> bytes:
-    """Exports ``init`` or ``step``.
+def export_graph(
+    network: StepNetwork,
+    graph: str,
+    *,
+    title: str,
+    precision: str = "fp32",
+    max_objects: int = MOST_OBJECTS,
+) -> bytes:
+    """Exports one graph.
 
     Args:
-        network: in evaluation mode, on the CPU.
-        name: of the graph.
+        network: in evaluation mode, in fp32, on the CPU.
+        graph: ``init``, ``step`` or, for T frames a call, ``stepT``.
         title: what the graph is called in the model; engine caches are keyed by it, so it must
-            differ between networks.
+            differ between networks and precisions.
+        precision: ``fp32``, or ``fp16`` for weights and arithmetic in half precision; frames, masks
+            and states are the same in both.
+        max_objects: the largest object count.
 
     Returns:
         The checked ONNX model.
@@ -60,19 +78,20 @@ def export_graph(network: StepNetwork, name: str, *, title: str) -> bytes:
     Raises:
         onnx.checker.ValidationError: the model is not valid ONNX.
     """
-    contract = network.contract
-    inputs = contract.init_inputs if name == "init" else contract.step_inputs
-    outputs = contract.init_outputs if name == "init" else contract.step_outputs
-    objects = torch.export.Dim(OBJECTS, min=1, max=255)
-    dynamic = tuple({0: objects} if OBJECTS in spec.shape else None for spec in inputs)
+    interface = network.contract.interface(graph)
+    if precision == "fp16":
+        network = cast(StepNetwork, copy.deepcopy(cast(nn.Module, network)).half())
+    method = graph if graph in ("init", "step") else "steps"
+    objects = torch.export.Dim(OBJECTS, min=1, max=max_objects)
+    dynamic = tuple({0: objects} if OBJECTS in spec.shape else None for spec in interface.inputs)
     with warnings.catch_warnings():
         # torch 2.15's exporter warns of its own deprecated internals.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _Graph(network, name),
-            tuple(_example(spec) for spec in inputs),
-            input_names=[spec.name for spec in inputs],
-            output_names=[spec.name for spec in outputs],
+            _Graph(network, method),
+            tuple(_example(spec) for spec in interface.inputs),
+            input_names=[spec.name for spec in interface.inputs],
+            output_names=[spec.name for spec in interface.outputs],
             dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             dynamo=True,
@@ -80,13 +99,30 @@ def export_graph(network: StepNetwork, name: str, *, title: str) -> bytes:
         )
     assert program is not None  # only the old exporter, which writes a file, returns None
     model = program.model_proto
-    model.graph.name = title
-    model.doc_string = f"s2svos {name} graph; uint8 RGB frame, uint8 masks, explicit state."
     for node in model.graph.node:  # stack traces with the paths of this machine
         del node.metadata_props[:]
+    describe(model, network.contract, graph, title=title, precision=precision)
     onnx.checker.check_model(model, full_check=True)
     serialised: bytes = model.SerializeToString()
     return serialised
+
+
+def describe(
+    model: onnx.ModelProto, contract: StepContract, graph: str, *, title: str, precision: str
+) -> None:
+    """Writes into a model what it is: title, contract, and a line for each input and output."""
+    model.graph.name = title
+    model.doc_string = f"s2svos {graph} graph in {precision}; uint8 RGB in, uint8 masks out."
+    facts = {"graph": graph, "precision": precision, "contract": json.dumps(contract.to_json())}
+    onnx.helper.set_model_props(model, {f"s2svos.{key}": value for key, value in facts.items()})
+    meaning = {
+        contract.frame.name: "RGB, 0 to 255",
+        "frames": "consecutive frames, RGB, 0 to 255",
+        contract.first_masks.name: "255 for the object, 0 for the rest",
+        contract.object_masks.name: "probability times 255",
+    }
+    for value in (*model.graph.input, *model.graph.output):
+        value.doc_string = meaning.get(value.name, "state of the cell, of no meaning outside")
 
 
 def _example(spec: TensorSpec) -> Tensor:

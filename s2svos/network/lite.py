@@ -69,7 +69,7 @@ class Keys(nn.Module):
 
     def forward(self, features: Pyramid) -> Tensor:
         """Keys of a frame, not normalised: float [B, keys, H/8, W/8]."""
-        s8, s16, s32 = (F.normalize(x, dim=1) for x in features[2:])
+        s8, s16, s32 = (_unit(x) for x in features[2:])
         keys: Tensor = self.key8(s8) + _double(self.key16(s16) + _double(self.key32(s32)))
         return keys
 
@@ -92,7 +92,7 @@ class Keys(nn.Module):
     def _points(features: Pyramid) -> Tensor:
         """Normalised features of all places of stride 16, float [channels, places]."""
         levels = F.avg_pool2d(features.s8, 2), features.s16, _double(features.s32)
-        return torch.cat([F.normalize(x, dim=1) for x in levels], 1).transpose(0, 1).flatten(1)
+        return torch.cat([_unit(x) for x in levels], 1).transpose(0, 1).flatten(1)
 
 
 class Encoder(nn.Module):
@@ -171,7 +171,7 @@ class Matcher(nn.Module):
         pooled_object = F.avg_pool2d(keys * mask8, 2)
         pooled_rest = F.avg_pool2d(keys * (1 - mask8), 2)
         pooled = torch.stack([pooled_object, pooled_rest], 2).flatten(3)  # [N, key, 2, places]
-        pooled = F.normalize(pooled, dim=1, eps=1e-3)
+        pooled = _unit(pooled)
 
         precision = 0.5 * torch.exp(-2 * self.log_reach[0 if first else 1])
         place = precision * grid[:, :, None].expand(mask.shape[0], -1, 2, -1)
@@ -298,10 +298,10 @@ class Lite(nn.Module):
     def features(self, frame: Tensor) -> Features:
         """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         keys, *rest = self.encoder(frame / 127.5 - 1)
-        last_keys = F.normalize(keys[:, : self.config.last_key], dim=1)
-        first_queries = self.matcher.queries(F.normalize(F.avg_pool2d(keys, 2), dim=1))
+        last_keys = _unit(keys[:, : self.config.last_key])
+        first_queries = self.matcher.queries(_unit(F.avg_pool2d(keys, 2)))
         last_queries = self.matcher.queries(last_keys)
-        return Features(first_queries, last_queries, F.normalize(keys, dim=1), last_keys, *rest)
+        return Features(first_queries, last_queries, _unit(keys), last_keys, *rest)
 
     @torch.no_grad()
     def fit_keys(self, frames: Tensor) -> None:
@@ -338,25 +338,59 @@ class Lite(nn.Module):
         last = self.matcher.memory(features.last_keys, mask4, first=False)
         return logits, State(hidden, cell, state.first_keys, last, mask4)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in. The states of the graphs are float32 all the same."""
+        return self.matcher.log_sharpness.dtype
+
     def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
         """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
-        mask = first_masks.float()[:, None] / 255
-        return self.start(self.features(planes(frame)), mask)
+        mask = first_masks.to(self.dtype)[:, None] / 255
+        state = self.start(self.features(planes(frame, self.dtype)), mask)
+        return tuple(x.float() for x in state)
 
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
-        logits, state = self.advance(self.features(planes(frame)), State(*states))
-        return (probabilities_to_bytes(logits), *state)
+        logits, state = self._follow(frame, states)
+        return (probabilities_to_bytes(logits[0]), *state)
+
+    def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """A ``stepT`` graph: uint8 [T, H, W, 3] and the states to uint8 [T, N, H, W] and the states.
+
+        The encoder takes all frames at once; cell and decoder follow each other, as a frame's mask
+        enters the next frame's cell.
+        """
+        logits, state = self._follow(frames, states)
+        return (probabilities_to_bytes(torch.stack(logits)), *state)
+
+    def _follow(
+        self, frames: Tensor, states: Sequence[Tensor]
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        encoded = self.features(planes(frames, self.dtype))
+        state, logits = State(*(x.to(self.dtype) for x in states)), []
+        by_frame = [encoded]
+        if frames.ndim == 4:
+            by_frame = [Features(*x) for x in zip(*(x.split(1) for x in encoded), strict=True)]
+        for features in by_frame:
+            out, state = self.advance(features, state)
+            logits.append(out)
+        return logits, tuple(x.float() for x in state)
 
 
 def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def _grid(x: Tensor) -> Tensor:
+def _unit(x: Tensor) -> Tensor:
+    """Vectors along axis 1 with the length 1, but those near nothing."""
+    # F.normalize would leave an Expand node each in the graphs.
+    return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-3)
+
+
+def _grid(like: Tensor) -> Tensor:
     """Centres of the places of a map [B, C, h, w] in widths: float [1, 2, h * w], (y, x)."""
-    height, width = x.shape[2:]
-    rows = torch.arange(height, device=x.device)
-    columns = torch.arange(width, device=x.device)
+    height, width = like.shape[2:]
+    rows = torch.arange(height, device=like.device)
+    columns = torch.arange(width, device=like.device)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    return (torch.stack([y, x]).flatten(1)[None] + 0.5) / width
+    return ((torch.stack([y, x]).flatten(1)[None] + 0.5) / width).to(like.dtype)

@@ -6,6 +6,7 @@ exported graphs the encoder runs once a frame and the cell and the decoder once 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 from urllib.error import URLError
@@ -125,24 +126,58 @@ class Paper(nn.Module):
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
         """One frame (equations 4 to 6): logits, float [N, 1, H, W], and the next state."""
-        x = features.x32.expand(state.hidden.shape[0], -1, -1, -1)
+        state = self.remember(features.x32, state)
+        return self.decode(state.hidden), state
+
+    def remember(self, x32: Tensor, state: State) -> State:
+        """The ConvLSTM (equation 5); x32: float [1 or N, channels, H/32, W/32]."""
+        x = x32.expand(state.hidden.shape[0], -1, -1, -1)
         enter, forget, candidate, leave = self.gates(torch.cat([x, state.hidden], 1)).chunk(4, 1)
         # Section 4.2: forget bias 1, ReLU in the place of tanh.
         cell = torch.sigmoid(forget + 1) * state.cell + torch.sigmoid(enter) * F.relu(candidate)
-        hidden = torch.sigmoid(leave) * F.relu(cell)
-        y = hidden
+        return State(torch.sigmoid(leave) * F.relu(cell), cell)
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        """Hidden states (equation 6) to logits, float [N, 1, H, W]."""
         for layer in self.decoder:
-            y = F.relu(layer(y))
-        return self.logits(y), State(hidden, cell)
+            hidden = F.relu(layer(hidden))
+        logits: Tensor = self.logits(hidden)
+        return logits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in. The states of the graphs are float32 all the same."""
+        return self.logits.weight.dtype
 
     def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
         """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
-        return self.start(self.features(planes(frame)), first_masks.float()[:, None] / 255)
+        mask = first_masks.to(self.dtype)[:, None] / 255
+        state = self.start(self.features(planes(frame, self.dtype)), mask)
+        return tuple(x.float() for x in state)
 
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
-        logits, state = self.advance(self.features(planes(frame)), State(*states))
+        hidden, state = self._follow(frame, states)
+        return (probabilities_to_bytes(self.decode(hidden[0])), *state)
+
+    def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """A ``stepT`` graph: uint8 [T, H, W, 3] and the states to uint8 [T, N, H, W] and the states.
+
+        Encoder and decoder take all frames at once; only the cell goes from one to the next.
+        """
+        hidden, state = self._follow(frames, states)
+        logits = self.decode(torch.cat(hidden)).unflatten(0, (len(hidden), -1))
         return (probabilities_to_bytes(logits), *state)
+
+    def _follow(
+        self, frames: Tensor, states: Sequence[Tensor]
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        x32 = self.features(planes(frames, self.dtype)).x32
+        state, hidden = State(*(x.to(self.dtype) for x in states)), []
+        for x in x32.split(1) if frames.ndim == 4 else [x32]:
+            state = self.remember(x, state)
+            hidden.append(state.hidden)
+        return hidden, tuple(x.float() for x in state)
 
     def load_imagenet(self) -> None:
         """Takes torchvision's ImageNet VGG-16 for encoder and initializer.

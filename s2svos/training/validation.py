@@ -6,7 +6,6 @@ of a run; ``s2svos evaluate`` has the official ones.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +23,7 @@ from s2svos.data.config import DataConfig, DataKind
 from s2svos.data.mixture import open_source
 from s2svos.evaluation.metrics import contour_accuracy, region_similarity
 from s2svos.evaluation.videos import frames, object_ids, resize, truth_at
+from s2svos.files import write_atomically
 from s2svos.network.frames import planes
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
@@ -153,7 +153,7 @@ def _follow(network: Lite | Paper, video: Video, device: torch.device) -> list[I
     masks = torch.from_numpy(first[None] == ids[:, None, None])[:, None].float().to(device)
     labels, state = [first], None
     for frame in video.frames:
-        features = network.features(planes(torch.from_numpy(frame).to(device)))
+        features = network.features(planes(torch.from_numpy(frame).to(device), network.dtype))
         if state is None:
             state = network.start(features, masks)  # type: ignore[arg-type]
             continue
@@ -194,6 +194,4 @@ def page_of(scores: Sequence[Score]) -> Image:
 def write_page(page: Image, path: Path) -> None:
     """Writes a picture as PNG, whole or not at all; makes its folder."""
     path.parent.mkdir(exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_bytes(cv2.imencode(".png", page[..., ::-1])[1].tobytes())
-    os.replace(beside, path)
+    write_atomically(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
