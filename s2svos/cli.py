@@ -8,9 +8,11 @@ import typer
 
 from s2svos import UserError, __version__
 from s2svos.commands.demo import demo
+from s2svos.commands.doctor import doctor
 from s2svos.commands.evaluate import evaluate
 from s2svos.commands.export import export
 from s2svos.commands.infer import infer
+from s2svos.commands.info import info
 from s2svos.commands.prepare import prepare
 from s2svos.commands.train import train
 
@@ -21,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (infer, prepare, train, evaluate, export, demo):
+for command in (infer, prepare, train, evaluate, export, info, doctor, demo):
     app.command()(command)
 
 

@@ -1,0 +1,88 @@
+"""What a bundle is, as data."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.contract import step_graph
+from s2svos_engines.plans import Plan
+
+DRIFT = "drift.json"
+"""The member in which an export keeps its drift report."""
+
+
+def about(bundle: Bundle) -> dict[str, Any]:
+    """All that is to be known about a bundle, as JSON types.
+
+    Args:
+        bundle: checked bundle.
+
+    Returns:
+        ``path``, ``bytes``, ``sha256``, ``format``; ``contract``, with the inputs and outputs of
+        each graph and the bytes of an object's state; ``precisions``, with each graph's member and
+        bytes; ``plans``; ``parity``; ``drift``, a line for each engine and precision; ``network``,
+        ``training`` and ``tools`` as the manifest has them.
+    """
+    contract, manifest = bundle.contract, bundle.manifest
+    with zipfile.ZipFile(bundle.path) as archive:
+        sizes = {one.filename: one.file_size for one in archive.infolist()}
+    frames = {count for one in bundle.precisions for count in bundle.frames_per_call(one)}
+    graphs = ["init", *map(step_graph, sorted(frames))]
+    return {
+        "path": str(bundle.path),
+        "bytes": bundle.path.stat().st_size,
+        "sha256": bundle.sha256,
+        "format": manifest["format"],
+        "contract": {
+            "height": contract.height,
+            "width": contract.width,
+            "graphs": {graph: asdict(contract.interface(graph)) for graph in graphs},
+            "state_bytes": sum(
+                math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in contract.states
+            ),
+        },
+        "precisions": {
+            precision: {
+                graph: {"member": member, "bytes": sizes[member]}
+                for graph, member in manifest["graphs"][precision].items()
+            }
+            for precision in bundle.precisions
+        },
+        "plans": [
+            {**plan.to_json(), "for": str(plan.target), "bytes": sizes[plan.member]}
+            for plan in map(Plan.from_json, manifest.get("plans", ()))
+        ],
+        "parity": manifest.get("parity", {}),
+        "drift": _drift(bundle),
+        "network": manifest.get("network", {}),
+        "training": manifest.get("training", {}),
+        "tools": manifest.get("tools", {}),
+    }
+
+
+def _drift(bundle: Bundle) -> list[dict[str, Any]]:
+    if DRIFT not in bundle.manifest["members"]:
+        return []
+    # The export's package is needed by this report alone.
+    from s2svos_export.drift import DriftReport
+
+    report = DriftReport.from_json(json.loads(bundle.read(DRIFT)))
+    return [
+        {
+            "engine": one.engine,
+            "precision": one.precision,
+            "graph": one.graph,
+            "frames": report.frames,
+            "mean_iou": one.mean_iou,
+            "worst_iou": one.worst_iou,
+            "worst_frame": one.worst_frame,
+        }
+        for one in report.drifts
+    ]

@@ -1,0 +1,256 @@
+"""Runs every engine that is here over the demo's clip, in every precision of a bundle.
+
+The reference is ONNX Runtime in fp32, whose graphs the export has compared with PyTorch; where that
+does not work, the first engine that works in fp32. The true masks of the drawn clip are a second
+measure, one that depends on no engine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import packages_distributions
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2svos.demo.render import render
+from s2svos.doctor.finding import Finding, State
+from s2svos.doctor.self_test import Result, back_and_forth
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.engine import ENGINES, installed_engines
+from s2svos_engines.errors import UserError
+from s2svos_engines.geometry import Fit
+
+REFERENCE = "onnxruntime"
+GPU_ENGINES = ("tensorrt", "tensorrt-rtx")
+STEPS, GPU_STEPS = 10, 300
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}  # of a step's time
+SECONDS, GPU_SECONDS = 300, 1800  # until a test is given up; building a plan takes minutes
+
+SLACK = 0.02
+"""How much less IoU than the export measured is put down to another processor."""
+
+UNKNOWN = 0.98
+"""IoU of a precision for which the bundle does not say what the export measured."""
+
+Masks = NDArray[np.bool_]  # [steps, N, H, W]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An engine in a precision, and how many frames it is to follow."""
+
+    engine: str
+    precision: str
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """For the user."""
+        return f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that did not come to its end."""
+
+    text: str
+    remedy: str
+
+
+def examine_engines(bundle: Bundle, *, gpu: bool, say: Callable[[str], None]) -> Iterator[Finding]:
+    """A finding for each engine and precision.
+
+    Args:
+        bundle: whose graphs are run.
+        gpu: whether there is one.
+        say: is told what is being tested.
+    """
+    yield from _not_tested(gpu)
+    trials = _trials(bundle, gpu)
+    if not trials:
+        return
+    reference: tuple[str, Masks] | None = None
+    with tempfile.TemporaryDirectory(prefix="s2svos-") as folder:
+        bench = Bench(bundle, Path(folder), max(trial.steps for trial in trials))
+        for number, trial in enumerate(trials, 1):
+            say(f"testing {trial.name} ({number} of {len(trials)})")
+            outcome = bench.run(trial)
+            if isinstance(outcome, Failure):
+                yield Finding(trial.name, State.PROBLEM, outcome.text, outcome.remedy)
+                continue
+            if not reference and trial.precision == "fp32":
+                reference = trial.name, outcome.masks
+            yield bench.judge(trial, outcome, reference)
+
+
+def _not_tested(gpu: bool) -> Iterator[Finding]:
+    installed = installed_engines()
+    for name in ENGINES:
+        if name not in installed:
+            extra = name if name in GPU_ENGINES else "cpu"
+            yield Finding(name, State.INFO, "not installed", f'pip install "s2svos[{extra}]"')
+        elif name in GPU_ENGINES and not gpu:
+            yield Finding(name, State.INFO, "installed, but not tested, as no GPU is here")
+    if not set(installed) - set(GPU_ENGINES):
+        remedy = 'pip install "s2svos[cpu]"'
+        yield Finding("engines", State.PROBLEM, "none for the processor is installed", remedy)
+
+
+def _trials(bundle: Bundle, gpu: bool) -> list[Trial]:
+    """What is to be run, what can be the reference first, for as long as the longest."""
+    installed = installed_engines()
+    on_gpu = [name for name in installed if name in GPU_ENGINES and gpu]
+    trials = [
+        Trial(name, precision, GPU_STEPS if on_gpu and precision == "fp32" else STEPS)
+        for name in installed
+        for precision in bundle.precisions
+        if name not in GPU_ENGINES
+    ]
+    trials.sort(key=lambda trial: (trial.precision != "fp32", trial.engine != REFERENCE))
+    return trials + [Trial(name, one, GPU_STEPS) for name in on_gpu for one in bundle.precisions]
+
+
+class Bench:
+    """The demo's clip in a file, and what came of running engines on it.
+
+    Args:
+        bundle: with the network.
+        folder: for files.
+        steps: of the longest trial.
+    """
+
+    def __init__(self, bundle: Bundle, folder: Path, steps: int) -> None:
+        contract = bundle.contract
+        clip = list(islice(render(), steps + 1))
+        fit = Fit.of(clip[0][1].shape, (contract.height, contract.width))
+        frames = np.stack([fit.shrink(frame) for frame, _ in clip])
+        masks = np.stack(
+            [[fit.shrink(np.uint8(255) * (ids == one)) for one in (1, 2)] for _, ids in clip]
+        )
+        self._bundle, self._folder = bundle, folder
+        self._clip = folder / "clip.npz"
+        np.savez(self._clip, frames=frames, first_masks=masks[0])
+        order = [back_and_forth(step + 1, len(clip)) for step in range(steps)]
+        self._truth: Masks = masks[order] > 127
+
+    def run(self, trial: Trial) -> Result | Failure:
+        """Runs a trial in a process of its own."""
+        out = self._folder / f"{trial.engine}-{trial.precision}.npz"
+        # -P: whatever Python files lie in the working folder are no part of this.
+        command = [sys.executable, "-P", "-m", "s2svos.doctor.self_test", str(self._bundle.path)]
+        command += [trial.engine, trial.precision, str(self._clip), str(trial.steps), str(out)]
+        limit = GPU_SECONDS if trial.engine in GPU_ENGINES else SECONDS
+        # With a cache of its own, in which there is no plan yet: building is part of the proof.
+        here = {**os.environ, "XDG_CACHE_HOME": str(self._folder)}
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=here)
+        except subprocess.TimeoutExpired:
+            text = f"{trial.steps} frames took more than {limit} s"
+            return Failure(text, "See what else the machine is doing, and run s2svos doctor again.")
+        if run.returncode:
+            return _failure(trial, run)
+        with np.load(out) as arrays:
+            return Result(arrays["masks"], arrays["milliseconds"], float(arrays["seconds"]))
+
+    def judge(self, trial: Trial, result: Result, reference: tuple[str, Masks] | None) -> Finding:
+        """Compares a trial's masks with those of the reference and with the truth.
+
+        Args:
+            trial: that was run.
+            result: of it.
+            reference: its name and its masks, of as many steps or more; None if there is none.
+        """
+        truth = float(_iou(result.masks, self._truth[: trial.steps]).mean())
+        times = {
+            name: float(np.percentile(result.milliseconds, share))
+            for name, share in PERCENTILES.items()
+        }
+        text = (
+            f"IoU {truth:.3f} with the true masks; "
+            f"{', '.join(f'{time:.1f}' for time in times.values())} ms a step "
+            f"({', '.join(times)}), ready after {result.seconds:.1f} s"
+        )
+        figures = {
+            "frames": trial.steps,
+            "iou_with_truth": truth,
+            "milliseconds": times,
+            "seconds_to_start": result.seconds,
+        }
+        if not reference:
+            text = f"{trial.steps} frames, with nothing to compare with in fp32; {text}"
+            remedy = "Mend an engine that runs fp32 first."
+            return Finding(trial.name, State.PROBLEM, text, remedy, figures)
+        name, expected = reference
+        if name == trial.name:
+            text = f"{trial.steps} frames, the reference; {text}"
+            return Finding(trial.name, State.OK, text, figures=figures)
+        drift = _Drift.of(_iou(result.masks, expected[: trial.steps]).mean(1))
+        text = f"{trial.steps} frames, {drift} with {name}; {text}"
+        figures |= {"reference": name, **asdict(drift)}
+        least = self._least(trial.precision)
+        if drift.mean >= least:
+            return Finding(trial.name, State.OK, text, figures=figures)
+        text = f"its masks are wrong here, less than IoU {least:.3f}: {text}"
+        remedy = "Choose another --engine or --precision, and report what --json prints."
+        return Finding(trial.name, State.PROBLEM, text, remedy, figures)
+
+    def _least(self, precision: str) -> float:
+        recorded = self._bundle.manifest.get("parity", {}).get(precision, {})
+        return float(recorded.get("mean_iou", UNKNOWN)) - SLACK
+
+
+@dataclass(frozen=True)
+class _Drift:
+    """IoU with the reference: its mean, its least and where that is, and its course."""
+
+    mean: float
+    least: float
+    least_frame: int
+    course: Mapping[int, float]
+
+    @classmethod
+    def of(cls, iou: NDArray[np.float64]) -> _Drift:
+        course = {frame: float(iou[frame - 1]) for frame in (1, 10, 100, 300) if frame <= len(iou)}
+        return cls(float(iou.mean()), float(iou.min()), 1 + int(iou.argmin()), course)
+
+    def __str__(self) -> str:
+        course = ", ".join(f"{value:.4f} on frame {frame}" for frame, value in self.course.items())
+        least = f"least {self.least:.4f} on frame {self.least_frame}"
+        return f"IoU {self.mean:.4f} ({course}; {least})"
+
+
+def _failure(trial: Trial, run: subprocess.CompletedProcess[str]) -> Failure:
+    """What ended a self-test, in a sentence, and what to do."""
+    again = f'pip install --force-reinstall "{_package(trial.engine)}"'
+    if run.returncode == UserError.exit_code:
+        what, _, remedy = run.stdout.strip().partition("; ")
+        return Failure(what, remedy or again)
+    if run.returncode < 0:
+        name = signal.Signals(-run.returncode).name
+        if name == "SIGILL":
+            again = "The processor lacks instructions that the package needs; use another engine."
+        return Failure(f"crashed with {name}", again)
+    lines = run.stderr.strip().splitlines()
+    return Failure(f"failed: {lines[-1] if lines else f'exit code {run.returncode}'}", again)
+
+
+def _package(engine: str) -> str:
+    """What to install again if an engine is broken."""
+    if engine in GPU_ENGINES:
+        return f"s2svos[{engine}]"
+    return (packages_distributions().get(engine) or [engine])[0]
+
+
+def _iou(a: Masks, b: Masks) -> NDArray[np.float64]:
+    """IoU [steps, N]; two empty masks agree."""
+    union = (a | b).sum((2, 3))
+    return np.where(union > 0, (a & b).sum((2, 3)) / np.maximum(union, 1), 1.0)
