@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,14 @@ def open_model(path: Path) -> Iterator[Model]:
         raise UserError(f"{path} does not exist; name a checkpoint that s2svos train wrote.")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    with tempfile.TemporaryDirectory(prefix="s2svos-") as folder:
-        out = Path(folder) / f"{path.stem}.s2s"
-        export(path, out)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="s2svos-"))
+            out = Path(folder) / f"{path.stem}.s2s"
+            export(path, out)
+        except OSError as error:
+            raise UserError(
+                f"{path} is exported into a temporary folder first, which cannot be written "
+                f"({error.strerror or error}); make room there, or name another with TMPDIR."
+            ) from error
         yield Model(path, sha256, Bundle.open(out))

@@ -16,7 +16,7 @@ from s2svos.data.config import DataConfig, DataKind, parse_data
 from s2svos.data.faults import BadFile, Faults
 from s2svos.data.layouts import FRAMES, either
 from s2svos.data.pictures import Frame, read_frame, read_mask
-from s2svos.evaluation.store import write_atomically
+from s2svos.files import write_atomically
 from s2svos.video.folder import natural_key
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos_engines.errors import UserError

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
-from threading import Thread
 
 import cv2
 
@@ -19,6 +12,7 @@ from s2svos.data.config import DataConfig
 from s2svos.data.copies import QUALITY, Copy, Size, copies
 from s2svos.data.faults import BadFile, Faults
 from s2svos.data.prepared import Prepared, Settings, Source
+from s2svos.workers import worker_pool
 from s2svos_engines.errors import UserError
 
 _CHUNK = 16  # copies that a process is given at once
@@ -126,42 +120,15 @@ def _made(plan: list[Copy], size: Size, workers: int) -> Iterator[tuple[int, lis
     if workers == 1 or len(chunks) < 2:
         yield from map(_make, chunks)
         return
-    # Spawned: the threads of a progress display do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    alive, alive_here = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), context, _start, (alive,))
-    try:
+    broken = (
+        "A process that prepared pictures was ended from outside, perhaps for want of memory; "
+        "run again with fewer --workers to go on."
+    )
+    with worker_pool(min(workers, len(chunks)), cv2.setNumThreads, 1, broken=broken) as pool:
         yield from pool.map(_make, chunks)
-    except BrokenProcessPool as error:
-        raise UserError(
-            "A process that prepared pictures was ended from outside, perhaps for want of memory; "
-            "run again with fewer --workers to go on."
-        ) from error
-    except BaseException:
-        alive_here.close()  # at once: what they are at is whole, or not there
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _make(chunk: Chunk) -> tuple[int, list[BadFile]]:
     plan, size = chunk
     missing = sum(copy.missing for copy in plan)
     return missing, [fault for copy in plan for fault in copy.make(size)]
-
-
-def _start(alive: Connection) -> None:
-    """Readies a process of the pool.
-
-    Args:
-        alive: has its end as soon as the parent wants no more, or is killed: a process that only
-            waited for work would wait for ever.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent says when to stop
-    cv2.setNumThreads(1)
-
-    def end() -> None:
-        alive.poll(None)
-        os._exit(1)
-
-    Thread(target=end, daemon=True).start()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from s2svos.evaluation.store import write_atomically
+from s2svos.files import write_atomically
 from s2svos_engines.errors import UserError
 
 FACTS, FILES = "prepare.json", "prepare.txt"

@@ -9,30 +9,48 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos.files import write_atomically
 from s2svos_engines.errors import UserError
+
+Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+Ids = NDArray[np.uint8]  # [H, W] object ids
 
 _CELL_WIDTH, _GAP = 400, 6  # pixels
 
 
 def contact_sheet(
-    frames_with_labels: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    frames_with_labels: Sequence[tuple[Frame, Ids]],
     path: Path,
     *,
     palette: bytes,
     columns: int = 4,
     rows: int = 3,
 ) -> None:
-    """Write a PNG of frames spread evenly over a video, masks painted on, each with its number.
+    """Writes the page of :func:`draw_sheet` as a PNG.
+
+    Raises:
+        UserError: there are no frames, or the file cannot be written.
+    """
+    page = draw_sheet(frames_with_labels, palette=palette, columns=columns, rows=rows)
+    try:
+        write_atomically(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another.") from error
+
+
+def draw_sheet(
+    frames_with_labels: Sequence[tuple[Frame, Ids]], *, palette: bytes, columns: int, rows: int
+) -> Frame:
+    """A page of frames spread evenly over a video, masks painted on, each with its number.
 
     Args:
-        frames_with_labels: of the whole video, uint8 [H, W, 3] RGB and uint8 [H, W] ids.
-        path: of the PNG; replaced if it exists.
+        frames_with_labels: of the whole video.
         palette: 768 bytes, colours of the ids.
         columns: frames side by side.
         rows: frames one below the other.
 
     Raises:
-        UserError: there are no frames, or the file cannot be written.
+        UserError: there are no frames.
     """
     if not frames_with_labels:
         raise UserError("A contact sheet needs at least one frame; give it the frames of a video.")
@@ -53,8 +71,4 @@ def contact_sheet(
             )  # fmt: skip
         x, y = _GAP + place % columns * steps[0], _GAP + place // columns * steps[1]
         page[y : y + cell[1], x : x + cell[0]] = small
-    data = cv2.imencode(".png", page[..., ::-1])[1]
-    try:
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another.") from error
+    return page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 
 from s2svos.data.layouts import VideoFiles
 from s2svos.data.pictures import read_mask
-from s2svos.demo.sheet import contact_sheet
+from s2svos.demo.sheet import draw_sheet
 from s2svos.evaluation.scores import VideoScore
-from s2svos.evaluation.store import write_atomically
+from s2svos.evaluation.store import writing
 from s2svos.evaluation.videos import Frame, Ids, frame_at, resize, truth_at
+from s2svos.files import write_atomically
 from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
-from s2svos.video.results import disk_errors
 
 WORST = 6  # videos
 _COLUMNS = 6  # frames of each
@@ -71,7 +70,7 @@ def draw_j_over_time(path: Path, scores: Sequence[VideoScore]) -> None:
     png = io.BytesIO()
     figure.savefig(png, dpi=120, format="png")
     pyplot.close(figure)
-    with disk_errors(path.parent):
+    with writing(path.parent):
         write_atomically(path, png.getvalue())
 
 
@@ -90,16 +89,12 @@ def draw_worst(
         UserError: a frame or mask cannot be read, or the file cannot be written.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        strip = Path(folder) / "strip.png"
-        for score in worst_first(scores)[:WORST]:
-            painted = _Painted(videos[score.name], score, masks / score.name)
-            contact_sheet(painted, strip, palette=davis_palette(), columns=_COLUMNS, rows=1)
-            frames = cv2.imread(str(strip))
-            assert frames is not None
-            rows += [_caption(score, painted.stems, frames.shape[1]), frames]
-    png = cv2.imencode(".png", np.concatenate(rows))[1]
-    with disk_errors(path.parent):
+    for score in worst_first(scores)[:WORST]:
+        painted = _Painted(videos[score.name], score, masks / score.name)
+        strip = draw_sheet(painted, palette=davis_palette(), columns=_COLUMNS, rows=1)
+        rows += [_caption(score, painted.stems, strip.shape[1]), strip]
+    png = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1]
+    with writing(path.parent):
         write_atomically(path, png.tobytes())
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from s2svos.evaluation.scores import ObjectScore, Overall, Statistics, VideoScore, milliseconds
-from s2svos.evaluation.store import write_atomically
-from s2svos.video.results import disk_errors
+from s2svos.evaluation.store import writing
+from s2svos.files import write_atomically, written_beside
 
 COLUMNS = (
     *("video", "object", "enters", "frames"),
@@ -37,7 +37,7 @@ def write_json(path: Path, scores: Sequence[VideoScore], facts: Mapping[str, Any
         "videos": [_video(score) for score in scores],
     }
     text = json.dumps(_without_nan(data), indent=1, allow_nan=False)
-    with disk_errors(path.parent):
+    with writing(path.parent):
         write_atomically(path, f"{text}\n".encode())
 
 
@@ -56,7 +56,7 @@ def write_csv(path: Path, scores: Sequence[VideoScore]) -> None:
             figures = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
             cells = ["" if math.isnan(figure) else f"{figure:.6f}" for figure in figures]
             rows.writerow([score.name, one.id, one.enters, len(one.frames), *cells])
-    with disk_errors(path.parent):
+    with writing(path.parent):
         write_atomically(path, text.getvalue().encode())
 
 
@@ -71,19 +71,17 @@ def write_submission(path: Path, masks: Path, names: Sequence[str]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    beside = path.with_name(f"{path.name}.part")
-    with disk_errors(path.parent):
-        try:
-            with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
-                for name in sorted(names):
-                    for file in sorted((masks / name).glob("*.png")):
-                        # A fixed time: equal masks give an equal file.
-                        member = zipfile.ZipInfo(f"Annotations/{name}/{file.name}")
-                        member.external_attr = 0o644 << 16
-                        archive.writestr(member, file.read_bytes())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+    with (
+        writing(path.parent),
+        written_beside(path) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for name in sorted(names):
+            for file in sorted((masks / name).glob("*.png")):
+                # A fixed time: equal masks give an equal file.
+                member = zipfile.ZipInfo(f"Annotations/{name}/{file.name}")
+                member.external_attr = 0o644 << 16
+                archive.writestr(member, file.read_bytes())
 
 
 def _video(score: VideoScore) -> dict[str, Any]:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -21,6 +15,7 @@ from s2svos.evaluation.evaluate import Tracker, evaluate_video
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import Store
 from s2svos.evaluation.videos import Size, frame_count
+from s2svos.workers import CONTEXT, worker_pool
 from s2svos_engines.errors import UserError
 from s2svos_engines.tracker import Tracker as EngineTracker
 
@@ -90,77 +85,58 @@ def evaluate_videos(
     if jobs == 1 or len(left) < 2:
         scores.update((video.name, job.evaluate(tracker, video, report)) for video in left)
     else:
-        scores.update(_in_processes(job, left, min(jobs, len(left)), report))
+        try:
+            scores.update(_in_processes(job, left, min(jobs, len(left)), report))
+        except BaseException:
+            job.store.clear(videos)  # what the processes were at
+            raise
     return [scores[video.name] for video in videos]
 
 
 def _in_processes(
     job: Job, videos: list[VideoFiles], jobs: int, report: Callable[[int], None]
 ) -> dict[str, VideoScore]:
-    # Spawned, since the engines' threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    frames, stop = context.Value("q", 0), context.Event()
+    frames = CONTEXT.Value("q", 0)
     reported = 0
     scores: dict[str, VideoScore] = {}
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start, initargs=(job, frames, stop)
+    broken = (
+        "A process that evaluated videos was ended from outside, perhaps for want of memory; "
+        "run again with fewer --jobs, what is finished is kept."
     )
-    try:
+    with worker_pool(jobs, _start, job, frames, broken=broken) as pool:
         longest_first = sorted(videos, key=frame_count, reverse=True)
         waiting = {pool.submit(_evaluate, video) for video in longest_first}
         while waiting:
             finished, waiting = wait(waiting, _LOOK_EVERY, return_when=FIRST_COMPLETED)
-            now = frames.value
+            now = frames.get_obj().value  # without its lock, with which a process may have died
             report(now - reported)
             reported = now
             scores.update((score.name, score) for score in (one.result() for one in finished))
-    except BrokenProcessPool as error:
-        raise UserError(
-            "A process that evaluated videos was ended from outside, perhaps for want of memory; "
-            "run again with fewer --jobs, what is finished is kept."
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
     return scores
 
 
 class _Worker:
     """What lives in a process of the pool."""
 
-    def __init__(self, job: Job, frames: Synchronized[int], stop: Event) -> None:
+    def __init__(self, job: Job, frames: Synchronized[int]) -> None:
         self.job = job
         self.frames = frames
-        self.stop = stop
         self.tracker = EngineTracker.load(job.bundle, engine=job.engine, threads=job.threads)
 
     def report(self, frames: int) -> None:
-        """Counts frames; gives up once the parent has."""
+        """Counts frames."""
         with self.frames.get_lock():
             self.frames.value += frames
-        if self.stop.is_set():
-            raise InterruptedError
 
 
 _worker: _Worker | None = None
 
 
-def _start(*arguments: Any) -> None:
+def _start(job: Job, frames: Synchronized[int]) -> None:
     """Readies a process of the pool."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent says when to stop
-    Thread(target=_end_with_parent, daemon=True).start()
     global _worker
-    _worker = _Worker(*arguments)
-    cv2.setNumThreads(_worker.job.threads)
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot stop its processes: without this they would write on beside the next
-    run's."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)
+    _worker = _Worker(job, frames)
+    cv2.setNumThreads(job.threads)
 
 
 def _evaluate(video: VideoFiles) -> VideoScore:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from s2svos.data.layouts import VideoFiles
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.videos import Ids, fingerprint
+from s2svos.files import write_atomically
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.results import disk_errors
 from s2svos_engines.errors import UserError
@@ -25,19 +26,13 @@ _PART = f"{_SETTINGS}.part"
 _SUMMARY = "results.json", "results.csv", "j_over_time.png", "worst.png", "submission.zip"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes beside ``path`` and renames, so that a reader never sees half a file.
+def writing(out: Path) -> AbstractContextManager[None]:
+    """Says in a sentence why a file of an evaluation could not be written.
 
     Raises:
-        OSError: it cannot be written; nothing is left of it.
+        UserError: in place of an OSError.
     """
-    beside = path.with_name(f"{path.name}.part")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    return disk_errors(out, again="run the same command again to go on")
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Store:
         Raises:
             UserError: it holds something else, results of other settings, or cannot be written.
         """
-        with disk_errors(self.out):
+        with writing(self.out):
             self._check(overwrite)
             self.out.mkdir(parents=True, exist_ok=True)
             self._write_json(self.out / _SETTINGS, dict(self.settings))
@@ -78,6 +73,15 @@ class Store:
                 folder.mkdir(exist_ok=True)
             for name in _SUMMARY:
                 (self.out / name).unlink(missing_ok=True)
+        self.clear(videos)
+
+    def clear(self, videos: list[VideoFiles]) -> None:
+        """Takes away all but the finished results of these videos.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        with writing(self.out):
             done = {video.name for video in videos if self.load(video)}
             for stale in (self.out / "videos").iterdir():
                 if stale.suffix != ".json" or stale.stem not in done:
@@ -109,21 +113,23 @@ class Store:
         part, final = self.masks / f"{video.name}.part", self.masks / video.name
 
         def keep(stem: str, ids: Ids) -> None:
-            with disk_errors(self.out):
+            with writing(self.out):
                 write_mask(part / f"{stem}.png", ids, davis_palette())
 
         try:
-            with disk_errors(self.out):
+            with writing(self.out):
                 shutil.rmtree(part, ignore_errors=True)
                 part.mkdir()
             score = evaluate(keep)
-            with disk_errors(self.out):
+            with writing(self.out):
                 shutil.rmtree(final, ignore_errors=True)
                 part.rename(final)
                 data = {"key": self._key(video), "score": score.to_json()}
                 self._write_json(self.out / "videos" / f"{video.name}.json", data)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        except BaseException:
+            for folder in (part, final):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         return score
 
     def _check(self, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s2svos.files import written_beside
 from s2svos.network.config import NetworkConfig, PaperConfig, config_from_json, config_to_json
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
@@ -31,15 +32,12 @@ def save_atomically(data: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: it cannot be written; nothing is left of it.
     """
-    beside = path.with_name(path.name + ".part")
     try:
-        with beside.open("wb") as file:
+        with written_beside(path) as part, part.open("wb") as file:
             torch.save(data, file)
             file.flush()
             os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
-        os.replace(beside, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter
-        beside.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
         raise UserError(f"{path} cannot be written ({reason}); make room there.") from error
 

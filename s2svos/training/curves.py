@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
+
+from s2svos.files import written_beside
 
 SMOOTHING = 50  # steps of the moving mean
 
@@ -44,7 +45,6 @@ def draw_curves(history: Path, out: Path) -> None:
         label = f"validation {key[-1].upper()}"
         axes[1].plot(at, [float(row[key]) for row in judged], ".-", color=colour, label=label)
     axes[1].legend()
-    beside = out.with_name(f"{out.name}.part")
-    figure.savefig(beside, dpi=110, format="png")
+    with written_beside(out) as part:
+        figure.savefig(part, dpi=110, format="png")
     pyplot.close(figure)
-    os.replace(beside, out)

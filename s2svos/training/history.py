@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from s2svos.files import written_beside
 
 COLUMNS = (
     *("step", "loss", "jaccard", "learning_rate", "gradient", "seconds", "waiting", "clips"),
@@ -52,10 +53,8 @@ class History:
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [row for row in _rows(path) if int(row[0]) <= step] if step else []
-        beside = path.with_name(f"{path.name}.part")
-        with beside.open("w", newline="") as file:
+        with written_beside(path) as part, part.open("w", newline="") as file:
             csv.writer(file).writerows([COLUMNS, *kept])
-        os.replace(beside, path)
         self._file = path.open("a", newline="", buffering=1)
         self._writer = csv.writer(self._file)
 

@@ -15,6 +15,7 @@ from s2svos.training.closed_loop import ClosedLoop
 from s2svos.training.config import OptimiserConfig, TrainConfig
 from s2svos.training.loss import jaccard, training_loss
 from s2svos.training.schedule import rate_at
+from s2svos.training.spoil import generators
 
 
 class Figures(NamedTuple):
@@ -54,13 +55,14 @@ class Learner:
             ClosedLoop(network, spoil=config.spoil), self._optimiser
         )
 
-    def learn(self, frames: Tensor, masks: Tensor, step: int) -> Figures:
+    def learn(self, frames: Tensor, masks: Tensor, *, step: int, first: int) -> Figures:
         """One optimiser step.
 
         Args:
             frames: uint8 [T, B, 3, H, W], this device's share of the batch.
             masks: uint8 [T, B, 1, H, W], 255 for the object.
             step: how many there were before.
+            first: number, in the run, of the first of these clips; the others follow it.
         """
         config, fabric = self.config, self._fabric
         done, parts = step / config.steps, config.accumulate
@@ -71,8 +73,11 @@ class Learner:
         pieces = zip(frames.chunk(parts, 1), masks.chunk(parts, 1), strict=True)
         for index, piece in enumerate(pieces, 1):
             clip, mask = (x.to(fabric.device, non_blocking=True) for x in piece)
+            count = clip.shape[1]
+            rngs = generators(config.seed, range(first, first + count))
+            first += count
             with fabric.no_backward_sync(self._model, enabled=index < parts):
-                logits = self._model(clip, mask[0])
+                logits = self._model(clip, mask[0], rngs)
                 target = mask[1:].float() / 255
                 loss = training_loss(logits, target, config.loss, done)
                 fabric.backward(loss / parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from s2svos import __version__
 from s2svos.data.config import DataConfig, parse_data
+from s2svos.files import write_atomically
 from s2svos.training.config import TrainConfig
 from s2svos_engines.errors import UserError
 
@@ -96,9 +96,7 @@ def write_config(config: TrainConfig, path: Path) -> None:
     """Writes what :func:`load_config` reads, whole or not at all."""
     head = f"# The whole config of a training by s2svos {__version__}.\n"
     body = yaml.safe_dump(settings_to_json(config), sort_keys=False, default_flow_style=None)
-    beside = path.with_name(f"{path.name}.part")
-    beside.write_text(head + body, encoding="utf-8")
-    os.replace(beside, path)
+    write_atomically(path, (head + body).encode())
 
 
 def with_data(config: TrainConfig, texts: list[str]) -> TrainConfig:

@@ -143,8 +143,10 @@ class Trainer:
         """One optimiser step, and whether a process wants to stop after it."""
         fabric, begun = self._fabric, time.perf_counter()
         frames, masks, sources = batch
-        figures = self._learner.learn(frames, masks, self.step)
-        clips = frames.shape[1] * fabric.world_size
+        share = frames.shape[1]
+        first = self.clips + fabric.global_rank * share
+        figures = self._learner.learn(frames, masks, step=self.step, first=first)
+        clips = share * fabric.world_size
         self.step += 1
         self.clips += clips
         # The one place where a GPU is waited for. What one process wants, all do.

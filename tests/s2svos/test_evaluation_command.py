@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,17 @@ def until(happened: Callable[[], Any], process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, "it ended before that"
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def children_of(process: subprocess.Popen[str]) -> list[str]:
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+def wait_for_the_end_of(processes: list[str]) -> None:
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        assert time.monotonic() < deadline, "processes of a run that was stopped end too"
+        time.sleep(0.01)
 
 
 def result(out: Path) -> tuple[list[Any], dict[str, bytes]]:
@@ -128,15 +141,12 @@ def test_killed_and_run_again(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         until(lambda: list(out.glob(moment)), process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        children = children_of(process)
         process.kill()
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (out / "results.json").exists()
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline, "processes of a killed run end too"
-        time.sleep(0.01)
+    wait_for_the_end_of(children)
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/*.json")}
     assert len(done) < len(NAMES)
     evaluate(*arguments)
@@ -147,7 +157,9 @@ def test_killed_and_run_again(
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c(davis: Path, tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c(davis: Path, tmp_path: Path, jobs: str, times: int) -> None:
+    """The second time it may come wherever the first is dealt with: all that counts is the end."""
     out = tmp_path / "out"
     with subprocess.Popen(
         command("--davis", davis, "--year", "2017", "--out", out, "--jobs", jobs),
@@ -157,11 +169,20 @@ def test_ctrl_c(davis: Path, tmp_path: Path, jobs: str) -> None:
         start_new_session=True,
     ) as process:
         until(lambda: list(out.glob("masks/*.part/00001.png")), process)
-        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
-        _, message = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "the same command goes on" in message and "Traceback" not in message
-    assert not list(out.rglob("*.part"))
+        children = children_of(process)
+        for _ in range(times):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
+            time.sleep(0.02)
+        _, message = process.communicate(timeout=60)
+    wait_for_the_end_of(children)
+    assert not (out / "results.json").exists()
+    if times == 2:
+        assert process.returncode in (130, -signal.SIGINT)
+    else:
+        assert process.returncode == 130
+        assert "the same command goes on" in message and "Traceback" not in message
+        assert not list(out.rglob("*.part"))
 
 
 def test_a_process_that_is_killed(davis: Path, tmp_path: Path) -> None:
@@ -172,7 +193,7 @@ def test_a_process_that_is_killed(davis: Path, tmp_path: Path) -> None:
         text=True,
     ) as process:
         until(lambda: list(tmp_path.glob("out/masks/*.part/00001.png")), process)
-        pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        pids = children_of(process)
         workers = [p for p in pids if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text()]
         os.kill(int(workers[0]), signal.SIGKILL)
         _, message = process.communicate(timeout=120)
@@ -286,6 +307,18 @@ def test_a_checkpoint_is_exported_first(davis: Path, tmp_path: Path) -> None:
     assert data["network"] == sha256((tmp_path / "small.pt").read_bytes()).hexdigest()
     assert data["bundle_sha256"] != data["network"]
     assert data["overall"]["objects"] == len(NAMES), "one foreground a video"
+
+
+def test_a_checkpoint_without_a_place_to_be_exported_to(
+    davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.pt").write_bytes(b"")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    arguments = ["evaluate", str(tmp_path / "x.pt"), "--davis", str(davis)]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, UserError)
+    assert "temporary folder" in str(done.exception) and "TMPDIR" in str(done.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from data_sets import Clip, davis_2017, drawn
 from numpy.typing import NDArray
 
 from s2svos.data.layouts import VideoFiles, davis
+from s2svos.evaluation.report import write_csv, write_json, write_submission
 from s2svos.evaluation.run import Job, evaluate_videos
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import Store
@@ -140,6 +141,50 @@ def test_what_ends_early_leaves_only_whole_videos(
     tracker = Still()
     run(out, videos, tracker)
     assert tracker.steps == FRAMES - 1
+
+
+@pytest.mark.parametrize("place", ["evaluation.json", "masks/b.part/00001.png", "videos/a.json"])
+def test_a_full_disk_ends_in_a_sentence_and_leaves_only_whole_videos(
+    videos: list[VideoFiles], tmp_path: Path, place: str
+) -> None:
+    """Whatever is written to ``/dev/full`` meets a full disk."""
+    out = tmp_path / "out"
+
+    def fill() -> None:
+        part = out / f"{place}.part"
+        if part.parent.is_dir() and not part.is_symlink():
+            part.symlink_to("/dev/full")
+
+    out.mkdir()
+    if place == "evaluation.json":
+        fill()
+    with pytest.raises(UserError, match=r"full; free some space and run the same command again"):
+        run(out, videos, Still(lambda steps: fill()))
+    assert not list(out.rglob("*.part"))
+    finished = [path.stem for path in out.glob("videos/*.json")]
+    assert finished == (["a"] if place.startswith("masks") else [])
+    assert sorted(path.name for path in out.glob("masks/*")) == finished
+    tracker = Still()
+    run(out, videos, tracker)
+    assert tracker.steps == (2 - len(finished)) * (FRAMES - 1)
+
+
+@pytest.mark.parametrize("name", ["results.json", "results.csv", "submission.zip"])
+def test_a_full_disk_when_the_results_are_written(name: str, tmp_path: Path) -> None:
+    (tmp_path / "masks" / "a").mkdir(parents=True)
+    (tmp_path / "masks" / "a" / "00000.png").write_bytes(bytes(99_999))
+    (tmp_path / name).write_text("of before")
+    (tmp_path / f"{name}.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"full; free some space and run the same command again"):
+        match name:
+            case "results.json":
+                write_json(tmp_path / name, [], {})
+            case "results.csv":
+                write_csv(tmp_path / name, [])
+            case _:
+                write_submission(tmp_path / name, tmp_path / "masks", ["a"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["masks", name])
+    assert (tmp_path / name).read_text() == "of before"
 
 
 def test_rubble_is_cleared(videos: list[VideoFiles], tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_two_processes_train_as_one_with_the_joint_batch(preset: str, tmp_path: 
         begin = tmp_path / "begin.pt"
         network = build(LiteConfig(32, 64, hidden=8, first_key=16, last_key=8))
         save_checkpoint(begin, config=network.config, weights=network.state_dict(), facts={})
-        more = f"init: {begin}\nspoil: 0\n"  # each process makes errors of its own
+        more = f"init: {begin}\nspoil: 0.5\n"
     config = write(tmp_path / "c.yaml", preset=preset, steps=4, more=more)
     one, two = tmp_path / "one", tmp_path / "two"
     assert command("--config", config, "--out", one).exit_code == 0

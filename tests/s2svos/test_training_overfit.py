@@ -58,7 +58,7 @@ def test_a_clip_is_learnt_by_heart(
         backbone=replace(config.backbone, weights="none"),
         phases=(PhaseConfig(1, LENGTH, HEIGHT, WIDTH, steps=steps),),
         schedule=ScheduleConfig("cosine", warm_up=0.05, floor=0.0),
-        loss=LossConfig(hardest=1.0, harden=0.0, dice=0.5),
+        loss=LossConfig(hardest=1.0, harden=0.0, dice=0.5, border=0.0),
         validation=replace(config.validation, every=0),
         average=0.9,
         checkpoint_every=steps,

@@ -15,6 +15,7 @@ from s2svos.data.config import DataConfig, DataKind
 from s2svos.demo.render import render
 from s2svos.network.checkpoint import build
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
+from s2svos.network.efficientnet import EfficientNet
 from s2svos.training.average import Average
 from s2svos.training.closed_loop import ClosedLoop
 from s2svos.training.config import DivergenceConfig, LossConfig
@@ -22,7 +23,13 @@ from s2svos.training.curves import draw_curves
 from s2svos.training.divergence import DOUBTFUL, Divergence
 from s2svos.training.history import COLUMNS, History, Step
 from s2svos.training.interrupt import Interrupt
-from s2svos.training.loss import hard_cross_entropy, jaccard, soft_dice, training_loss
+from s2svos.training.loss import (
+    hard_cross_entropy,
+    jaccard,
+    near_border,
+    soft_dice,
+    training_loss,
+)
 from s2svos.training.processes import random_state, set_random_state
 from s2svos.training.settings import load_config, with_data
 from s2svos.training.validation import Video, judge, page_of, validation_videos, write_page
@@ -47,15 +54,43 @@ def test_losses_by_hand() -> None:
 def test_loss_is_a_mean_over_clips_and_hardens() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(3, 4, 1, 8, 8), torch.rand(3, 4, 1, 8, 8)
-    config = LossConfig(hardest=0.25, harden=0.5, dice=0.5)
+    config = LossConfig(hardest=0.25, harden=0.5, dice=0.5, border=1.0)
     whole = training_loss(logits, target, config, 0.7)
     parts = [training_loss(logits[:, i:][:, :2], target[:, i:][:, :2], config, 0.7) for i in (0, 2)]
     assert torch.stack(parts).mean().item() == pytest.approx(whole.item(), rel=1e-6)
     by_time = [training_loss(logits, target, config, done).item() for done in (0, 0.2, 0.5, 1)]
     assert by_time[0] < by_time[1] < by_time[2] == by_time[3]
-    plain = training_loss(logits, target, LossConfig(1, 0, 0), 0)
+    plain = training_loss(logits, target, LossConfig(1, 0, 0, 0), 0)
     expected = nn.functional.binary_cross_entropy_with_logits(logits, target)
     assert plain.item() == pytest.approx(expected.item())
+
+
+def test_pixels_near_the_border_count_more() -> None:
+    """Of 12 columns the object has 5; 2 to 7 are within 3 pixels of its border."""
+    target = torch.zeros(1, 1, 1, 4, 12)
+    target[..., :5] = 1
+    near = torch.zeros_like(target)
+    near[..., 2:8] = 1
+    assert torch.equal(near_border(target), near)
+    assert not near_border(torch.ones_like(target)).any(), "the frame's edge is no border"
+    even = torch.zeros_like(target)
+    assert hard_cross_entropy(even, target, 1.0, border=2.0).item() == pytest.approx(
+        (6 * np.log(2) + 6 * 3 * np.log(2)) / 12
+    )
+    config = LossConfig(hardest=1.0, harden=0.0, dice=0.0, border=2.0)
+    assert training_loss(even, target, config, 0).item() == pytest.approx(2 * np.log(2))
+
+
+def test_a_frozen_backbone_sees_one_frame_at_a_time_and_gives_the_same() -> None:
+    torch.manual_seed(0)
+    backbone = EfficientNet("efficientnet-lite0")
+    backbone.freeze()
+    frames = 2 * torch.rand(3, 3, 64, 96) - 1
+    seen: list[int] = []
+    backbone.conv.register_forward_hook(lambda layer, given, made: seen.append(len(made)))
+    for whole, single in zip(backbone.eval()(frames), backbone.train()(frames), strict=True):
+        torch.testing.assert_close(single, whole, rtol=1e-5, atol=1e-5)
+    assert seen == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize("config", NETWORKS, ids=lambda c: c.preset)
@@ -167,6 +202,8 @@ def test_random_states_survive_a_file(tmp_path: Path) -> None:
 
 class Follows(nn.Module):
     """Stands for a network: its mask is where the frame is red, its state nothing."""
+
+    dtype = torch.float32
 
     def features(self, frame: torch.Tensor) -> torch.Tensor:
         return frame

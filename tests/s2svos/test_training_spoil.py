@@ -4,7 +4,7 @@ import torch
 from s2svos.network.config import LiteConfig
 from s2svos.network.lite import Lite
 from s2svos.training import spoil as module
-from s2svos.training.spoil import spoil
+from s2svos.training.spoil import generators, spoil
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def started() -> tuple:
 
 def test_the_chance_decides(started: tuple) -> None:
     network, features, state = started
-    assert spoil(network, features, state, 0.0) is state
-    spoilt = spoil(network, features, state, 1.0)
+    assert spoil(network, features, state, 0.0, generators(1, range(6))) is state
+    spoilt = spoil(network, features, state, 1.0, generators(1, range(6)))
     for before, after in zip(state.last_mask, spoilt.last_mask, strict=True):
         assert not torch.equal(before, after)
     assert torch.equal(spoilt.first_keys, state.first_keys)
@@ -28,7 +28,7 @@ def test_the_chance_decides(started: tuple) -> None:
 
 def test_keys_are_those_of_the_spoilt_mask(started: tuple) -> None:
     network, features, state = started
-    spoilt = spoil(network, features, state, 0.5)
+    spoilt = spoil(network, features, state, 0.5, generators(1, range(6)))
     wanted = network.matcher.memory(features.last_keys, spoilt.last_mask, first=False)
     torch.testing.assert_close(spoilt.last_keys, wanted)
     untouched = [i for i in range(6) if torch.equal(state.last_mask[i], spoilt.last_mask[i])]
@@ -41,7 +41,7 @@ def test_every_kind_of_error(kind: str, started: tuple, monkeypatch: pytest.Monk
     network, features, state = started
     monkeypatch.setattr(module, "LOST", float(kind == "lost"))
     monkeypatch.setattr(module, "HALVED", float(kind == "halved"))
-    spoilt = spoil(network, features, state, 1.0)
+    spoilt = spoil(network, features, state, 1.0, generators(5, range(6)))
     before, after = state.last_mask.sum((1, 2, 3)), spoilt.last_mask.sum((1, 2, 3))
     if kind == "lost":
         assert (after == 0).all()
@@ -55,3 +55,19 @@ def test_every_kind_of_error(kind: str, started: tuple, monkeypatch: pytest.Monk
         assert ((spoilt.last_mask > 0.5) & (state.last_mask < 0.5)).any()
         assert (after >= before - 1e-3).all()
     assert torch.isfinite(spoilt.last_keys).all()
+
+
+def test_the_errors_in_a_clip_are_its_own(started: tuple) -> None:
+    """Alone, in another batch, or later: the same clip is spoilt in the same way."""
+    network, features, state = started
+    rngs = generators(1, range(6))
+    joint = [spoil(network, features, state, 0.5, rngs) for _ in range(3)]
+    rngs = generators(1, range(4, 6))
+    part = type(features)(*(x[4:] for x in features)), type(state)(*(x[4:] for x in state))
+    for whole in joint:
+        alone = spoil(network, *part, 0.5, rngs)
+        for name, value in alone._asdict().items():
+            torch.testing.assert_close(value, getattr(whole, name)[4:], msg=name)
+    assert not torch.equal(joint[0].last_mask, joint[1].last_mask)
+    other = spoil(network, features, state, 0.5, generators(2, range(6)))
+    assert not torch.equal(other.last_mask, joint[0].last_mask)
