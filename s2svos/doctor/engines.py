@@ -191,7 +191,7 @@ class Bench:
             return Finding(trial.name, State.PROBLEM, text, remedy, figures)
         name, expected = reference
         if name == trial.name:
-            text = f"{trial.steps} frames, the reference; {text}"
+            text = f"{trial.steps} frames, the reference{self._recorded()}; {text}"
             return Finding(trial.name, State.OK, text, figures=figures)
         drift = _Drift.of(_iou(result.masks, expected[: trial.steps]).mean(1))
         text = f"{trial.steps} frames, {drift} with {name}; {text}"
@@ -202,6 +202,10 @@ class Bench:
         text = f"its masks are wrong here, less than IoU {least:.3f}: {text}"
         remedy = "Choose another --engine or --precision, and report what --json prints."
         return Finding(trial.name, State.PROBLEM, text, remedy, figures)
+
+    def _recorded(self) -> str:
+        parity = self._bundle.manifest.get("parity", {}).get("fp32")
+        return f" (IoU {parity['mean_iou']:.4f} with PyTorch at export)" if parity else ""
 
     def _least(self, precision: str) -> float:
         recorded = self._bundle.manifest.get("parity", {}).get(precision, {})

@@ -192,6 +192,8 @@ def other_bundle(folder: Path, bundle: Bundle, contract: StepContract) -> Bundle
     for name in ("init", "step"):
         model = onnx.load_model_from_string(bundle.graph(name))
         model.graph.name = f"other_{name}"
+        if name == "step":  # as ONNX Runtime's quantiser leaves it
+            model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
         graphs[name] = model.SerializeToString()
     write_bundle(folder / "o.s2s", contract=contract, graphs={"fp32": graphs}, facts={})
     return Bundle.open(folder / "o.s2s")

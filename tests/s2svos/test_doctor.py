@@ -82,9 +82,7 @@ def test_a_broken_engine_is_a_finding(tmp_path: Path, fp32: str) -> None:
     assert json.loads(run.stdout)["problems"] == 1
 
 
-def test_a_crash_is_a_finding_and_another_engine_the_reference(
-    tmp_path: Path, fp32: str
-) -> None:
+def test_a_crash_is_a_finding_and_another_engine_the_reference(tmp_path: Path, fp32: str) -> None:
     (tmp_path / "onnxruntime.py").write_text("import os, signal; os.kill(os.getpid(), 11)")
     run = run_doctor(tmp_path, "--json", "--bundle", fp32, path=tmp_path)
     found = by_topic(run.stdout)

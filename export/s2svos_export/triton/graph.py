@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    OperatorSetIdProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 from onnx.compose import add_prefix
 
 from s2svos_engines.bundle import Bundle
@@ -43,9 +51,6 @@ def stream_graph(bundle: Bundle, *, precision: str) -> bytes:
         onnx.load_model_from_string(bundle.graph(name, precision=precision))
         for name in ("init", "step")
     )
-    opsets = [{one.domain: one.version for one in model.opset_import} for model in (init, step)]
-    if opsets[0] != opsets[1]:
-        raise ValueError(f"init and step are of different opsets: {opsets}")
     interface = stream_interface(contract)
     first_masks, object_masks = contract.first_masks, contract.object_masks
     start, proceed = _branch(init, "init/"), _branch(step, "step/")
@@ -70,7 +75,7 @@ def stream_graph(bundle: Bundle, *, precision: str) -> bytes:
         initializer=[numpy_helper.from_array(empty, first_masks.name)],
     )
     model = helper.make_model(
-        graph, opset_imports=step.opset_import, ir_version=max(init.ir_version, step.ir_version)
+        graph, opset_imports=_opsets(init, step), ir_version=max(init.ir_version, step.ir_version)
     )
     onnx.checker.check_model(model, full_check=True)
     serialised: bytes = model.SerializeToString()
@@ -88,6 +93,20 @@ def _branch(model: ModelProto, prefix: str) -> GraphProto:
     del branch.input[:], branch.node[:]
     branch.node.extend(nodes)
     return branch
+
+
+def _opsets(*models: ModelProto) -> list[OperatorSetIdProto]:
+    """What the nodes of all models need; quantisers declare more than they use."""
+    versions: dict[str, int] = {}
+    for model in models:
+        used = {node.domain for node in model.graph.node}
+        for one in model.opset_import:
+            if one.domain in used and versions.setdefault(one.domain, one.version) != one.version:
+                raise ValueError(
+                    f"init and step are of different opsets: {versions[one.domain]} and "
+                    f"{one.version} of {one.domain or 'ONNX'}"
+                )
+    return [helper.make_opsetid(domain, version) for domain, version in versions.items()]
 
 
 def _value(spec: TensorSpec, *, objects: str, name: str | None = None) -> ValueInfoProto:
