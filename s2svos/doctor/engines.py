@@ -25,12 +25,12 @@ from s2svos.demo.render import render
 from s2svos.doctor.finding import Finding, State
 from s2svos.doctor.self_test import Result, back_and_forth
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import ENGINES, installed_engines
+from s2svos_engines.engine import ENGINES, GPU_ENGINES, installed_engines
 from s2svos_engines.errors import UserError
 from s2svos_engines.geometry import Fit
+from s2svos_engines.tensorrt_builder import build_target
 
 REFERENCE = "onnxruntime"
-GPU_ENGINES = ("tensorrt", "tensorrt-rtx")
 STEPS, GPU_STEPS = 10, 300
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}  # of a step's time
 SECONDS, GPU_SECONDS = 300, 1800  # until a test is given up; building a plan takes minutes
@@ -66,18 +66,59 @@ class Failure:
     remedy: str
 
 
-def examine_engines(bundle: Bundle, *, gpu: bool, say: Callable[[str], None]) -> Iterator[Finding]:
+def examine_engines(
+    bundle: Bundle, *, gpu: str | None, say: Callable[[str], None]
+) -> Iterator[Finding]:
     """A finding for each engine and precision.
 
     Args:
         bundle: whose graphs are run.
-        gpu: whether there is one.
+        gpu: compute capability of the GPU, empty if it is not known; None if there is no GPU.
         say: is told what is being tested.
     """
-    yield from _not_tested(gpu)
-    trials = _trials(bundle, gpu)
-    if not trials:
-        return
+    installed = installed_engines()
+    on_processor = [name for name in installed if name not in GPU_ENGINES]
+    on_gpu = [name for name in installed if name in GPU_ENGINES and _serves(name, gpu)]
+    for name in ENGINES:
+        if name not in installed:
+            remedy = f'pip install "s2svos[{ENGINES[name].extra}]"'
+            yield Finding(name, State.INFO, "not installed", remedy)
+        elif name not in (*on_processor, *on_gpu):
+            lacks = f"it does not serve compute capability {gpu}" if gpu else "no GPU is here"
+            yield Finding(name, State.INFO, f"installed, but not tested: {lacks}")
+    if not on_processor:
+        remedy = 'pip install "s2svos[cpu]"'
+        yield Finding("engines", State.PROBLEM, "none for the processor is installed", remedy)
+    if gpu is not None and not on_gpu:
+        remedy = 'pip install "s2svos[tensorrt]"'
+        yield Finding("engines", State.PROBLEM, "none for the GPU is installed", remedy)
+    if trials := _trials(bundle, on_processor, on_gpu):
+        yield from _run(bundle, trials, say)
+
+
+def _serves(engine: str, gpu: str | None) -> bool:
+    """Whether there is a GPU for an engine; TensorRT-RTX has kernels for some of them only."""
+    if not gpu or engine == "tensorrt":
+        return gpu is not None
+    try:
+        return gpu in build_target(engine).compute_capabilities
+    except UserError:
+        return True  # it is broken, which the self-test tells
+
+
+def _trials(bundle: Bundle, on_processor: list[str], on_gpu: list[str]) -> list[Trial]:
+    """What is to be run, what can be the reference first and for as long as the longest."""
+    most = GPU_STEPS if on_gpu else STEPS
+    trials = [
+        Trial(name, precision, most if precision == "fp32" else STEPS)
+        for name in on_processor
+        for precision in bundle.precisions
+    ]
+    trials.sort(key=lambda trial: (trial.precision != "fp32", trial.engine != REFERENCE))
+    return trials + [Trial(name, one, GPU_STEPS) for name in on_gpu for one in bundle.precisions]
+
+
+def _run(bundle: Bundle, trials: list[Trial], say: Callable[[str], None]) -> Iterator[Finding]:
     reference: tuple[str, Masks] | None = None
     with tempfile.TemporaryDirectory(prefix="s2svos-") as folder:
         bench = Bench(bundle, Path(folder), max(trial.steps for trial in trials))
@@ -90,33 +131,6 @@ def examine_engines(bundle: Bundle, *, gpu: bool, say: Callable[[str], None]) ->
             if not reference and trial.precision == "fp32":
                 reference = trial.name, outcome.masks
             yield bench.judge(trial, outcome, reference)
-
-
-def _not_tested(gpu: bool) -> Iterator[Finding]:
-    installed = installed_engines()
-    for name in ENGINES:
-        if name not in installed:
-            extra = name if name in GPU_ENGINES else "cpu"
-            yield Finding(name, State.INFO, "not installed", f'pip install "s2svos[{extra}]"')
-        elif name in GPU_ENGINES and not gpu:
-            yield Finding(name, State.INFO, "installed, but not tested, as no GPU is here")
-    if not set(installed) - set(GPU_ENGINES):
-        remedy = 'pip install "s2svos[cpu]"'
-        yield Finding("engines", State.PROBLEM, "none for the processor is installed", remedy)
-
-
-def _trials(bundle: Bundle, gpu: bool) -> list[Trial]:
-    """What is to be run, what can be the reference first, for as long as the longest."""
-    installed = installed_engines()
-    on_gpu = [name for name in installed if name in GPU_ENGINES and gpu]
-    trials = [
-        Trial(name, precision, GPU_STEPS if on_gpu and precision == "fp32" else STEPS)
-        for name in installed
-        for precision in bundle.precisions
-        if name not in GPU_ENGINES
-    ]
-    trials.sort(key=lambda trial: (trial.precision != "fp32", trial.engine != REFERENCE))
-    return trials + [Trial(name, one, GPU_STEPS) for name in on_gpu for one in bundle.precisions]
 
 
 class Bench:
@@ -250,7 +264,7 @@ def _failure(trial: Trial, run: subprocess.CompletedProcess[str]) -> Failure:
 def _package(engine: str) -> str:
     """What to install again if an engine is broken."""
     if engine in GPU_ENGINES:
-        return f"s2svos[{engine}]"
+        return f"s2svos[{ENGINES[engine].extra}]"
     return (packages_distributions().get(engine) or [engine])[0]
 
 

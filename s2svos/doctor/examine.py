@@ -50,4 +50,4 @@ def _examine_engines(path: Path, say: Callable[[str], None]) -> Iterator[Finding
     text = f"{path.name} in {', '.join(bundle.precisions)}, SHA-256 {bundle.sha256[:12]}"
     figures = {"path": str(path), "sha256": bundle.sha256, "precisions": list(bundle.precisions)}
     yield Finding("bundle", State.OK, text, figures=figures)
-    yield from examine_engines(bundle, gpu=bool(driver.usable), say=say)
+    yield from examine_engines(bundle, gpu=driver.capability, say=say)

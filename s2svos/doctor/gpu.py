@@ -33,6 +33,13 @@ class Driver:
     gpus: tuple[dict[str, str], ...] = ()
     error: str | None = None
 
+    @property
+    def capability(self) -> str | None:
+        """Compute capability of the first GPU, empty if not known; None without a usable GPU."""
+        if not self.usable:
+            return None
+        return self.gpus[0]["compute_cap"] if self.gpus else ""
+
 
 def read_driver() -> Driver:
     """Asks libcuda and nvidia-smi; needs no package."""
@@ -54,7 +61,7 @@ def read_driver() -> Driver:
 
 
 def examine_gpu(driver: Driver) -> Iterator[Finding]:
-    """The GPUs, and whether CUDA and TensorRT for them are here."""
+    """The GPUs, and which CUDA and TensorRT are here; the engines tell whether these work."""
     if not driver.usable and not driver.gpus and not driver.error:
         text = "no NVIDIA GPU with a driver is here; engines run on the processor"
         yield Finding("GPU", State.INFO, text)
@@ -62,7 +69,7 @@ def examine_gpu(driver: Driver) -> Iterator[Finding]:
         yield from _gpus(driver)
     packages = nvidia_packages()
     yield from _cuda(driver, packages)
-    yield from _tensorrt(driver, packages)
+    yield _tensorrt(packages)
 
 
 def nvidia_packages() -> dict[str, str]:
@@ -121,18 +128,13 @@ def _cuda(driver: Driver, packages: dict[str, str]) -> Iterator[Finding]:
             runtimes,
         )
     else:
-        yield Finding("CUDA", State.OK if driver.usable else State.INFO, text, figures=runtimes)
+        yield Finding("CUDA", State.INFO, text, figures=runtimes)
 
 
-def _tensorrt(driver: Driver, packages: dict[str, str]) -> Iterator[Finding]:
+def _tensorrt(packages: dict[str, str]) -> Finding:
     here = {name: one for name, one in packages.items() if name.startswith("tensorrt")}
-    text, remedy = ", ".join(f"{name} {one}" for name, one in here.items()), ""
-    state = State.OK if here and driver.usable else State.INFO
-    if not here:
-        text, remedy = "not installed", 'pip install "s2svos[tensorrt]"'
-        if driver.usable:
-            state, text = State.PROBLEM, "a GPU is here, but TensorRT is not installed"
-    yield Finding("TensorRT", state, text, remedy, here)
+    text = ", ".join(f"{name} {one}" for name, one in here.items())
+    return Finding("TensorRT", State.INFO, text or "not installed", figures=here)
 
 
 def _cuda_of_driver() -> tuple[int, int] | None:

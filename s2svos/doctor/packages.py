@@ -46,7 +46,9 @@ def examine_packages() -> Iterator[Finding]:
     by_extra: dict[str, list[Requirement]] = {}
     for line in requires(PACKAGE) or ():
         requirement = Requirement(line)
-        by_extra.setdefault(_extra(requirement), []).append(requirement)
+        extra = _extra(requirement)
+        if not requirement.marker or requirement.marker.evaluate({"extra": extra}):
+            by_extra.setdefault(extra, []).append(requirement)
     for requirement in by_extra.pop("", ()):
         yield _needed(requirement)
     by_extra.pop(DEVELOPMENT, None)

@@ -20,6 +20,7 @@ from s2svos.doctor.finding import Finding, State
 from s2svos.doctor.gpu import Driver
 from s2svos.doctor.self_test import Result, back_and_forth
 from s2svos_engines.bundle import Bundle, write_bundle
+from s2svos_engines.plans import Target
 
 
 def run_doctor(
@@ -143,7 +144,9 @@ def test_old_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_extras_may_be_missing_but_not_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "win32" if os.name == "posix" else "linux"
     wanted = (
+        f'pywin>=1; sys_platform == "{other}" and extra == "train"',
         *('onnxruntime>=1.20; extra == "cpu"', 'openvino>=2025.0; extra == "cpu"'),
         *('torch>=2.8; extra == "train"', 'ruff>=0.11; extra == "dev"'),
     )
@@ -284,7 +287,6 @@ def test_no_gpu_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     ("driver", "installed_packages", "words"),
     [
         (Driver(1, (12, 4)), {"nvidia-cuda-runtime": "13.2.86", "tensorrt": "11.0"}, "CUDA 13"),
-        (Driver(1, (13, 0)), {"nvidia-cuda-runtime": "13.2.86"}, "s2svos[tensorrt]"),
         (
             Driver(0, (13, 0), (dict.fromkeys(gpu.QUERY, "x"),)),
             {"tensorrt": "11.0"},
@@ -354,16 +356,81 @@ def test_what_a_user_can_mend_is_said_as_it_is(bench: Bench) -> None:
     assert "--precision" in failure.remedy
 
 
-def test_tensorrt_is_proved_over_300_frames_where_a_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "installed_engines", lambda: ["tensorrt", "openvino"])
-    bundle = Bundle.open(s2svos.default_bundle())
-    with_gpu = engines._trials(bundle, gpu=True)
-    assert with_gpu[0] == Trial("openvino", "fp32", 300)
-    assert Trial("tensorrt", "fp32", 300) in with_gpu
-    assert {one.engine for one in engines._trials(bundle, gpu=False)} == {"openvino"}
-    monkeypatch.setattr(engines, "installed_engines", lambda: ["tensorrt"])
-    assert problems(list(engines._not_tested(gpu=True)))
-
-
 def test_frames_run_back_and_forth() -> None:
     assert [back_and_forth(step, 4) for step in range(1, 9)] == [1, 2, 3, 2, 1, 0, 1, 2]
+
+
+# TensorRT, on a stand-in for it and for the GPU: what the doctor does there, not that it works
+
+
+@pytest.fixture
+def tensorrt_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT seems to be installed, and to work in the processes of the self-tests."""
+    (tmp_path / "tensorrt.py").write_text("")
+    (tmp_path / "sitecustomize.py").write_text(STAND_IN)
+    places = [str(tmp_path), str(STAND_INS), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(engines, "GPU_STEPS", 12)
+    monkeypatch.setattr(engines, "installed_engines", lambda: ["onnxruntime", "tensorrt"])
+
+
+STAND_INS = Path(__file__).parents[1] / "engines"
+STAND_IN = """
+import sys
+if "s2svos.doctor.self_test" in sys.orig_argv and "tensorrt" in sys.orig_argv:
+    import gpu_stand_in as stand_in
+    from s2svos_engines import plan_store, tensorrt_builder, tensorrt_engine
+    for module in (tensorrt_builder, tensorrt_engine):
+        module.load_library = lambda name: stand_in.Library
+    tensorrt_engine.Gpu = stand_in.Gpu
+    tensorrt_engine.library_log = lambda name: None
+    plan_store.build_target = lambda name: stand_in.TARGET
+    plan_store.build_plan = lambda model, *_, **__: model
+    sys.modules["cuda.core"] = stand_in.CUDA_CORE
+"""
+
+
+def test_tensorrt_builds_its_plan_and_is_compared(tensorrt_here: None, fp32: str) -> None:
+    said: list[str] = []
+    bundle = Bundle.open(Path(fp32))
+    found = {one.topic: one for one in engines.examine_engines(bundle, gpu="9.0", say=said.append)}
+    assert said == ["testing onnxruntime fp32 (1 of 2)", "testing tensorrt fp32 (2 of 2)"]
+    proof = found["tensorrt fp32"]
+    assert proof.state is State.OK, proof.text
+    assert proof.figures["frames"] == found["onnxruntime fp32"].figures["frames"] == 12
+    assert proof.figures["course"].keys() == {1, 10}
+    assert proof.figures["mean"] > 0.999
+    assert list(proof.figures["milliseconds"]) == ["p50", "p90", "p99", "max"]
+
+
+def test_a_gpu_without_tensorrt_is_a_problem(fp32: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_run", lambda *_: ())
+    bundle = Bundle.open(Path(fp32))
+    here = ["onnxruntime"]
+    monkeypatch.setattr(engines, "installed_engines", lambda: here)
+    (problem,) = problems(list(engines.examine_engines(bundle, gpu="9.0", say=print)))
+    assert problem.remedy == 'pip install "s2svos[tensorrt]"'
+    assert not problems(list(engines.examine_engines(bundle, gpu=None, say=print)))
+    here = ["tensorrt"]
+    (problem,) = problems(list(engines.examine_engines(bundle, gpu="9.0", say=print)))
+    assert problem.remedy == 'pip install "s2svos[cpu]"'
+
+
+def test_tensorrt_rtx_is_not_asked_of_gpus_that_it_does_not_serve(
+    fp32: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target("tensorrt-rtx", "1.7", ("8.6", "8.9"))
+    monkeypatch.setattr(engines, "build_target", lambda library: target)
+    monkeypatch.setattr(engines, "installed_engines", lambda: ["onnxruntime", "tensorrt-rtx"])
+    ran: list[Trial] = []
+    monkeypatch.setattr(engines, "_run", lambda bundle, trials, say: ran.extend(trials) or ())
+    bundle = Bundle.open(Path(fp32))
+    found = list(engines.examine_engines(bundle, gpu="9.0", say=print))
+    (told,) = [one for one in found if one.topic == "tensorrt-rtx"]
+    assert told.state is State.INFO
+    assert "compute capability 9.0" in told.text
+    assert ran == [Trial("onnxruntime", "fp32", 10)]
+    ran.clear()
+    list(engines.examine_engines(bundle, gpu="8.9", say=print))
+    assert ran == [Trial("onnxruntime", "fp32", 300), Trial("tensorrt-rtx", "fp32", 300)]
