@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
+from s2svos.interrupt import Interrupt
 from s2svos_engines.errors import UserError
 
+T = TypeVar("T")
 
-class _Process(SpawnProcess):
-    """Never sees the Ctrl-C that reaches all processes: its parent says when to stop."""
 
-    def start(self) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the child inherits it
+# Spawned: the threads of engines and of a progress display do not survive a fork.
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+class _Pool(ProcessPoolExecutor):
+    """Its processes never see the Ctrl-C that reaches all: their parent says when to stop."""
+
+    def submit(self, task: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
         try:
-            super().start()
+            # The parent waits for all that it knows of, and so it has to know those that start.
+            with Interrupt() as interrupt:
+                future = super().submit(task, *args, **kwargs)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Context(SpawnContext):
-    # Spawned: the threads of engines and of a progress display do not survive a fork.
-    Process = _Process
-
-
-CONTEXT = _Context()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if interrupt.wanted:
+            raise KeyboardInterrupt
+        return future
 
 
 @contextmanager
@@ -53,7 +57,7 @@ def worker_pool(
         UserError: a process was ended from outside.
     """
     alive, alive_here = CONTEXT.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(count, CONTEXT, _start, (alive, ready, *arguments))
+    pool = _Pool(count, CONTEXT, _start, (alive, ready, *arguments))
     try:
         yield pool
     except BrokenProcessPool as error:

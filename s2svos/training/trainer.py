@@ -14,6 +14,7 @@ import torch
 from s2svos.data.config import Phase
 from s2svos.data.dataset import Batch, batches
 from s2svos.data.mixture import Mixture
+from s2svos.interrupt import Interrupt
 from s2svos.network.checkpoint import save_checkpoint
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
@@ -21,7 +22,6 @@ from s2svos.training.config import TrainConfig
 from s2svos.training.devices import open_devices
 from s2svos.training.divergence import Divergence
 from s2svos.training.history import Step
-from s2svos.training.interrupt import Interrupt
 from s2svos.training.learner import Learner
 from s2svos.training.processes import everyone, mean_of_all, random_state, set_random_state
 from s2svos.training.records import Records

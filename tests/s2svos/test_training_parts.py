@@ -13,6 +13,7 @@ from torch import nn
 
 from s2svos.data.config import DataConfig, DataKind
 from s2svos.demo.render import render
+from s2svos.interrupt import Interrupt
 from s2svos.network.checkpoint import build
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
 from s2svos.network.efficientnet import EfficientNet
@@ -22,7 +23,6 @@ from s2svos.training.config import DivergenceConfig, LossConfig
 from s2svos.training.curves import draw_curves
 from s2svos.training.divergence import DOUBTFUL, Divergence
 from s2svos.training.history import COLUMNS, History, Step
-from s2svos.training.interrupt import Interrupt
 from s2svos.training.loss import (
     hard_cross_entropy,
     jaccard,
