@@ -32,7 +32,8 @@ $(BIN)/python:
 	$(BIN)/pip install --quiet -e ".[cpu]"
 	@touch $@
 
-.venv/all: pyproject.toml | $(BIN)/python
+.venv/all: pyproject.toml scripts/gpu_stubs.py | $(BIN)/python
 	$(BIN)/pip install --quiet -e ".[cpu,train,dev]"
 	$(BIN)/pip install --quiet --no-deps "vos-benchmark>=0.1"
+	$(BIN)/python scripts/gpu_stubs.py
 	@touch $@ .venv/cpu

@@ -27,11 +27,11 @@ def main(
     import numpy as np
 
     import s2svos
-    from s2svos_engines.engine import installed_engines
+    from s2svos_engines.engine import usable_engines
 
     rng = np.random.default_rng(0)
     cells = {}
-    for name in installed_engines():
+    for name in usable_engines():
         tracker = s2svos.load(bundle, engine=name)
         contract = tracker.bundle.contract
         frame = rng.integers(0, 256, (contract.height, contract.width, 3), dtype=np.uint8)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,44 @@ def write_bundle(
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def add_plans(path: Path, plans: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
+    """Rewrites a bundle with further TensorRT plans; all else stays as it is.
+
+    Args:
+        path: of the bundle.
+        plans: records for the manifest's list ``plans``, each with its ``member``, and the plans.
+            A record with the member, graph and precision of one that is there takes its place.
+
+    Raises:
+        UserError: the bundle cannot be read.
+        OSError: it cannot be written; it is what it was.
+    """
+    bundle = Bundle.open(path)
+    graphs: Mapping[str, Mapping[str, str]] = bundle.manifest["graphs"]
+    models = {member for names in graphs.values() for member in names.values()}
+    others = {name: bundle.read(name) for name in bundle.manifest["members"] if name not in models}
+    records = {_key(record): record for record in bundle.manifest.get("plans", ())}
+    for record, plan in plans:
+        others[record["member"]] = plan
+        records[_key(record)] = record
+    own = ("format", "contract", "graphs", "members")  # that write_bundle writes itself
+    facts = {key: value for key, value in bundle.manifest.items() if key not in own}
+    write_bundle(
+        path,
+        contract=bundle.contract,
+        graphs={
+            precision: {name: bundle.read(member) for name, member in names.items()}
+            for precision, names in graphs.items()
+        },
+        facts={**facts, "plans": list(records.values())},
+        others=others,
+    )
+
+
+def _key(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    return record["member"], record["graph"], record["precision"]
 
 
 def _sha256_of_body(path: Path) -> str:

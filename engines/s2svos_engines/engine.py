@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.device import gpu_count
 from s2svos_engines.errors import UserError
 
 States = Sequence[NDArray[np.generic]]
@@ -47,6 +48,10 @@ class Cell(Protocol):
         """The current state; valid until the next step."""
         ...
 
+    def load(self, states: States) -> None:
+        """Goes on from a copy of ``states``, of as many objects as the cell has."""
+        ...
+
 
 class Engine(Protocol):
     """A bundle's graphs, compiled. Shared by all streams; holds nothing of any of them."""
@@ -65,19 +70,45 @@ class Engine(Protocol):
         ...
 
 
+class _Entry(NamedTuple):
+    module: str
+    class_name: str
+    extra: str  # that installs it
+    packages: tuple[str, ...]  # of which one must be there
+
+
 # Fastest first. A step alone takes both about as long on two AVX2 cores (36 and 35 ms), but ONNX
 # Runtime's threads spin between steps, which decoding and encoding pay for: infer with an overlay
-# ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. Values: module, class, package
-# that must be there.
+# ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. TensorRT is last, so that it has
+# to be asked for: it was written without a GPU, and builds plans for minutes when first used.
 ENGINES = {
-    "openvino": ("s2svos_engines.openvino_engine", "OpenVinoEngine", "openvino"),
-    "onnxruntime": ("s2svos_engines.onnxruntime_engine", "OnnxRuntimeEngine", "onnxruntime"),
+    "openvino": _Entry("openvino_engine", "OpenVinoEngine", "cpu", ("openvino",)),
+    "onnxruntime": _Entry("onnxruntime_engine", "OnnxRuntimeEngine", "cpu", ("onnxruntime",)),
+    "tensorrt": _Entry("tensorrt_engine", "TensorRtEngine", "tensorrt", ("tensorrt",)),
+    "tensorrt-rtx": _Entry(
+        "tensorrt_engine",
+        "TensorRtRtxEngine",
+        "tensorrt-rtx",
+        ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+    ),
 }
+GPU_ENGINES = ("tensorrt", "tensorrt-rtx")
 
 
 def installed_engines() -> list[str]:
     """Names of the engines whose package is installed, fastest first."""
-    return [name for name, (*_, package) in ENGINES.items() if importlib.util.find_spec(package)]
+    return [
+        name
+        for name, entry in ENGINES.items()
+        if any(importlib.util.find_spec(package) for package in entry.packages)
+    ]
+
+
+def usable_engines() -> list[str]:
+    """Names of the installed engines whose processor is here too, fastest first."""
+    installed = installed_engines()
+    gpu = not set(installed).isdisjoint(GPU_ENGINES) and gpu_count() > 0
+    return [name for name in installed if gpu or name not in GPU_ENGINES]
 
 
 def load_engine(
@@ -99,18 +130,18 @@ def load_engine(
         UserError: there is no such engine, its package is missing, the bundle lacks the precision,
             or the engine refuses the graphs.
     """
-    installed = installed_engines()
     if name == "auto":
-        if not installed:
+        usable = usable_engines()
+        if not usable:
             raise UserError('No engine is installed; install one with pip install "s2svos[cpu]".')
-        name = installed[0]
+        name = usable[0]
     if name not in ENGINES:
         raise UserError(f"There is no engine {name!r}; choose auto, {' or '.join(ENGINES)}.")
-    if name not in installed:
-        raise UserError(
-            f'The engine {name} is not installed; install it with pip install "s2svos[cpu]".'
-        )
-    module, class_name, _ = ENGINES[name]
-    engine_class = getattr(importlib.import_module(module), class_name)
+    entry = ENGINES[name]
+    if name not in installed_engines():
+        remedy = f'pip install "s2svos[{entry.extra}]"'
+        raise UserError(f"The engine {name} is not installed; install it with {remedy}.")
+    module = importlib.import_module(f"s2svos_engines.{entry.module}")
+    engine_class = getattr(module, entry.class_name)
     threads = threads or len(os.sched_getaffinity(0))
     return cast(Engine, engine_class(bundle, precision=precision, threads=threads))

@@ -1,0 +1,32 @@
+"""The user's folder for what can be made again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from s2svos_engines.errors import UserError
+
+
+def cache_folder() -> Path:
+    """Where plans, timing caches and build logs are kept; made if missing, for this user alone.
+
+    ``$XDG_CACHE_HOME/s2svos``, or ``~/.cache/s2svos``; on Windows ``%LOCALAPPDATA%\\s2svos``.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "s2svos"
+    try:
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The cache folder {folder} cannot be made ({error.strerror}); set XDG_CACHE_HOME to "
+            "a folder that can be written."
+        ) from error
+    return folder
