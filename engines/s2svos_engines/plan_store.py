@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
 
-from s2svos_engines.bundle import Bundle, add_plans
+from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.cache import cache_folder
 from s2svos_engines.errors import UserError
 from s2svos_engines.plans import Plan, Target, matching_plan, plans_of, read_plan
@@ -47,9 +46,8 @@ def plan_here(
 ) -> tuple[Plan, bytes]:
     """The plan of a graph that runs here, and its record.
 
-    The bundle's own; where it has none of this graph, one that is built now and kept, in a copy of
-    the bundle in the user's cache folder. So every plan that is executed is in the sealed list of
-    checksums of a bundle.
+    The bundle's own; where it has none of this graph, one that is built now and kept in the user's
+    cache folder, sealed as every bundle is.
 
     Args:
         bundle: checked bundle.
@@ -61,29 +59,28 @@ def plan_here(
     Raises:
         UserError: the bundle's plan does not fit here, or none can be built.
     """
-    if not plans_of(bundle, graph, precision, here.library):
-        copy = _kept_copy(bundle, here)
-        kept = plans_of(copy, graph, precision, here.library)
-        if not any(plan.max_objects >= objects for plan in kept):
-            most = max(MOST_OBJECTS, 1 << (objects - 1).bit_length())
-            target = build_target(here.library)
-            plan = planned(bundle, graph, precision, target, max_objects=most)
-            add_plans(copy.path, [(plan.to_json(), build(bundle, plan))])
-            copy = Bundle.open(copy.path)
-        bundle = copy
+    if plans_of(bundle, graph, precision, here.library):
+        return _read(bundle, graph, precision, here, objects)
+    machine = hashlib.sha256(json.dumps(vars(here)).encode()).hexdigest()
+    name = f"{bundle.sha256[:16]}-{machine[:16]}-{precision}-{graph}.s2s"
+    path = cache_folder() / "plans" / name
+    try:
+        return _read(Bundle.open(path), graph, precision, here, objects)
+    except UserError:  # not there yet, damaged, or for fewer objects
+        path.parent.mkdir(exist_ok=True)
+    most = max(MOST_OBJECTS, 1 << (objects - 1).bit_length())
+    target = build_target(here.library)
+    plan = planned(bundle, graph, precision, target, max_objects=most)
+    data = build(bundle, plan)
+    beside = path.with_name(f"{name}.{os.getpid()}")  # others may be building the same
+    facts, others = {"plans": [plan.to_json()]}, {plan.member: data}
+    write_bundle(beside, contract=bundle.contract, graphs={}, facts=facts, others=others)
+    os.replace(beside, path)
+    return plan, data
+
+
+def _read(
+    bundle: Bundle, graph: str, precision: str, here: Target, objects: int
+) -> tuple[Plan, bytes]:
     plan = matching_plan(bundle, graph, precision, here, objects=objects)
     return plan, read_plan(bundle, plan)
-
-
-def _kept_copy(bundle: Bundle, here: Target) -> Bundle:
-    """The user's copy of a bundle, for plans that run here."""
-    machine = hashlib.sha256(json.dumps(vars(here)).encode()).hexdigest()
-    path = cache_folder() / "plans" / f"{bundle.sha256[:16]}-{machine[:16]}.s2s"
-    try:
-        return Bundle.open(path)
-    except UserError:  # not there yet, or damaged
-        path.parent.mkdir(exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        shutil.copyfile(bundle.path, beside)
-        os.replace(beside, path)
-        return Bundle.open(path)

@@ -21,7 +21,7 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.plan_store import build, planned
 from s2svos_engines.plans import Target, matching_plan, read_plan
 from s2svos_engines.tensorrt_builder import build_plan, build_target
-from s2svos_engines.tensorrt_library import load_library
+from s2svos_engines.tensorrt_library import library_log, load_library
 from s2svos_export.plans import build_plans
 
 pytestmark = pytest.mark.tensorrt
@@ -176,6 +176,21 @@ def test_interrupted_build_leaves_the_next_one_whole(
             build_plan(model, contract, "step", target, title="step")
     assert cancelled == [True]
     assert build_plan(model, contract, "step", target, title="step")
+
+
+@compiler
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+def test_timing_cache_is_kept_and_read_again(cache: Path) -> None:
+    # TensorRT-RTX keeps no timings, but takes and gives the cache as TensorRT does.
+    trt = load_library("tensorrt-rtx")
+    gpu = Target("tensorrt", "11.4.0", ("9.0",), "NVIDIA H200", "580.65.6")
+    builder = trt.Builder(library_log("tensorrt-rtx"))
+    for _ in range(2):
+        with tensorrt_builder._timing_cache(gpu, builder.create_builder_config()):
+            pass
+        (kept,) = cache.iterdir()
+        assert kept.name == "tensorrt-11.4.0-NVIDIA-H200.timing"
+        assert kept.stat().st_size > 0
 
 
 @compiler
