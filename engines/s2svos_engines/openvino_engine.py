@@ -14,6 +14,15 @@ from s2svos_engines.contract import OBJECTS, TensorSpec, step_graph
 from s2svos_engines.engine import States
 
 
+_CORE = ov.Core()
+"""The one of this process, which is never given up.
+
+Each core that compiles for the CPU gives the thread a stack for its signals and takes it away when
+it goes (2026.4). Of two cores the second to go sets the stack of the first again, which is gone:
+the next signal that has a handler, Ctrl-C for one, ends the process.
+"""
+
+
 class OpenVinoEngine:
     """Compiles one static graph for each object count, when it is first needed.
 
@@ -28,7 +37,6 @@ class OpenVinoEngine:
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
         self._bundle = bundle
-        self._core = ov.Core()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
@@ -57,7 +65,7 @@ class OpenVinoEngine:
             if (graph, objects) not in self._compiled:
                 if graph not in self._graphs:
                     self._graphs[graph] = self._bundle.graph(graph, precision=self.precision)
-                model = self._core.read_model(self._graphs[graph], b"")
+                model = _CORE.read_model(self._graphs[graph], b"")
                 model.reshape(
                     {
                         port: [
@@ -66,9 +74,7 @@ class OpenVinoEngine:
                         for port in model.inputs
                     }
                 )
-                self._compiled[graph, objects] = self._core.compile_model(
-                    model, "CPU", self._settings
-                )
+                self._compiled[graph, objects] = _CORE.compile_model(model, "CPU", self._settings)
             return self._compiled[graph, objects]
 
 
