@@ -62,10 +62,9 @@ class OnnxRuntimeCell:
         self._engine, self._objects = engine, len(states[0])
         contract = engine.contract
         self._buffers = [[self._array(s.input) for s in contract.states] for _ in range(2)]
-        for buffer, value in zip(self._buffers[0], states, strict=True):
-            buffer[...] = value
         self._calls: dict[str, _Call] = {}
         self._now = 0
+        self.load(states)
 
     def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
@@ -78,6 +77,11 @@ class OnnxRuntimeCell:
     def states(self) -> States:
         """The current state; valid until the next step."""
         return self._buffers[self._now]
+
+    def load(self, states: States) -> None:
+        """Goes on from a copy of ``states``."""
+        for buffer, value in zip(self._buffers[self._now], states, strict=True):
+            buffer[...] = value
 
     def _run(self, graph: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if graph not in self._calls:

@@ -13,7 +13,6 @@ from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import OBJECTS, TensorSpec, step_graph
 from s2svos_engines.engine import States
 
-
 _CORE = ov.Core()
 """The one of this process, which is never given up.
 
@@ -36,14 +35,15 @@ class OpenVinoEngine:
         self.contract = bundle.contract
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
-        self._bundle = bundle
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             # Without this line OpenVINO takes bfloat16 where the processor has it.
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        self._graphs: dict[str, bytes] = {}
+        # Read now: a bundle may be gone by the time that an object count is first compiled.
+        steps = map(step_graph, self.frames_per_call)
+        self._graphs = {g: bundle.graph(g, precision=precision) for g in ("init", *steps)}
         self._compiled: dict[tuple[str, int], ov.CompiledModel] = {}
         self._lock = Lock()
 
@@ -63,8 +63,6 @@ class OpenVinoEngine:
         """A graph for a number of objects, from the cache or made now."""
         with self._lock:
             if (graph, objects) not in self._compiled:
-                if graph not in self._graphs:
-                    self._graphs[graph] = self._bundle.graph(graph, precision=self.precision)
                 model = _CORE.read_model(self._graphs[graph], b"")
                 model.reshape(
                     {
@@ -85,11 +83,10 @@ class OpenVinoCell:
         self._engine, self._objects = engine, len(states[0])
         contract = engine.contract
         self._buffers = [[self._tensor(s.input) for s in contract.states] for _ in range(2)]
-        for buffer, value in zip(self._buffers[0], states, strict=True):
-            buffer.data[:] = value
         # Compiled before the first frame, which would otherwise wait for it.
         self._calls = {"step": self._bound("step")}
         self._now = 0
+        self.load(states)
 
     def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
@@ -102,6 +99,11 @@ class OpenVinoCell:
     def states(self) -> States:
         """The current state; valid until the next step."""
         return [buffer.data for buffer in self._buffers[self._now]]
+
+    def load(self, states: States) -> None:
+        """Goes on from a copy of ``states``."""
+        for buffer, value in zip(self._buffers[self._now], states, strict=True):
+            buffer.data[:] = value
 
     def _run(self, graph: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if graph not in self._calls:

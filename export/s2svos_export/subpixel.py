@@ -28,7 +28,7 @@ class SubPixel(nn.Module):
 
     def __init__(self, source: nn.ConvTranspose2d) -> None:
         super().__init__()
-        (size, other), (pad, pad_x) = source.kernel_size, source.padding  # type: ignore[misc]
+        (size, other), (pad, pad_x) = source.kernel_size, _pair(source.padding)
         if (
             source.stride != (2, 2)
             or source.dilation != (1, 1)
@@ -64,6 +64,11 @@ class SubPixel(nn.Module):
         """float [B, in, h, w] to [B, out, 2h, 2w]."""
         shuffled: Tensor = self.shuffle(self.conv(x))
         return shuffled
+
+
+def _pair(padding: str | tuple[int, ...]) -> tuple[int, ...]:
+    assert not isinstance(padding, str)  # words are for convolutions that are not transposed
+    return padding
 
 
 def with_sub_pixels(network: Network) -> Network:

@@ -2,19 +2,77 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from s2svos.commands.size import parse_size
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from s2svos.video.read import Video
+    from s2svos_export.calibrate import Clip
+
+
+class PlanLibrary(StrEnum):
+    """Compilers of plans."""
+
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that s2svos train wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write, NAME.s2s.")],
+    fp32: Annotated[bool, typer.Option(help="Graphs in single precision.")] = True,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Graphs in half precision.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Graphs with int8 convolutions.")] = False,
     size: Annotated[
         str | None, typer.Option(help="Frame size HEIGHTxWIDTH; default: the checkpoint's.")
+    ] = None,
+    max_objects: Annotated[
+        int, typer.Option(min=1, max=255, help="The most objects of a stream.")
+    ] = 255,
+    frames_per_call: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, metavar="T", help="Add a step graph of T frames, for video files."
+        ),
+    ] = 1,
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VIDEO=MASK",
+            help="Video and first mask by which int8 is set, several times for several; default: "
+            "the clip of s2svos demo. Real ones are better.",
+        ),
+    ] = None,
+    drift_clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VIDEO=MASK",
+            help="On which the graphs are compared with PyTorch; default: the clip of s2svos demo.",
+        ),
+    ] = None,
+    drift_frames: Annotated[int, typer.Option(min=10, help="How many of its frames.")] = 300,
+    drift_budget: Annotated[
+        float, typer.Option(min=0, max=1, help="Least mean IoU with PyTorch in fp32.")
+    ] = 0.98,
+    accept_drift: Annotated[
+        bool, typer.Option("--accept-drift", help="Write the bundle whatever the IoU.")
+    ] = False,
+    plan: Annotated[
+        list[PlanLibrary] | None, typer.Option(help="Add TensorRT plans of all graphs.")
+    ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also write a Triton model repository."),
     ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, compared with PyTorch frame by frame."""
@@ -24,28 +82,103 @@ def export(
     parsed = parse_size(size, example="256x448")
     if out.suffix != ".s2s":
         raise typer.BadParameter("a bundle's name ends in .s2s", param_hint="--out")
+    wanted = {"fp32": fp32, "fp16": fp16, "int8": int8}
+    precisions = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+    if not precisions:
+        raise typer.BadParameter("choose --fp16 or --int8 with --no-fp32", param_hint="--no-fp32")
     with needs("train"):
         from s2svos.network.checkpoint import load_network, read_checkpoint
+        from s2svos_export.drift_plot import draw_drift
+        from s2svos_export.drift_table import print_drift
+        from s2svos_export.export import ExportConfig, sizes
         from s2svos_export.export import export as export_network
-    from s2svos.demo.render import render
+    from s2svos.commands.progress import counting_progress
+    from s2svos.files import write_atomically
     from s2svos.network.config import config_to_json
+    from s2svos_engines.bundle import Bundle
 
     network = load_network(checkpoint, size=parsed)
     if not out.parent.is_dir():
         raise UserError(f"The folder {out.parent} does not exist; create it or choose another -o.")
+    clip, source = _clip(drift_clip, param="--drift-clip")
+    calibration = [_clip(text, param="--calibrate")[0] for text in calibrate or ()]
+    if not calibration:
+        calibration = [_clip(None, param="--calibrate")[0]]
+    config = ExportConfig(
+        precisions=precisions,
+        frames_per_call=frames_per_call,
+        max_objects=max_objects,
+        frames=drift_frames,
+        budget=drift_budget,
+        accept_drift=accept_drift,
+    )
     facts = {
         "network": config_to_json(network.config),
         "training": read_checkpoint(checkpoint)["facts"],
     }
-    parity = export_network(
-        network,
-        out,
-        name=network.config.preset,
-        clip=render(),
-        facts=facts,
-        say=lambda text: typer.echo(f"{text} ...", err=True),
-    )
-    typer.echo(
-        f"{out}: {out.stat().st_size / 1e6:.1f} MB; mean IoU with PyTorch {parity.mean_iou:.5f} "
-        f"over {parity.frames} frames, worst {parity.worst_iou:.5f} (frame {parity.worst_frame})."
-    )
+    with counting_progress("frames", total=drift_frames) as progress:
+        report = export_network(
+            network,
+            out,
+            name=network.config.preset,
+            clip=clip,
+            source=source,
+            calibration=calibration,
+            config=config,
+            facts=facts,
+            say=_say,
+            progress=lambda frame: progress(completed=frame),
+        )
+    picture = out.with_suffix(".drift.png")
+    write_atomically(picture, draw_drift(report))
+    print_drift(report)
+    if plan:
+        _add_plans(out, plan, max_objects=max_objects)
+    bundle = Bundle.open(out)
+    parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes(bundle).items())
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB ({parts}); drift in {picture}.")
+    if triton:
+        with needs("triton"):
+            from s2svos_export.triton import write_model_repository
+        best = "fp16" if fp16 else precisions[0]
+        folder = write_model_repository(bundle, triton, precision=best)
+        typer.echo(f"{folder}: model repository in {best}; its README says how to serve it.")
+
+
+def _add_plans(out: Path, libraries: list[PlanLibrary], *, max_objects: int) -> None:
+    from s2svos_export.plans import build_plans
+
+    for library in libraries:
+        plans = build_plans(out, library.value, say=_say, max_objects=max_objects)
+        typer.echo(f"{len(plans)} plans of {library.value} are in {out}.")
+
+
+def _say(text: str) -> None:
+    typer.echo(f"{text} ...", err=True)
+
+
+def _clip(text: str | None, *, param: str) -> tuple[Clip, str]:
+    """Frames and ids of VIDEO=MASK, and the clip's name; the rendered one for None."""
+    if text is None:
+        from s2svos.demo.render import render
+
+        return list(render()), "the clip of s2svos demo"
+    from s2svos.video.masks import read_first_mask
+    from s2svos.video.read import Video
+
+    path, equals, mask = text.rpartition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not VIDEO=MASK", param_hint=param)
+    video = Video(path)
+    ids = read_first_mask(mask, size=(video.height, video.width)).ids
+    return _Frames(video, ids), Path(path).name
+
+
+class _Frames:
+    """A video as often as it is wanted, each frame with the first one's ids."""
+
+    def __init__(self, video: Video, ids: NDArray[np.uint8]) -> None:
+        self._video, self._ids = video, ids
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        return ((frame, self._ids) for _, frame in self._video)

@@ -355,7 +355,7 @@ class Lite(nn.Module):
         return (probabilities_to_bytes(logits[0]), *state)
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """A ``stepT`` graph: uint8 [T, H, W, 3] and the states to uint8 [T, N, H, W] and the states.
+        """A ``stepT`` graph: uint8 [T, H, W, 3] and states to uint8 [T, N, H, W] and states.
 
         The encoder takes all frames at once; cell and decoder follow each other, as a frame's mask
         enters the next frame's cell.
@@ -370,7 +370,8 @@ class Lite(nn.Module):
         state, logits = State(*(x.to(self.dtype) for x in states)), []
         by_frame = [encoded]
         if frames.ndim == 4:
-            by_frame = [Features(*x) for x in zip(*(x.split(1) for x in encoded), strict=True)]
+            pieces = (torch.split(x, 1) for x in encoded)
+            by_frame = [Features(*piece) for piece in zip(*pieces, strict=True)]
         for features in by_frame:
             out, state = self.advance(features, state)
             logits.append(out)
@@ -384,7 +385,8 @@ def _double(x: Tensor) -> Tensor:
 def _unit(x: Tensor) -> Tensor:
     """Vectors along axis 1 with the length 1, but those near nothing."""
     # F.normalize would leave an Expand node each in the graphs.
-    return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-3)
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / length.clamp(min=1e-3)
 
 
 def _grid(like: Tensor) -> Tensor:

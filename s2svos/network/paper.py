@@ -161,12 +161,13 @@ class Paper(nn.Module):
         return (probabilities_to_bytes(self.decode(hidden[0])), *state)
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """A ``stepT`` graph: uint8 [T, H, W, 3] and the states to uint8 [T, N, H, W] and the states.
+        """A ``stepT`` graph: uint8 [T, H, W, 3] and states to uint8 [T, N, H, W] and states.
 
         Encoder and decoder take all frames at once; only the cell goes from one to the next.
         """
         hidden, state = self._follow(frames, states)
-        logits = self.decode(torch.cat(hidden)).unflatten(0, (len(hidden), -1))
+        flat = self.decode(torch.cat(hidden))
+        logits = flat.view(len(hidden), -1, *flat.shape[1:])
         return (probabilities_to_bytes(logits), *state)
 
     def _follow(
@@ -174,7 +175,7 @@ class Paper(nn.Module):
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         x32 = self.features(planes(frames, self.dtype)).x32
         state, hidden = State(*(x.to(self.dtype) for x in states)), []
-        for x in x32.split(1) if frames.ndim == 4 else [x32]:
+        for x in torch.split(x32, 1) if frames.ndim == 4 else [x32]:
             state = self.remember(x, state)
             hidden.append(state.hidden)
         return hidden, tuple(x.float() for x in state)

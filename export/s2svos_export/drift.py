@@ -1,0 +1,300 @@
+"""How far a bundle's graphs drift from the network in PyTorch, fp32: the report as data.
+
+:func:`s2svos_export.drift_measure.measure_drift` makes it. Two kinds of error are told apart: the
+free-running engine goes on from its own state, so that errors are carried on from frame to frame;
+the teacher-forced one starts every call from the reference's state, so that only the error of that
+one call is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+EXACT = 0.999
+"""Least mean IoU of fp32, whose graphs compute what PyTorch computes."""
+
+BUDGET = 0.98
+"""Least mean IoU of the other precisions, unless another is asked for."""
+
+
+@dataclass(frozen=True)
+class TensorErrors:
+    """Errors of one tensor over the calls, in units of the reference's RMS over the clip.
+
+    Args:
+        max: largest absolute error in each call; infinite where a number is not finite.
+        rms: root mean square error in each call, likewise.
+    """
+
+    max: tuple[float, ...]
+    rms: tuple[float, ...]
+
+    @property
+    def largest(self) -> float:
+        """The largest error of all calls."""
+        return max(self.max)
+
+    @property
+    def overall(self) -> float:
+        """Root mean square error over all calls."""
+        return math.sqrt(sum(rms**2 for rms in self.rms) / len(self.rms))
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of a step graph's outputs over the calls.
+
+    Args:
+        frames: index of the last frame of each call; the clip's first frame is 0.
+        iou: [calls][objects], mean over the call's frames.
+        tensors: by name: ``object_masks``, and the states by the contract's names.
+    """
+
+    frames: tuple[int, ...]
+    iou: tuple[tuple[float, ...], ...]
+    tensors: Mapping[str, TensorErrors]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The largest error that one call makes, before any is carried on.
+
+    Args:
+        graph: ``init``, or the step graph.
+        tensor: name of the output.
+        frame: where that was.
+        rms: root mean square error in units of the tensor's RMS.
+    """
+
+    graph: str
+    tensor: str
+    frame: int
+    rms: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One engine in one precision beside the reference.
+
+    Args:
+        engine: its name.
+        precision: of the graphs.
+        graph: the step graph that was called, ``step`` or ``stepT``.
+        iou: [frames][objects], of the thresholded masks of frames 1, 2, ..., free-running; two
+            empty masks have 1.
+        init: errors of the states that the ``init`` graph makes, on frame 0.
+        free: free-running, every call.
+        forced: teacher-forced, some of the calls.
+    """
+
+    engine: str
+    precision: str
+    graph: str
+    iou: tuple[tuple[float, ...], ...]
+    init: Mapping[str, TensorErrors]
+    free: Errors
+    forced: Errors
+
+    @property
+    def label(self) -> str:
+        """Precision, engine and, where it takes several frames a call, graph."""
+        several = "" if self.graph == "step" else f" {self.graph}"
+        return f"{self.precision} {self.engine}{several}"
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over frames and objects."""
+        return float(np.mean(self.iou))
+
+    @property
+    def worst_iou(self) -> float:
+        """Of one object on one frame."""
+        return float(np.min(self.iou))
+
+    @property
+    def worst_frame(self) -> int:
+        """Where that was."""
+        return 1 + int(np.argmin(np.min(self.iou, axis=1)))
+
+    def first_below(self, threshold: float) -> tuple[int, int] | None:
+        """First frame on which an object's IoU is less, and the object's index; None if none is."""
+        for frame, row in enumerate(self.iou, 1):
+            if min(row) < threshold:
+                return frame, int(np.argmin(row))
+        return None
+
+    @property
+    def fault(self) -> Fault:
+        """Where the largest error of a single call arises."""
+        faults = [Fault("init", name, 0, one.rms[0]) for name, one in self.init.items()]
+        for name, one in self.forced.tensors.items():
+            where = int(np.argmax(one.rms))
+            faults.append(Fault(self.graph, name, self.forced.frames[where], one.rms[where]))
+        return max(faults, key=lambda fault: fault.rms)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A precision on an engine that drifts more than the budget allows; its text is a sentence.
+
+    Args:
+        label: which.
+        frames: that were compared.
+        mean_iou: of all of them.
+        least_iou: that the budget asks for.
+        threshold: what ``first_below`` counts by.
+        first_below: first frame on which an object's IoU is below the threshold; None if none is.
+        lost: id of that object.
+        worst_iou: of one object on one frame.
+        worst_frame: where that was.
+        fault: where the largest error of a single call arises.
+    """
+
+    label: str
+    frames: int
+    mean_iou: float
+    least_iou: float
+    threshold: float
+    first_below: int | None
+    lost: int | None
+    worst_iou: float
+    worst_frame: int
+    fault: Fault
+
+    def __str__(self) -> str:
+        fault = self.fault
+        below = f"no object falls below {self.threshold:g}"
+        if self.first_below is not None:
+            below = f"object {self.lost} falls below {self.threshold:g} on frame {self.first_below}"
+        return (
+            f"{self.label} has mean IoU {self.mean_iou:.4f} with PyTorch over {self.frames} "
+            f"frames, less than {self.least_iou:g}: {below}, the worst is {self.worst_iou:.3f} on "
+            f"frame {self.worst_frame}, and of all tensors {fault.tensor} errs most in one call, "
+            f"by {100 * fault.rms:.2g} % of its RMS ({fault.graph}, frame {fault.frame})"
+        )
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """Closed-loop comparison with the network in PyTorch over a clip.
+
+    Args:
+        source: which clip.
+        frames: that were followed, the first not counted.
+        objects: their ids.
+        threshold: IoU below which an object counts as lost.
+        seen: share of frames and objects with a pixel in the reference's mask; IoU says nothing
+            where this is small.
+        scale: RMS of the reference's tensors over the clip, the unit of their errors.
+        drifts: one for each precision, engine and step graph.
+    """
+
+    source: str
+    frames: int
+    objects: tuple[int, ...]
+    threshold: float
+    seen: float
+    scale: Mapping[str, float]
+    drifts: tuple[Drift, ...]
+
+    def verdict(self, budget: float = BUDGET) -> list[Failure]:
+        """What drifts too far.
+
+        Args:
+            budget: least mean IoU; for fp32 at least :data:`EXACT`.
+        """
+        failures = []
+        for drift in self.drifts:
+            least = max(budget, EXACT) if drift.precision == "fp32" else budget
+            if drift.mean_iou >= least:
+                continue
+            frame, lost = drift.first_below(self.threshold) or (None, None)
+            failures.append(
+                Failure(
+                    label=drift.label,
+                    frames=self.frames,
+                    mean_iou=drift.mean_iou,
+                    least_iou=least,
+                    threshold=self.threshold,
+                    first_below=frame,
+                    lost=None if lost is None else self.objects[lost],
+                    worst_iou=drift.worst_iou,
+                    worst_frame=drift.worst_frame,
+                    fault=drift.fault,
+                )
+            )
+        return failures
+
+    def parity(self) -> dict[str, dict[str, Any]]:
+        """The manifest's ``parity``: for each precision the figures of the engine that is worst."""
+        worst: dict[str, Drift] = {}
+        for drift in sorted(self.drifts, key=lambda drift: drift.mean_iou):
+            worst.setdefault(drift.precision, drift)
+        return {
+            precision: {
+                "frames": self.frames,
+                "mean_iou": round(drift.mean_iou, 6),
+                "worst_iou": drift.worst_iou,
+                "worst_frame": drift.worst_frame,
+                "state_error": {
+                    name: _to_null(drift.free.tensors[name].largest) for name in drift.init
+                },
+                "engine": drift.engine,
+            }
+            for precision, drift in sorted(worst.items())
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON types; what is infinite becomes null."""
+        data: dict[str, Any] = _to_null(asdict(self))
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DriftReport:
+        """The report that :meth:`to_json` wrote.
+
+        Raises:
+            KeyError, TypeError: ``data`` is not such a report.
+        """
+        fields = dict(data)
+        fields["objects"] = tuple(data["objects"])
+        fields["drifts"] = tuple(
+            Drift(
+                one["engine"],
+                one["precision"],
+                one["graph"],
+                _table(one["iou"]),
+                _tensors(one["init"]),
+                *(
+                    Errors(tuple(e["frames"]), _table(e["iou"]), _tensors(e["tensors"]))
+                    for e in (one["free"], one["forced"])
+                ),
+            )
+            for one in data["drifts"]
+        )
+        return cls(**fields)
+
+
+def _to_null(value: Any) -> Any:
+    """``value`` without infinite numbers, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _to_null(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_to_null(one) for one in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _table(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in rows)
+
+
+def _tensors(data: Mapping[str, Mapping[str, Sequence[float | None]]]) -> dict[str, TensorErrors]:
+    def numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+        return tuple(math.inf if value is None else value for value in values)
+
+    return {k: TensorErrors(numbers(v["max"]), numbers(v["rms"])) for k, v in data.items()}

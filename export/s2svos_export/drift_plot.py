@@ -1,0 +1,105 @@
+"""The drift report as one picture."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from s2svos_export.drift import Drift, DriftReport, Errors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"fp32": "C0", "fp16": "C2", "bf16": "C4", "int8": "C3"}
+LINES = "-", "--", ":", "-."
+PERFECT = 1e-4  # 1 - IoU that is drawn as no difference; a pixel of 5,000 is 2e-4
+PANELS = 3  # side by side
+
+
+def draw_drift(report: DriftReport) -> bytes:
+    """IoU over the frames, and below it the errors of masks and states; a PNG's bytes."""
+    # Not by way of pyplot, whose figures and backend belong to the caller's process.
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(len(report.scale) / PANELS)
+    figure = Figure(figsize=(12, 3.6 + 2.5 * rows), layout="constrained")
+    grid = figure.add_gridspec(1 + rows, PANELS, height_ratios=[1.5, *[1.0] * rows])
+    engines = sorted({drift.engine for drift in report.drifts})
+    top = figure.add_subplot(grid[0, :])
+    for drift in report.drifts:
+        _line(top, drift, drift.free, engines, _missed(drift.free), drift.label)
+        _dots(top, drift, drift.forced, _missed(drift.forced))
+    _nines(top, report)
+    for place, name in enumerate(report.scale):
+        axis = figure.add_subplot(grid[1 + place // PANELS, place % PANELS])
+        for drift in report.drifts:
+            _line(axis, drift, drift.free, engines, _rms(drift.free, name))
+            _dots(axis, drift, drift.forced, _rms(drift.forced, name))
+        axis.set_yscale("log", nonpositive="mask")
+        axis.set(title=name, xlim=(0, report.frames))
+        if place % PANELS == 0:
+            axis.set_ylabel("RMS error / RMS")
+        if place + PANELS >= len(report.scale):
+            axis.set_xlabel("frame")
+        axis.grid(alpha=0.3)
+    _explain(figure, top)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100, format="png")
+    return picture.getvalue()
+
+
+def _missed(errors: Errors) -> list[float]:
+    """1 - IoU of each call, mean over the objects."""
+    return [max(1 - float(np.mean(row)), PERFECT) for row in errors.iou]
+
+
+def _rms(errors: Errors, name: str) -> list[float]:
+    return [one if 0 < one < math.inf else math.nan for one in errors.tensors[name].rms]
+
+
+def _line(
+    axis: Axes,
+    drift: Drift,
+    errors: Errors,
+    engines: list[str],
+    values: list[float],
+    label: str = "",
+) -> None:
+    axis.plot(
+        errors.frames,
+        values,
+        color=COLOURS.get(drift.precision, "0.4"),
+        linestyle=LINES[engines.index(drift.engine) % len(LINES)],
+        linewidth=1.0 if drift.graph == "step" else 0.5,
+        label=label or None,
+    )
+
+
+def _dots(axis: Axes, drift: Drift, errors: Errors, values: list[float]) -> None:
+    colour = COLOURS.get(drift.precision, "0.4")
+    axis.plot(errors.frames, values, ".", color=colour, markersize=4, alpha=0.7)
+
+
+def _nines(axis: Axes, report: DriftReport) -> None:
+    """A scale on which 0.9, 0.99 and 0.999 are equally far apart."""
+    axis.set_yscale("log")
+    axis.set(ylim=(1.3, PERFECT * 0.8), xlim=(0, report.frames), xlabel="frame")
+    axis.set_yticks([1, 0.5, 0.1, 0.02, 0.01, 0.001, PERFECT])
+    axis.set_yticklabels(["0", "0.5", "0.9", "0.98", "0.99", "0.999", "1"])
+    axis.minorticks_off()
+    axis.axhline(1 - report.threshold, color="0.5", linewidth=0.8)
+    axis.set_ylabel("IoU, mean over objects")
+    axis.set_title(
+        f"Against PyTorch fp32: {report.source}, {report.frames} frames, "
+        f"{len(report.objects)} object(s)"
+    )
+    axis.grid(alpha=0.3)
+
+
+def _explain(figure: Figure, top: Axes) -> None:
+    top.plot([], [], ".", color="0.4", label="teacher-forced: one call from PyTorch's state")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)

@@ -1,0 +1,95 @@
+"""Which convolutions int8 spares: those without which the masks drift too far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2svos_engines.contract import StepContract
+from s2svos_engines.engine import Engine
+from s2svos_engines.geometry import Fit
+from s2svos_export.calibrate import Clip
+from s2svos_export.drift_measure import iou
+from s2svos_export.quantise import parts
+
+PARTS = 8
+FRAMES = 100  # of a trial; the report that decides has three times as many
+
+Trial = Callable[[frozenset[str]], float]
+"""Mean IoU with fp32 of the graph with these convolutions in int8."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is quantised.
+
+    Args:
+        weights: of the convolutions in int8.
+        spared: of those that are not, the most harmful part first.
+        alone: for each part, named by its first and last weights, the mean IoU with fp32 when it
+            alone is in int8.
+        iou: of all of ``weights`` together.
+    """
+
+    weights: frozenset[str]
+    spared: tuple[str, ...]
+    alone: dict[str, float]
+    iou: float
+
+
+def choose(weights: Sequence[str], trial: Trial, *, target: float) -> Choice:
+    """As many parts of a graph as the target allows, those that harm most left out first.
+
+    Args:
+        weights: of all convolutions, in the graph's order.
+        trial: measures.
+        target: least mean IoU with fp32.
+    """
+    stretches = parts(weights, PARTS)
+    alone = [trial(frozenset(stretch)) for stretch in stretches]
+    order = [stretches[index] for index in np.argsort(alone, kind="stable")]
+    for spared in range(len(order) + 1):
+        chosen = frozenset(name for stretch in order[spared:] for name in stretch)
+        reached = trial(chosen) if chosen else 1.0
+        if reached >= target:
+            break
+    return Choice(
+        weights=chosen,
+        spared=tuple(name for stretch in order[:spared] for name in stretch),
+        alone={f"{s[0]} .. {s[-1]}": a for s, a in zip(stretches, alone, strict=True)},
+        iou=reached,
+    )
+
+
+class Course:
+    """A clip that fp32 has followed, for others to follow.
+
+    Args:
+        engine: with the fp32 graphs.
+        contract: of the graphs.
+        clip: of which :data:`FRAMES` are taken.
+    """
+
+    def __init__(self, engine: Engine, contract: StepContract, clip: Clip) -> None:
+        frames = iter(clip)
+        frame, ids = next(frames)
+        fit = Fit.of(frame.shape[:2], (contract.height, contract.width))
+        objects = np.unique(ids[ids > 0])
+        self._masks = np.stack(
+            [fit.shrink((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects]
+        )
+        self._first = fit.shrink(frame)
+        self._pictures = [fit.shrink(f) for _, (f, _) in zip(range(FRAMES), frames, strict=False)]
+        self._wanted = list(self._follow(engine))
+
+    def iou(self, engine: Engine) -> float:
+        """Mean over frames and objects of the IoU of an engine's masks with those of fp32."""
+        pairs = zip(self._wanted, self._follow(engine), strict=True)
+        return float(np.mean([iou(wanted, got) for wanted, got in pairs]))
+
+    def _follow(self, engine: Engine) -> list[NDArray[np.uint8]]:
+        cell = engine.cell(engine.init(self._first, self._masks))
+        return [cell.step(picture).copy() for picture in self._pictures]
