@@ -214,6 +214,7 @@ class _Run:
             bundle=str(tracker.bundle.path),
             bundle_sha256=tracker.bundle.sha256,
             engine=tracker.engine_name,
+            precision=tracker.engine.precision,
             frames=self.output.done,
             dropped=self.reader.dropped if self.video.live else None,
             size=(self.video.width, self.video.height),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s2svos_export.drift import Drift, DriftReport, Errors
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"fp32": "C0", "fp16": "C2", "bf16": "C4", "int8": "C3"}
-LINES = "-", "--", ":", "-."
+# By engine. Two engines often agree to the pixel: the wide line shows beneath the narrow one.
+LINES: tuple[dict[str, Any], ...] = (
+    {"linewidth": 3.0, "alpha": 0.35},
+    {"linewidth": 1.0},
+    {"linewidth": 1.0, "linestyle": "--"},
+    {"linewidth": 1.0, "linestyle": ":"},
+)
 PERFECT = 1e-4  # 1 - IoU that is drawn as no difference; a pixel of 5,000 is 2e-4
 PANELS = 3  # side by side
 
@@ -65,16 +71,11 @@ def _line(
     errors: Errors,
     engines: list[str],
     values: list[float],
-    label: str = "",
+    label: str | None = None,
 ) -> None:
-    axis.plot(
-        errors.frames,
-        values,
-        color=COLOURS.get(drift.precision, "0.4"),
-        linestyle=LINES[engines.index(drift.engine) % len(LINES)],
-        linewidth=1.0 if drift.graph == "step" else 0.5,
-        label=label or None,
-    )
+    colour = COLOURS.get(drift.precision, "0.4")
+    style = LINES[engines.index(drift.engine) % len(LINES)]
+    axis.plot(errors.frames, values, color=colour, label=label, **style)
 
 
 def _dots(axis: Axes, drift: Drift, errors: Errors, values: list[float]) -> None:

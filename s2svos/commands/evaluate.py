@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2svos.commands.infer import EngineChoice
+from s2svos.commands.precision import GraphPrecision
 from s2svos.commands.size import parse_size
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def evaluate(
         "evaluation"
     ),
     engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
+    precision: Annotated[
+        GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
+    ] = GraphPrecision.FP32,
     jobs: Annotated[
         int,
         typer.Option(
@@ -115,12 +119,15 @@ def evaluate(
     data = _data(given[0], chosen[given[0]] or Path(), year, split)
     share = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
     with open_model(model or s2svos.default_bundle()) as opened:
-        tracker = Tracker.load(opened.bundle.path, engine=engine.value, threads=share)
+        tracker = Tracker.load(
+            opened.bundle.path, engine=engine.value, precision=precision.value, threads=share
+        )
         store = Store(
             out,
             {
                 "network": opened.sha256,
                 "engine": tracker.engine_name,
+                "precision": precision.value,
                 "data": data.name,
                 "size": list(wanted) if wanted else None,
                 "version": s2svos.__version__,
@@ -130,7 +137,15 @@ def evaluate(
         done = [video for video in data.videos if store.load(video)]
         if done:
             typer.echo(f"{len(done)} of {len(data.videos)} videos are in {out} already.")
-        job = Job(opened.bundle.path, tracker.engine_name, share, wanted, data.late, store)
+        job = Job(
+            bundle=opened.bundle.path,
+            engine=tracker.engine_name,
+            precision=precision.value,
+            threads=share,
+            size=wanted,
+            late=data.late,
+            store=store,
+        )
         try:
             expected, before = (sum(map(frame_count, some)) for some in (data.videos, done))
             with counting_progress("frames", total=expected, done=before) as update:
@@ -156,7 +171,8 @@ def evaluate(
     write_csv(out / "results.csv", scores)
     if youtube_vos:
         write_submission(out / "submission.zip", store.masks, [score.name for score in scores])
-    typer.echo(f"{data.name}, {tracker.engine_name}, scored at {size or 'native size'}")
+    how = f"{tracker.engine_name} {precision.value}"
+    typer.echo(f"{data.name}, {how}, scored at {size or 'native size'}")
     print_table(scores)
     _draw(out, scores, data.videos)
     typer.echo(f"Masks, tables and pictures are in {out}.")

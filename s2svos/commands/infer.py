@@ -14,6 +14,7 @@ import typer
 
 from s2svos.adapt.config import AdaptConfig
 from s2svos.commands.inputs import Input
+from s2svos.commands.precision import GraphPrecision
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def infer(
         Path | None, typer.Option(help="Network, NAME.s2s; default: the one that ships.")
     ] = None,
     engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
+    precision: Annotated[
+        GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
+    ] = GraphPrecision.FP32,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads of a step; default: one a core.")
     ] = None,
@@ -131,6 +135,8 @@ def infer(
 ) -> None:
     """Follow the objects of the first frame's mask through a video."""
     _check(mask, start, end, save_frame, mask_frame, adapt_rate)
+    if adapt and precision != GraphPrecision.FP32:
+        raise typer.BadParameter("--adapt tunes and runs in fp32", param_hint="--precision")
     source = Input.of(video, camera, size=size, fps=fps, live=live, timeout=timeout, start=start)
 
     from s2svos import default_bundle
@@ -152,7 +158,12 @@ def infer(
 
     @cache
     def tracker() -> Tracker:
-        return Tracker.load(bundle or default_bundle(), engine=engine.value, threads=threads)
+        return Tracker.load(
+            bundle or default_bundle(),
+            engine=engine.value,
+            precision=precision.value,
+            threads=threads,
+        )
 
     if source.arrives:
         tracker()  # while that loads the objects on the first frame would move on

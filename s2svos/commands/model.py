@@ -13,6 +13,8 @@ from s2svos.commands.export import export
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.errors import UserError
 
+DRIFT_FRAMES = 50  # of the export, which is for one run
+
 
 @dataclass(frozen=True)
 class Model:
@@ -48,7 +50,7 @@ def open_model(path: Path) -> Iterator[Model]:
         try:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="s2svos-"))
             out = Path(folder) / f"{path.stem}.s2s"
-            export(path, out)
+            export(path, out, drift_frames=DRIFT_FRAMES)
         except OSError as error:
             raise UserError(
                 f"{path} is exported into a temporary folder first, which cannot be written "

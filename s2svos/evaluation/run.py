@@ -32,6 +32,7 @@ class Job:
     Args:
         bundle: the network.
         engine: that runs it.
+        precision: of its graphs.
         threads: of a step.
         size: height and width at which videos are followed and scored; None for their own.
         late: whether unlisted objects may enter after the first mask.
@@ -40,6 +41,7 @@ class Job:
 
     bundle: Path
     engine: str
+    precision: str
     threads: int
     size: Size | None
     late: bool
@@ -121,7 +123,9 @@ class _Worker:
     def __init__(self, job: Job, frames: Synchronized[int]) -> None:
         self.job = job
         self.frames = frames
-        self.tracker = EngineTracker.load(job.bundle, engine=job.engine, threads=job.threads)
+        self.tracker = EngineTracker.load(
+            job.bundle, engine=job.engine, precision=job.precision, threads=job.threads
+        )
 
     def report(self, frames: int) -> None:
         """Counts frames."""

@@ -67,7 +67,7 @@ class RunSummary:
     Args:
         video, mask: what was read.
         mask_frame: the picture that the mask belongs to; None for the video's first frame.
-        bundle, bundle_sha256, engine: what segmented it.
+        bundle, bundle_sha256, engine, precision: what segmented it.
         frames: masks written.
         dropped: frames of a live video that came too late; None where none ever is dropped.
         size: width and height.
@@ -87,6 +87,7 @@ class RunSummary:
     bundle: str
     bundle_sha256: str
     engine: str
+    precision: str
     frames: int
     dropped: int | None
     size: tuple[int, int]

@@ -19,6 +19,7 @@ class FakeTracker:
 
     on_step: Callable[[int], None] = lambda index: None
     engine_name: str = "fake"
+    engine: Any = field(default_factory=lambda: SimpleNamespace(precision="fp32"))
     bundle: Any = field(default_factory=lambda: SimpleNamespace(path=Path("f.s2s"), sha256="0f"))
     steps: int = 0
     label: int = 0
