@@ -18,7 +18,6 @@ LINES: tuple[dict[str, Any], ...] = (
     {"linewidth": 3.0, "alpha": 0.35},
     {"linewidth": 1.0},
     {"linewidth": 1.0, "linestyle": "--"},
-    {"linewidth": 1.0, "linestyle": ":"},
 )
 PERFECT = 1e-4  # 1 - IoU that is drawn as no difference; a pixel of 5,000 is 2e-4
 PANELS = 3  # side by side
@@ -75,6 +74,8 @@ def _line(
 ) -> None:
     colour = COLOURS.get(drift.precision, "0.4")
     style = LINES[engines.index(drift.engine) % len(LINES)]
+    if drift.graph != "step":
+        style = {**style, "linestyle": ":"}
     axis.plot(errors.frames, values, color=colour, label=label, **style)
 
 

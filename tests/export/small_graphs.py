@@ -16,13 +16,13 @@ PRECISIONS = ("fp32", "fp16")
 
 
 @cache
-def _network(preset: str) -> torch.nn.Module:
+def small_network(preset: str) -> torch.nn.Module:
     torch.manual_seed(0)
     return build(SMALL[preset]).eval()
 
 
 def small_contract(preset: str) -> StepContract:
-    contract = _network(preset).contract
+    contract = small_network(preset).contract
     assert isinstance(contract, StepContract)
     return contract
 
@@ -30,4 +30,4 @@ def small_contract(preset: str) -> StepContract:
 @cache
 def small_graph(preset: str, graph: str, precision: str = "fp32") -> bytes:
     title = f"{preset}_{graph}_{precision}"
-    return export_graph(_network(preset), graph, title=title, precision=precision)  # type: ignore[arg-type]
+    return export_graph(small_network(preset), graph, title=title, precision=precision)  # type: ignore[arg-type]
