@@ -2,8 +2,9 @@
 
 ``NAME.s2s`` is a zip without compression. ``manifest.json`` holds the format version, the step
 contract, the graphs of each precision, the SHA-256 of every other member and the facts of
-training, parity and tools. Other members are reports and TensorRT plans. The zip's comment is the
-SHA-256 of every byte before it, so that a change of any byte is noticed before anything is
+training, parity and tools. Weights that several graphs share are a member of their own, an ONNX
+model with nothing else in it. Other members are reports and TensorRT plans. The zip's comment is
+the SHA-256 of every byte before it, so that a change of any byte is noticed before anything is
 executed. Every format ends with this seal.
 """
 
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from s2svos_engines.contract import StepContract, frames_per_call
 from s2svos_engines.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 SEAL = 64  # characters of a SHA-256 in hexadecimal
 
@@ -91,12 +92,19 @@ class Bundle:
         Raises:
             UserError: the bundle lacks this precision.
         """
-        return self.read(self._members(precision)[name])
+        member = self._members(precision)[name]
+        # Models are protocol buffers: one after the other they are one, their lists joined.
+        return b"".join(map(self.read, (member, *self.weights(member))))
 
     def frames_per_call(self, precision: str = "fp32") -> tuple[int, ...]:
         """How many frames the step graphs of a precision take at a time, rising; 1 is first."""
         steps = (name for name in self._members(precision) if name != "init")
         return tuple(sorted(map(frames_per_call, steps)))
+
+    def weights(self, member: str) -> Sequence[str]:
+        """The members with the weights that a graph's member shares with others."""
+        weights: Mapping[str, Sequence[str]] = self.manifest.get("weights", {})
+        return weights.get(member, ())
 
     def read(self, member: str) -> bytes:
         """A member of the zip."""
@@ -122,7 +130,7 @@ def write_bundle(
     path: Path,
     *,
     contract: StepContract,
-    graphs: Mapping[str, Mapping[str, bytes]],
+    graphs: Mapping[str, Mapping[str, bytes | tuple[bytes, ...]]],
     facts: Mapping[str, Any],
     others: Mapping[str, bytes] | None = None,
 ) -> None:
@@ -131,25 +139,33 @@ def write_bundle(
     Args:
         path: of the file, replaced where it exists.
         contract: interface of the graphs.
-        graphs: for each precision, the ONNX models ``init``, ``step`` and perhaps ``stepT``. Where
-            two precisions have the same model, the bundle has it once.
+        graphs: for each precision, the ONNX models ``init``, ``step`` and perhaps ``stepT``, each
+            whole, or in pieces: the model and the weights that it shares with others. Where two
+            have the same model or piece, the bundle has it once.
         facts: JSON types that go into the manifest: network, training, parity, tools.
         others: further members by name, reports and plans.
     """
     members = dict(others or {})
     names: dict[bytes, str] = {}
     where: dict[str, dict[str, str]] = {}
+    weights: dict[str, list[str]] = {}
     for precision, models in graphs.items():
         folder = "" if precision == "fp32" else f"{precision}/"
         where[precision] = {}
         for name, model in models.items():
-            member = names.setdefault(model, f"{folder}{name}.onnx")
-            members[member] = model
-            where[precision][name] = member
+            own, *shared = model if isinstance(model, tuple) else (model,)
+            member = where[precision][name] = names.setdefault(own, f"{folder}{name}.onnx")
+            members[member] = own
+            weights[member] = []
+            for piece in shared:
+                part = names.setdefault(piece, f"weights/{len(names)}.onnx")
+                members[part] = piece
+                weights[member].append(part)
     manifest = {
         "format": FORMAT,
         "contract": contract.to_json(),
         "graphs": where,
+        "weights": weights,
         "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
         **facts,
     }
@@ -184,18 +200,22 @@ def add_plans(path: Path, plans: Iterable[tuple[Mapping[str, Any], bytes]]) -> N
     bundle = Bundle.open(path)
     graphs: Mapping[str, Mapping[str, str]] = bundle.manifest["graphs"]
     models = {member for names in graphs.values() for member in names.values()}
+    models |= {part for member in models for part in bundle.weights(member)}
     others = {name: bundle.read(name) for name in bundle.manifest["members"] if name not in models}
     records = {_key(record): record for record in bundle.manifest.get("plans", ())}
     for record, plan in plans:
         others[record["member"]] = plan
         records[_key(record)] = record
-    own = ("format", "contract", "graphs", "members")  # that write_bundle writes itself
+    own = ("format", "contract", "graphs", "weights", "members")  # that write_bundle writes itself
     facts = {key: value for key, value in bundle.manifest.items() if key not in own}
     write_bundle(
         path,
         contract=bundle.contract,
         graphs={
-            precision: {name: bundle.read(member) for name, member in names.items()}
+            precision: {
+                name: tuple(map(bundle.read, (member, *bundle.weights(member))))
+                for name, member in names.items()
+            }
             for precision, names in graphs.items()
         },
         facts={**facts, "plans": list(records.values())},

@@ -22,16 +22,32 @@ the next signal that has a handler, Ctrl-C for one, ends the process.
 """
 
 
+def has_bf16() -> bool:
+    """Whether the processor computes in bfloat16."""
+    return "BF16" in _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoEngine:
     """Compiles one static graph for each object count, when it is first needed.
 
     Static, since the CPU plugin (2026.4) fails on the step graph when the object count changes
     between calls ("Can not clone with new dims"); compiling takes about 0.2 s.
+
+    Args:
+        bundle: with the graphs.
+        threads: processor threads of a step.
+        precision: of the graphs.
+        arithmetic: what floating point is computed in, ``f32``, or ``bf16`` where
+            :func:`has_bf16`.
     """
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int, precision: str = "fp32", arithmetic: str = "f32"
+    ) -> None:
+        if arithmetic != "f32":
+            self.name = f"{self.name} {arithmetic}"
         self.contract = bundle.contract
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
@@ -39,7 +55,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             # Without this line OpenVINO takes bfloat16 where the processor has it.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": arithmetic,
         }
         # Read now: a bundle may be gone by the time that an object count is first compiled.
         steps = map(step_graph, self.frames_per_call)

@@ -245,9 +245,14 @@ def _build_log(path: Path) -> Iterator[list[str]]:
     handlers = (file, Errors(logging.ERROR))
     for handler in handlers:
         LOG.addHandler(handler)
+    before = LOG.level, LOG.propagate
+    LOG.setLevel(logging.INFO)  # one level below, a build writes megabytes
+    LOG.propagate = False  # onnxruntime.quantization has the root logger print this level
     try:
         yield errors
     finally:
+        LOG.setLevel(before[0])
+        LOG.propagate = before[1]
         for handler in handlers:
             LOG.removeHandler(handler)
         file.close()

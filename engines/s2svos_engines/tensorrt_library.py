@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("s2svos.tensorrt")
 LOG.addHandler(logging.NullHandler())
-LOG.setLevel(logging.INFO)  # one level below, a build writes megabytes
 
 
 class _Wanted(NamedTuple):

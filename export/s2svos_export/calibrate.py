@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -32,11 +33,13 @@ class Activation:
     Args:
         low, high: the least and the largest value.
         mean: of each channel, float32 [channels].
+        multiplications: of the convolution.
     """
 
     low: float
     high: float
     mean: NDArray[np.float32]
+    multiplications: int
 
 
 def readings(engine: Engine, contract: StepContract, clips: Iterable[Clip]) -> list[Feed]:
@@ -84,7 +87,9 @@ def activations(model: bytes, feeds: Iterable[Feed]) -> dict[str, Activation]:
         feeds: inputs of the model.
     """
     proto = onnx.load_model_from_string(model)
-    entering = {n.input[1]: n.input[0] for n in proto.graph.node if n.op_type == "Conv"}
+    nodes = {n.input[1]: n for n in proto.graph.node if n.op_type == "Conv"}
+    entering = {weights: node.input[0] for weights, node in nodes.items()}
+    sizes = {one.name: math.prod(one.dims) for one in proto.graph.initializer}
     known = {value.name for value in (*proto.graph.input, *proto.graph.output)}
     for name in sorted(set(entering.values()) - known):
         info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
@@ -93,16 +98,25 @@ def activations(model: bytes, feeds: Iterable[Feed]) -> dict[str, Activation]:
     inner = sorted(set(entering.values()) - {value.name for value in proto.graph.input})
     names = sorted(set(entering.values()))
     lows, highs, means = ({name: [] for name in names} for _ in range(3))  # type: ignore[var-annotated]
+    places: dict[str, int] = {}
     for feed in feeds:
         seen = dict(feed) | dict(zip(inner, session.run(inner, feed), strict=True))
         for name in names:
             value = seen[name]
+            places[name] = math.prod(value.shape[2:])
             lows[name].append(value.min())
             highs[name].append(value.max())
             means[name].append(value.mean((0, 2, 3), dtype=np.float32))
     return {
         weights: Activation(
-            float(min(lows[name])), float(max(highs[name])), np.mean(means[name], axis=0)
+            float(min(lows[name])),
+            float(max(highs[name])),
+            np.mean(means[name], axis=0),
+            sizes[weights] * places[name] // math.prod(_strides(nodes[weights])),
         )
         for weights, name in entering.items()
     }
+
+
+def _strides(node: onnx.NodeProto) -> tuple[int, ...]:
+    return next((tuple(a.ints) for a in node.attribute if a.name == "strides"), (1,))

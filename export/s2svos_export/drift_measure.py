@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from s2svos_engines.contract import step_graph
+from s2svos_engines.contract import StepContract, step_graph
 from s2svos_engines.engine import Cell, Engine, States
 from s2svos_engines.geometry import Fit
 from s2svos_export.drift import Drift, DriftReport, Errors, TensorErrors
-from s2svos_export.graphs import StepNetwork
 
 FRAMES = 300
 THRESHOLD = 0.95
@@ -29,8 +29,25 @@ Picture = NDArray[np.uint8]
 Masks = NDArray[np.uint8]
 
 
+class Network(Protocol):
+    """What engines can be compared with; see :class:`s2svos_export.graphs.StepNetwork`."""
+
+    @property
+    def contract(self) -> StepContract:
+        """Names, shapes and dtypes of the graphs."""
+        ...
+
+    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
+        """Frame and first masks to the states."""
+        ...
+
+    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Frame and states to the object masks and the states."""
+        ...
+
+
 def measure_drift(
-    network: StepNetwork,
+    network: Network,
     engines: Sequence[Engine],
     clip: Iterable[tuple[Picture, NDArray[np.uint8]]],
     *,
@@ -150,7 +167,7 @@ class _Reference:
         seen: number of masks so far with a pixel of the object.
     """
 
-    def __init__(self, network: StepNetwork, first: Picture, masks: Masks) -> None:
+    def __init__(self, network: Network, first: Picture, masks: Masks) -> None:
         self._network = network
         states = network.init(torch.from_numpy(first), torch.from_numpy(masks))
         self.states: States = [state.numpy() for state in states]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +21,8 @@ from s2svos_export.drift import BUDGET, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift
 from s2svos_export.graphs import MOST_OBJECTS, OPSET, StepNetwork, export_graph
 from s2svos_export.quantise import convolutions, quantise
-from s2svos_export.sensitivity import FRAMES as COURSE
 from s2svos_export.sensitivity import Choice, Course, choose
+from s2svos_export.sharing import share_weights
 from s2svos_export.subpixel import with_sub_pixels
 
 TOOLS = ("s2svos", "torch", "onnx", "onnxscript", "onnxruntime")
@@ -113,7 +113,7 @@ def export(
         write_bundle(
             out,
             contract=network.contract,
-            graphs={precision: graphs[precision] for precision in config.precisions},
+            graphs=share_weights({p: graphs[p] for p in config.precisions}),
             facts={**facts, "parity": report.parity()},
             others={DRIFT: json.dumps(report.to_json()).encode()},
         )
@@ -177,7 +177,8 @@ def _graphs(
     say("choosing what int8 takes")
     exact = trials.engine(graphs, "fp32")
     ranges = activations(models["step"], readings(exact, network.contract, calibration))
-    course = Course(exact, network.contract, clip)
+    frames = max(1, config.frames // 3)  # of a trial; there are about 20
+    course = Course(exact, network.contract, clip, frames=frames)
     init = {"init": graphs["fp32"]["init"]}  # runs once: nothing is to be gained there
 
     def trial(weights: frozenset[str]) -> float:
@@ -185,10 +186,11 @@ def _graphs(
         return course.iou(trials.engine({"int8": {**init, "step": step}}, "int8"))
 
     # The trials see a third of the frames that decide, so they are asked for a little more.
-    target = config.budget + (1 - config.budget) / 4
-    choice = choose(convolutions(models["step"]), trial, target=target)
+    target = config.budget + (1 - config.budget) / 10
+    costs = {weights: ranges[weights].multiplications for weights in convolutions(models["step"])}
+    choice = choose(costs, trial, target=target)
     taken, every = len(choice.weights), len(choice.weights) + len(choice.spared)
-    say(f"int8 takes {taken} of {every} convolutions, IoU {choice.iou:.4f} in {COURSE} frames")
+    say(f"int8 takes {taken} of {every} convolutions, IoU {choice.iou:.4f} in {frames} frames")
     graphs["int8"] = {
         **init,
         **{graph: quantise(models[graph], ranges, choice.weights) for graph in steps},
@@ -197,10 +199,10 @@ def _graphs(
 
 
 def sizes(bundle: Bundle) -> dict[str, int]:
-    """Bytes of the graphs of each precision, those that it shares with another counted for both."""
+    """Bytes of a bundle with the graphs of each precision alone."""
     graphs: Mapping[str, Mapping[str, str]] = bundle.manifest["graphs"]
-
-    def total(names: Sequence[str]) -> int:
-        return sum(len(bundle.read(name)) for name in names)
-
-    return {precision: total(list(members.values())) for precision, members in graphs.items()}
+    found = {}
+    for precision, models in graphs.items():
+        members = set(models.values()) | {w for m in models.values() for w in bundle.weights(m)}
+        found[precision] = sum(len(bundle.read(member)) for member in members)
+    return found

@@ -98,7 +98,8 @@ def _correct_biases(
             scale = numpy_helper.to_array(present[maker.input[1]]).reshape(-1, 1, 1, 1)
             error = _mean_output(rounded * scale - exact[name], activations[name].mean)
             value = (numpy_helper.to_array(present[bias]) if bias else 0) - error
-            corrected[name, bias] = f"{name.removesuffix('weight')}corrected_bias"
+            # By the bias: the quantizer copies one that several convolutions share, as in stepT.
+            corrected[name, bias] = f"{bias or name}_corrected"
             model.graph.initializer.append(
                 numpy_helper.from_array(value.astype(np.float32), corrected[name, bias])
             )

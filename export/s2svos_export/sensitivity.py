@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,7 @@ from s2svos_export.calibrate import Clip
 from s2svos_export.drift_measure import iou
 from s2svos_export.quantise import parts
 
-PARTS = 8
-FRAMES = 100  # of a trial; the report that decides has three times as many
+PARTS = 16
 
 Trial = Callable[[frozenset[str]], float]
 """Mean IoU with fp32 of the graph with these convolutions in int8."""
@@ -40,17 +40,21 @@ class Choice:
     iou: float
 
 
-def choose(weights: Sequence[str], trial: Trial, *, target: float) -> Choice:
-    """As many parts of a graph as the target allows, those that harm most left out first.
+def choose(costs: Mapping[str, int], trial: Trial, *, target: float) -> Choice:
+    """As much of a graph as the target allows, least first what harms most for what it saves.
 
     Args:
-        weights: of all convolutions, in the graph's order.
+        costs: multiplications of all convolutions by their weights, in the graph's order.
         trial: measures.
         target: least mean IoU with fp32.
     """
-    stretches = parts(weights, PARTS)
+    stretches = parts(costs, PARTS)
     alone = [trial(frozenset(stretch)) for stretch in stretches]
-    order = [stretches[index] for index in np.argsort(alone, kind="stable")]
+    harm = [
+        (1 - reached) / sum(costs[name] for name in stretch)
+        for reached, stretch in zip(alone, stretches, strict=True)
+    ]
+    order = [stretches[index] for index in np.argsort(harm, kind="stable")[::-1]]
     for spared in range(len(order) + 1):
         chosen = frozenset(name for stretch in order[spared:] for name in stretch)
         reached = trial(chosen) if chosen else 1.0
@@ -70,19 +74,20 @@ class Course:
     Args:
         engine: with the fp32 graphs.
         contract: of the graphs.
-        clip: of which :data:`FRAMES` are taken.
+        clip: to follow.
+        frames: of the clip to take after the first.
     """
 
-    def __init__(self, engine: Engine, contract: StepContract, clip: Clip) -> None:
-        frames = iter(clip)
-        frame, ids = next(frames)
+    def __init__(self, engine: Engine, contract: StepContract, clip: Clip, *, frames: int) -> None:
+        pairs = iter(clip)
+        frame, ids = next(pairs)
         fit = Fit.of(frame.shape[:2], (contract.height, contract.width))
         objects = np.unique(ids[ids > 0])
         self._masks = np.stack(
             [fit.shrink((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects]
         )
         self._first = fit.shrink(frame)
-        self._pictures = [fit.shrink(f) for _, (f, _) in zip(range(FRAMES), frames, strict=False)]
+        self._pictures = [fit.shrink(f) for f, _ in islice(pairs, frames)]
         self._wanted = list(self._follow(engine))
 
     def iou(self, engine: Engine) -> float:

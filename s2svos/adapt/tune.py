@@ -30,7 +30,14 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.tracker import Tracker
 
 VIEWS = 4  # clips on which before and after are compared; none of them is trained on
-ENVELOPE = ("format", "contract", "graphs", "members", "parity")  # of a manifest: not facts
+ENVELOPE = (
+    "format",
+    "contract",
+    "graphs",
+    "weights",
+    "members",
+    "parity",
+)  # of a manifest: not facts
 HARDEST, DICE, CLIP_GRADIENT = 0.25, 0.5, 1.0  # as late in training
 CLIP, VIEW = 0, 1  # what a clip is drawn for
 

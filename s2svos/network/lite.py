@@ -298,6 +298,7 @@ class Lite(nn.Module):
     def features(self, frame: Tensor) -> Features:
         """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         keys, *rest = self.encoder(frame / 127.5 - 1)
+        keys = keys.float()
         last_keys = _unit(keys[:, : self.config.last_key])
         first_queries = self.matcher.queries(_unit(F.avg_pool2d(keys, 2)))
         last_queries = self.matcher.queries(last_keys)
@@ -318,30 +319,36 @@ class Lite(nn.Module):
         """
         mask4 = F.avg_pool2d(mask, 4)
         hidden, cell = self.initializer(features.x16, mask4)
-        first = self.matcher.memory(features.first_keys, mask4, first=True)
-        last = self.matcher.memory(features.last_keys, mask4, first=False)
+        first = self.matcher.memory(features.first_keys, mask4.float(), first=True)
+        last = self.matcher.memory(features.last_keys, mask4.float(), first=False)
         return State(hidden, cell, first, last, mask4)
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
         """One frame: logits, float [N, 1, H, W], and the next state."""
         # The first frame says what the object is, the previous one where: only the second match
         # is worth stride 8.
-        first = self.matcher(features.first_queries, state.first_keys)
+        first = self.matcher(features.first_queries, state.first_keys).to(self.dtype)
         first = first.view(*first.shape[:2], *features.x16.shape[2:])
-        last = self.matcher(features.last_queries, state.last_keys)
+        last = self.matcher(features.last_queries, state.last_keys).to(self.dtype)
         last = last.view(*last.shape[:2], *features.skip8.shape[2:])
         seen = [first, F.avg_pool2d(last, 2), F.pixel_unshuffle(state.last_mask, 4)]
         hidden, cell = self.cell(features.gates, torch.cat(seen, 1), state.hidden, state.cell)
         maps8 = torch.cat([_double(first), last, F.avg_pool2d(state.last_mask, 2)], 1)
         logits = self.decoder(features, hidden, maps8, state.last_mask)
         mask4 = F.avg_pool2d(torch.sigmoid(logits), 4)
-        last = self.matcher.memory(features.last_keys, mask4, first=False)
+        last = self.matcher.memory(features.last_keys, mask4.float(), first=False)
         return logits, State(hidden, cell, state.first_keys, last, mask4)
 
     @property
     def dtype(self) -> torch.dtype:
         """What the network computes in. The states of the graphs are float32 all the same."""
-        return self.matcher.log_sharpness.dtype
+        return self.encoder.gates.weight.dtype
+
+    def half(self) -> Lite:
+        """Half precision but for the matching, whose inner products of places cancel."""
+        super().half()
+        self.matcher.float()
+        return self
 
     def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
         """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
@@ -363,11 +370,20 @@ class Lite(nn.Module):
         logits, state = self._follow(frames, states)
         return (probabilities_to_bytes(torch.stack(logits)), *state)
 
+    def _typed(self, states: Sequence[Tensor]) -> State:
+        """States of the graphs, float32, as the network computes with them."""
+        state = State(*states)
+        return state._replace(
+            hidden=state.hidden.to(self.dtype),
+            cell=state.cell.to(self.dtype),
+            last_mask=state.last_mask.to(self.dtype),
+        )
+
     def _follow(
         self, frames: Tensor, states: Sequence[Tensor]
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         encoded = self.features(planes(frames, self.dtype))
-        state, logits = State(*(x.to(self.dtype) for x in states)), []
+        state, logits = self._typed(states), []
         by_frame = [encoded]
         if frames.ndim == 4:
             pieces = (torch.split(x, 1) for x in encoded)

@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
+
+from s2svos_engines.bundle import Bundle, write_bundle
+from s2svos_engines.contract import StateSpec, StepContract
+from s2svos_engines.errors import UserError
+from s2svos_export.calibrate import activations, readings
+from s2svos_export.quantise import convolutions, parts, quantise
+from s2svos_export.sensitivity import choose
+from s2svos_export.sharing import share_weights
+
+CONTRACT = StepContract(32, 32, (StateSpec("hidden", (1,)),))
+FEEDS = [
+    {"x": np.random.default_rng(seed).uniform(0, 6, (1, 8, 10, 12)).astype(np.float32)}
+    for seed in range(4)
+]
+
+
+def model_of(nodes: list, weights: dict, shapes: tuple, name: str = "graph") -> bytes:  # type: ignore[type-arg]
+    """A model from ``x`` to ``z`` of two shapes."""
+    x, z = (
+        helper.make_tensor_value_info(one, TensorProto.FLOAT, shape)
+        for one, shape in zip("xz", shapes, strict=True)
+    )
+    values = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
+    graph = helper.make_graph(nodes, name, [x], [z], values)
+    opset = [helper.make_opsetid("", 20)]
+    data: bytes = helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    return data
+
+
+def two_convolutions() -> bytes:
+    """One by groups without a bias, one with stride and bias."""
+    rng = np.random.default_rng(9)
+    weights = {
+        "first.weight": rng.normal(size=(8, 1, 3, 3)),
+        "second.weight": rng.normal(size=(4, 8, 1, 1)),
+        "second.bias": rng.normal(size=4),
+    }
+    around = {"group": 8, "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight"], ["y"], name="a", **around),
+        helper.make_node("Relu", ["y"], ["r"], name="b"),
+        helper.make_node(
+            "Conv", ["r", "second.weight", "second.bias"], ["z"], name="c", strides=[2, 2]
+        ),
+    ]
+    return model_of(nodes, weights, ([1, 8, 10, 12], [1, 4, 5, 6]))
+
+
+def run(model: bytes) -> NDArray[np.float32]:
+    session = InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, feed)[0] for feed in FEEDS])
+
+
+def test_activations_are_what_enters_a_convolution() -> None:
+    seen = activations(two_convolutions(), FEEDS)
+    values = np.stack([feed["x"] for feed in FEEDS])
+    first = seen["first.weight"]
+    assert (first.low, first.high) == (values.min(), values.max())
+    np.testing.assert_allclose(first.mean, values.mean((0, 1, 3, 4)), rtol=1e-5)
+    assert first.multiplications == 8 * 9 * 10 * 12
+    assert seen["second.weight"].multiplications == 4 * 8 * 5 * 6
+    assert seen["second.weight"].low == 0  # behind the ReLU
+
+
+def test_int8_is_near_and_unbiased() -> None:
+    model = two_convolutions()
+    seen = activations(model, FEEDS)
+    assert convolutions(model) == ("first.weight", "second.weight")
+    quantised = quantise(model, seen, convolutions(model))
+    graph = onnx.load_model_from_string(quantised).graph
+    kinds = {one.data_type for one in graph.initializer if one.name.endswith("weight_quantized")}
+    assert kinds == {TensorProto.INT8}
+    zeros = [numpy_helper.to_array(one) for one in graph.initializer if "zero_point" in one.name]
+    assert zeros
+    assert not any(zero.any() for zero in zeros), "symmetric"
+    exact, got = run(model), run(quantised)
+    scale = exact.std()
+    assert 0 < np.abs(got - exact).mean() < 0.05 * scale
+    assert np.abs((got - exact).mean((0, 2, 3))).max() < 0.01 * scale
+
+
+def test_only_what_is_asked_for_is_quantised() -> None:
+    model = two_convolutions()
+    quantised = quantise(model, activations(model, FEEDS), ["second.weight"])
+    names = {one.name for one in onnx.load_model_from_string(quantised).graph.initializer}
+    assert "first.weight" in names
+    assert "second.weight" not in names
+
+
+def test_what_harms_most_for_what_it_saves_is_spared_first() -> None:
+    costs = {f"{index}.weight": 10 for index in range(32)}
+    costs["31.weight"] = 1000
+    harmful = {"3.weight": 0.05, "17.weight": 0.01, "31.weight": 0.04}
+
+    def trial(weights: frozenset[str]) -> float:
+        return 1 - sum(harm for name, harm in harmful.items() if name in weights)
+
+    choice = choose(costs, trial, target=0.945)
+    assert "3.weight" in choice.spared
+    assert not {"17.weight", "31.weight"} & set(choice.spared)
+    assert choice.iou == pytest.approx(0.95)
+    assert choice.weights.isdisjoint(choice.spared)
+    assert len(choice.weights) + len(choice.spared) == 32
+    assert choose(costs, lambda weights: 0.5, target=0.95).weights == frozenset()
+
+
+def test_parts_are_stretches_of_all() -> None:
+    assert parts("abcde", 2) == [("a", "b", "c"), ("d", "e")]
+    assert parts("ab", 8) == [("a",), ("b",)]
+
+
+def test_short_clips_are_refused() -> None:
+    class Still:
+        def init(self, frame, masks):  # type: ignore[no-untyped-def]
+            return [np.zeros((1, 1), np.float32)]
+
+        def cell(self, states):  # type: ignore[no-untyped-def]
+            return self
+
+        def states(self):  # type: ignore[no-untyped-def]
+            return [np.zeros((1, 1), np.float32)]
+
+        def step(self, frame) -> None:  # type: ignore[no-untyped-def]
+            pass
+
+    clip = [(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))] * 10
+    with pytest.raises(UserError, match="--calibrate"):
+        readings(Still(), CONTRACT, [clip])  # type: ignore[arg-type]
+
+
+def test_shared_weights_are_kept_once_and_come_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    common = rng.normal(size=(64, 64))
+    nodes = [
+        helper.make_node("MatMul", ["x", "common"], ["y"]),
+        helper.make_node("MatMul", ["y", "own"], ["z"]),
+    ]
+    models = {
+        name: model_of(
+            nodes, {"common": common, "own": np.full((64, 64), own)}, ([1, 64], [1, 64]), name
+        )
+        for name, own in (("init", 1.0), ("step", 2.0))
+    }
+    path = tmp_path / "x.s2s"
+    write_bundle(path, contract=CONTRACT, graphs=share_weights({"fp32": models}), facts={})
+    whole = sum(map(len, models.values()))
+    assert path.stat().st_size < whole - common.size * 4 + 3000
+    x = {"x": rng.normal(size=(1, 64)).astype(np.float32)}
+    for name, data in models.items():
+        again = Bundle.open(path).graph(name)
+        onnx.checker.check_model(onnx.load_model_from_string(again))
+        one, other = (
+            InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, x)[0]
+            for model in (data, again)
+        )
+        np.testing.assert_array_equal(one, other)
