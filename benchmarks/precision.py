@@ -1,0 +1,248 @@
+"""What each precision costs in truth and gains in time, on every engine of the processor.
+
+python -m benchmarks.precision my.s2s VIDEO --mask FIRST.png --checkpoint run/final.pt
+Steps are timed in turns and compared within each turn, so that a busy machine is busy for all.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmarks.report import append_json, print_table, run_script
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from s2svos.video.masks import FirstMask
+    from s2svos.video.read import Video
+    from s2svos_engines.bundle import Bundle
+    from s2svos_engines.engine import Engine
+    from s2svos_export.drift import Drift, DriftReport, TensorErrors
+    from s2svos_export.drift_measure import Network
+
+PYTORCH = "PyTorch eager"
+FIRST = "fp32 onnxruntime"  # ratios are to this and to PyTorch
+
+
+def main(
+    bundle: Annotated[Path, typer.Argument(help="NAME.s2s, in the precisions to compare.")],
+    video: Annotated[Path, typer.Argument(help="The video.")],
+    mask: Annotated[Path, typer.Option(help="Mask of its first frame.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="That the bundle was made from; default: its fp32 graphs in PyTorch."),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option(min=0, help="To follow beside PyTorch, back and forth; 0: none.")
+    ] = 300,
+    forced_every: Annotated[
+        int, typer.Option(min=1, help="Frames from one teacher-forced step to the next.")
+    ] = 10,
+    rounds: Annotated[int, typer.Option(min=0, help="Steps to time of each; 0: none.")] = 30,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of a timed step; default: one a core.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
+) -> None:
+    """Follow a clip in every precision beside PyTorch in fp32; then time a step of one object."""
+    from s2svos.commands.extras import needs
+    from s2svos.video.masks import read_first_mask
+    from s2svos.video.read import Video
+    from s2svos_engines.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    source = Video(video)
+    first = read_first_mask(mask, size=(source.height, source.width))
+    with needs("train"):
+        import torch
+
+        network = _network(opened, checkpoint)
+    results: dict[str, Any] = {
+        "bundle": opened.sha256,
+        "preset": opened.manifest.get("network", {}).get("preset"),
+        "reference": "checkpoint" if checkpoint else "graphs in PyTorch",
+        "torch": str(torch.__version__),
+        "video": source.path.name,
+    }
+    if frames:
+        report = _drift(network, opened, source, first, frames, forced_every)
+        results |= {
+            "frames": report.frames,
+            "objects": len(report.objects),
+            "seen": report.seen,
+            "threshold": report.threshold,
+            "drift": [_summary(drift, report) for drift in report.drifts],
+        }
+    if rounds:
+        threads = threads or len(os.sched_getaffinity(0))
+        samples = _times(network, opened, source, first, rounds, threads)
+        results |= {"rounds": rounds, "threads": threads, "steps": _compared(samples)}
+        results["milliseconds"] = samples
+    if json:
+        append_json(json, "precision", results)
+
+
+def _network(bundle: Bundle, checkpoint: Path | None) -> Network:
+    """The network in PyTorch, at the bundle's size."""
+    if checkpoint is None:
+        from s2svos.adapt.network import BundleNetwork
+
+        return BundleNetwork(bundle)
+    from s2svos.network.checkpoint import load_network
+
+    contract = bundle.contract
+    return load_network(checkpoint, size=(contract.height, contract.width))
+
+
+def _engines(bundle: Bundle, threads: int) -> Iterator[Engine]:
+    """Every precision on every engine of the processor; OpenVINO's bfloat16 where there is one."""
+    from s2svos_engines.engine import GPU_ENGINES, installed_engines, load_engine
+
+    for name in installed_engines():
+        if name in GPU_ENGINES:
+            continue
+        for precision in bundle.precisions:
+            yield load_engine(bundle, name, precision=precision, threads=threads)
+        if name == "openvino" and "fp32" in bundle.precisions:
+            from s2svos_engines.openvino_engine import OpenVinoEngine, has_bf16
+
+            if has_bf16():
+                yield OpenVinoEngine(bundle, threads=threads, arithmetic="bf16")
+
+
+def _drift(
+    network: Network,
+    bundle: Bundle,
+    video: Video,
+    first: FirstMask,
+    frames: int,
+    forced_every: int,
+) -> DriftReport:
+    from s2svos.commands.progress import counting_progress
+    from s2svos_export.drift_measure import measure_drift
+    from s2svos_export.drift_table import print_drift
+
+    with counting_progress("frames", total=frames) as update:
+        report = measure_drift(
+            network,
+            list(_engines(bundle, 1)),
+            ((frame, first.ids) for _, frame in video),
+            source=video.path.name,
+            frames=frames,
+            forced_every=forced_every,
+            progress=lambda frame: update(completed=frame),
+        )
+    print_drift(report)
+    return report
+
+
+def _summary(drift: Drift, report: DriftReport) -> dict[str, Any]:
+    below = drift.first_below(report.threshold)
+    kinds = {"free": drift.free, "forced": drift.forced}
+
+    def figures(one: TensorErrors) -> list[float]:
+        return [float(f"{value:.4g}") for value in (one.overall, one.largest)]
+
+    return {
+        "precision": drift.precision,
+        "engine": drift.engine,
+        "graph": drift.graph,
+        "mean_iou": round(drift.mean_iou, 6),
+        "worst_iou": drift.worst_iou,
+        "worst_frame": drift.worst_frame,
+        "first_below": below[0] if below else None,
+        "errors": {  # RMS and largest, in units of the tensor's RMS
+            kind: {name: figures(one) for name, one in errors.tensors.items()}
+            for kind, errors in kinds.items()
+        },
+    }
+
+
+def _times(
+    network: Network,
+    bundle: Bundle,
+    video: Video,
+    first: FirstMask,
+    rounds: int,
+    threads: int,
+) -> dict[str, list[float]]:
+    """Milliseconds of a step of the first object on the first frame, for each variant."""
+    import numpy as np
+    import torch
+
+    from s2svos_engines.geometry import Fit
+
+    contract = bundle.contract
+    fit = Fit.of((video.height, video.width), (contract.height, contract.width))
+    frame = fit.shrink(next(iter(video))[1])
+    object_mask = (first.ids == first.objects[0]).astype(np.uint8) * np.uint8(255)
+    masks = fit.shrink(object_mask)[None]
+    torch.set_num_threads(threads)
+    steps: dict[str, Callable[[NDArray[np.uint8]], object]] = {}
+    steps[PYTORCH] = _pytorch(network, frame, masks)
+    for engine in _engines(bundle, threads):
+        cell = engine.cell(engine.init(frame, masks))
+        steps[f"{engine.precision} {engine.name}"] = cell.step
+    samples: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(rounds + 2):
+        for name, step in steps.items():
+            # The threads of PyTorch and of ONNX Runtime spin for a while after a step and would
+            # slow the next one's.
+            step(frame)
+            began = time.perf_counter()
+            step(frame)
+            if turn >= 2:  # the first steps allocate
+                samples[name].append(round(1000 * (time.perf_counter() - began), 3))
+    return samples
+
+
+def _pytorch(
+    network: Network, frame: NDArray[np.uint8], masks: NDArray[np.uint8]
+) -> Callable[[NDArray[np.uint8]], object]:
+    import torch
+
+    with torch.inference_mode():
+        states = network.init(torch.from_numpy(frame), torch.from_numpy(masks))
+
+    def step(frame: NDArray[np.uint8]) -> None:
+        nonlocal states
+        with torch.inference_mode():
+            _, *states = network.step(torch.from_numpy(frame), *states)  # type: ignore[assignment]
+
+    return step
+
+
+def _compared(samples: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Prints and returns medians, and the median ratio of the turns."""
+    bases = [name for name in (PYTORCH, FIRST) if name in samples]
+    found = {
+        name: {
+            "milliseconds": statistics.median(values),
+            **{f"to {base}": _ratio(values, samples[base]) for base in bases},
+        }
+        for name, values in samples.items()
+    }
+    rows = [
+        [name, f"{row['milliseconds']:.1f}", *(f"{row[f'to {base}']:.3f}" for base in bases)]
+        for name, row in found.items()
+    ]
+    count = len(samples[PYTORCH])
+    title = f"step of one object, medians of {count} turns"
+    print_table(title, ["", "ms", *(f"to {base}" for base in bases)], rows)
+    return found
+
+
+def _ratio(values: Sequence[float], base: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(values, base, strict=True))
+
+
+if __name__ == "__main__":
+    run_script(main)
