@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from test_export import SMALL
 
 from s2svos.network.checkpoint import build
-from s2svos_engines.contract import StepContract
+from s2svos_engines.contract import OBJECTS, StepContract
+from s2svos_export.calibrate import Activation, activations
 from s2svos_export.graphs import export_graph
+from s2svos_export.quantise import convolutions, quantise
 
 GRAPHS = ("init", "step", "step4")
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @cache
@@ -29,5 +33,24 @@ def small_contract(preset: str) -> StepContract:
 
 @cache
 def small_graph(preset: str, graph: str, precision: str = "fp32") -> bytes:
+    if precision == "int8":
+        exact = small_graph(preset, graph)
+        return exact if graph == "init" else quantise(exact, _ranges(preset), _weights(preset))
     title = f"{preset}_{graph}_{precision}"
     return export_graph(small_network(preset), graph, title=title, precision=precision)  # type: ignore[arg-type]
+
+
+@cache
+def _ranges(preset: str) -> dict[str, Activation]:
+    """What enters the convolutions when the inputs are noise."""
+    rng = np.random.default_rng(0)
+    feed: dict[str, NDArray[np.generic]] = {}
+    for spec in small_contract(preset).interface("step").inputs:
+        shape = [2 if size == OBJECTS else int(size) for size in spec.shape]
+        noise = rng.integers(0, 256, shape) if spec.dtype == "uint8" else rng.normal(size=shape)
+        feed[spec.name] = noise.astype(spec.dtype)
+    return activations(small_graph(preset, "step"), [feed])
+
+
+def _weights(preset: str) -> tuple[str, ...]:
+    return convolutions(small_graph(preset, "step"))

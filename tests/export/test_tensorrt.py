@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import replace
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,11 +55,9 @@ def test_every_graph_builds(
     model = small_graph(preset, graph, precision)
     title = f"{preset} {graph} {precision}"
     plan = build_plan(model, small_contract(preset), graph, target, title=title)
-    weights = sum(
-        numpy_helper.to_array(one).nbytes
-        for one in onnx.load_model_from_string(model).graph.initializer
-    )
-    assert len(plan) > 0.9 * weights
+    quantised = "QuantizeLinear" in {one.op_type for one in onnx.load(BytesIO(model)).graph.node}
+    assert quantised == (precision == "int8" and graph != "init")
+    assert len(plan) > 100_000
     (log,) = (cache / "logs").iterdir()
     assert title.replace(" ", "-") in log.name
     assert "Opset version" in log.read_text()
