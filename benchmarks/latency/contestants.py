@@ -1,0 +1,316 @@
+"""Who is timed: our engines, the bare engine call, and the loops that users write.
+
+Peers run as their documentation has them: default options, a dictionary of NumPy arrays each
+frame. ``onnxruntime run`` is RobustVideoMatting's loop for the CPU, whose states go through the
+host; ``onnxruntime bind`` is its loop for the GPU, which binds anew every frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2svos_engines.contract import OBJECTS
+from s2svos_engines.engine import GPU_ENGINES, Engine, States, load_engine, usable_engines
+
+if TYPE_CHECKING:
+    from s2svos_engines.bundle import Bundle
+
+Pictures = NDArray[np.uint8]
+OURS, BARE, PEER = "s2svos", "bare", "peer"
+
+
+class Loop(Protocol):
+    """Follows objects a frame at a time."""
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        ...
+
+    def step(self, frame: Pictures) -> Pictures:
+        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the results.
+
+    Args:
+        name: the engine for ours, ``bare ENGINE``, or the peer's name.
+        kind: ``s2svos``, ``bare`` or ``peer``.
+        precision: of the graphs, or in which a peer computes with the fp32 graphs.
+        objects: that are followed.
+        streams: that run at once, each in a thread of its own.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    objects: int = 1
+    streams: int = 1
+
+
+def contestants(
+    bundle: Bundle, objects: tuple[int, ...], streams: tuple[int, ...], *, everything: bool
+) -> Iterator[Contestant]:
+    """All that this machine has; without ``everything`` peers follow one object, uncompiled."""
+    for precision in bundle.precisions:
+        for engine in usable_engines():
+            for count in objects:
+                yield Contestant(engine, OURS, precision, count)
+            for count in streams:
+                if count > 1:
+                    yield Contestant(engine, OURS, precision, 1, count)
+            if engine not in GPU_ENGINES:  # their step is the bare call between two transfers
+                yield Contestant(f"bare {engine}", BARE, precision)
+    for count in objects if everything else objects[:1]:
+        for precision in bundle.precisions:
+            yield Contestant("onnxruntime run", PEER, precision, count)
+            yield Contestant("openvino infer", PEER, precision, count)
+        yield Contestant("onnxruntime bind", PEER, "fp32", count)
+    yield Contestant("openvino infer", PEER, "bf16")
+    yield Contestant("torch eager", PEER, "fp32")
+    if everything:
+        yield Contestant("torch compile", PEER, "fp32")
+
+
+class Workshop:
+    """Makes loops; engines and sessions are shared by the loops of a precision.
+
+    Args:
+        bundle: checked.
+        threads: of our engines and of PyTorch; peers take their defaults.
+        checkpoint: of the network that PyTorch's peers run; None runs the bundle's graphs, with
+            BatchNorm folded, which is faster than the network as trained.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int, checkpoint: Path | None = None) -> None:
+        self.bundle, self.threads, self.checkpoint = bundle, threads, checkpoint
+        self._engines: dict[tuple[str, str], Engine] = {}
+        self._sessions: dict[str, Any] = {}
+
+    def engine(self, name: str, precision: str) -> Engine:
+        """One of ours."""
+        if (name, precision) not in self._engines:
+            self._engines[name, precision] = load_engine(
+                self.bundle, name, precision=precision, threads=self.threads
+            )
+        return self._engines[name, precision]
+
+    def loop(self, who: Contestant, frame: Pictures, masks: Pictures) -> Loop:
+        """A loop whose state is that of ``frame`` and ``masks``, uint8 [N, H, W].
+
+        Raises:
+            UserError, RuntimeError, ImportError: this machine cannot run it.
+        """
+        if who.kind == OURS:
+            engine = self.engine(who.name, who.precision)
+            return OurLoop(engine, engine.init(frame, masks))
+        states = [np.array(x) for x in self.engine("onnxruntime", "fp32").init(frame, masks)]
+        makers: dict[str, Callable[[], Loop]] = {
+            "bare openvino": lambda: BareOpenVino(self.engine("openvino", who.precision), states),
+            "bare onnxruntime": lambda: BareOnnxRuntime(
+                self.engine("onnxruntime", who.precision), states
+            ),
+            "onnxruntime run": lambda: RunLoop(self.bundle, self._session(who.precision), states),
+            "onnxruntime bind": lambda: BindLoop(self.bundle, self._session(who.precision), states),
+            "openvino infer": lambda: InferLoop(self.bundle, who.precision, states),
+            "torch eager": lambda: self._torch(states, compiled=False),
+            "torch compile": lambda: self._torch(states, compiled=True),
+        }
+        return makers[who.name]()
+
+    def _session(self, precision: str) -> Any:
+        import onnxruntime as ort
+
+        if precision not in self._sessions:
+            providers = ort.get_available_providers()
+            wanted = [
+                p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in providers
+            ]
+            model = self.bundle.graph("step", precision=precision)
+            self._sessions[precision] = ort.InferenceSession(model, providers=wanted)
+        return self._sessions[precision]
+
+    def _torch(self, states: States, *, compiled: bool) -> Loop:
+        from benchmarks.latency.torch_peer import TorchLoop
+
+        return TorchLoop(
+            self.bundle, states, self.checkpoint, threads=self.threads, compiled=compiled
+        )
+
+
+class OurLoop:
+    """A cell of an engine."""
+
+    def __init__(self, engine: Engine, states: States) -> None:
+        self._first = [np.array(state) for state in states]
+        self._cell = engine.cell(self._first)
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        self._cell.load(self._first)
+
+    def step(self, frame: Pictures) -> Pictures:
+        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        return self._cell.step(frame)
+
+
+class BareOpenVino:
+    """Our compiled graph on tensors that stay as they are: no frame comes, no state goes on."""
+
+    def __init__(self, engine: Any, states: States) -> None:
+        contract = engine.contract
+        self._request = engine.compiled("step", len(states[0])).create_infer_request()
+        self._frame = self._request.get_tensor(contract.frame.name)
+        self._masks = self._request.get_tensor(contract.object_masks.name)
+        for spec, value in zip(contract.states, states, strict=True):
+            self._request.get_tensor(spec.input.name).data[:] = value
+        self._empty = True
+
+    def restart(self) -> None:
+        """The next frame is taken."""
+        self._empty = True
+
+    def step(self, frame: Pictures) -> Pictures:
+        """The masks of the first ``frame`` since the restart."""
+        if self._empty:
+            self._frame.data[:] = frame
+            self._empty = False
+        self._request.infer()
+        masks: Pictures = self._masks.data
+        return masks
+
+
+class BareOnnxRuntime:
+    """Our session on buffers that stay as they are."""
+
+    def __init__(self, engine: Any, states: States) -> None:
+        contract, self._session = engine.contract, engine.session("step")
+        self._binding = self._session.io_binding()
+        self._frame = np.zeros(contract.frame.shape, np.uint8)
+        inputs = zip(contract.step_inputs, (self._frame, *states), strict=True)
+        outputs = [
+            np.empty([len(states[0]) if d == OBJECTS else d for d in spec.shape], spec.dtype)
+            for spec in contract.step_outputs
+        ]
+        self._masks, self._kept = outputs[0], [*states, *outputs]
+        for bind, pairs in (
+            (self._binding.bind_input, inputs),
+            (self._binding.bind_output, zip(contract.step_outputs, outputs, strict=True)),
+        ):
+            for spec, value in pairs:
+                bind(
+                    name=spec.name,
+                    device_type="cpu",
+                    device_id=0,
+                    element_type=value.dtype.type,
+                    shape=value.shape,
+                    buffer_ptr=value.ctypes.data,
+                )
+        self._empty = True
+
+    def restart(self) -> None:
+        """The next frame is taken."""
+        self._empty = True
+
+    def step(self, frame: Pictures) -> Pictures:
+        """The masks of the first ``frame`` since the restart."""
+        if self._empty:
+            self._frame[...] = frame
+            self._empty = False
+        self._session.run_with_iobinding(self._binding)
+        return self._masks
+
+
+class RunLoop:
+    """``masks, *states = session.run(None, {...})``."""
+
+    def __init__(self, bundle: Bundle, session: Any, states: States) -> None:
+        self._names = [spec.name for spec in bundle.contract.step_inputs]
+        self._outputs = [spec.name for spec in bundle.contract.step_outputs]
+        self._session, self._first = session, states
+        self.restart()
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        self._states = list(self._first)
+
+    def step(self, frame: Pictures) -> Pictures:
+        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        inputs = dict(zip(self._names, (frame, *self._states), strict=True))
+        masks, *self._states = self._session.run(self._outputs, inputs)
+        result: Pictures = masks
+        return result
+
+
+class BindLoop:
+    """Outputs that the runtime allocates on the device, bound again as the next inputs."""
+
+    def __init__(self, bundle: Bundle, session: Any, states: States) -> None:
+        self._contract, self._session, self._first = bundle.contract, session, states
+        self._device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+        self.restart()
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        import onnxruntime as ort
+
+        value = ort.OrtValue.ortvalue_from_numpy
+        self._states = [value(np.ascontiguousarray(x), self._device, 0) for x in self._first]
+
+    def step(self, frame: Pictures) -> Pictures:
+        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(self._contract.frame.name, frame)
+        for spec, state in zip(self._contract.states, self._states, strict=True):
+            binding.bind_ortvalue_input(spec.input.name, state)
+        for output in self._contract.step_outputs:
+            binding.bind_output(output.name, self._device)
+        self._session.run_with_iobinding(binding)
+        masks, *self._states = binding.get_outputs()
+        result: Pictures = masks.numpy()
+        return result
+
+
+class InferLoop:
+    """``results = compiled([frame, *states])``, static in the number of objects."""
+
+    def __init__(self, bundle: Bundle, precision: str, states: States) -> None:
+        import openvino as ov
+
+        from s2svos_engines.openvino_engine import _CORE
+
+        hint, graphs = "f32", precision
+        if precision == "bf16":
+            if "BF16" not in _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                raise RuntimeError("this processor has no bfloat16")
+            hint, graphs = "bf16", "fp32"
+        model = _CORE.read_model(bundle.graph("step", precision=graphs), b"")
+        shapes = {
+            spec.name: ov.PartialShape([len(states[0]) if d == OBJECTS else d for d in spec.shape])
+            for spec in bundle.contract.step_inputs
+        }
+        model.reshape(shapes)
+        self._compiled = _CORE.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        self._inputs = [spec.name for spec in bundle.contract.step_inputs]
+        self._outputs = [spec.name for spec in bundle.contract.step_outputs]
+        self._first = states
+        self.restart()
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        self._states = list(self._first)
+
+    def step(self, frame: Pictures) -> Pictures:
+        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        results = self._compiled(dict(zip(self._inputs, (frame, *self._states), strict=True)))
+        masks, *self._states = (results[name] for name in self._outputs)
+        result: Pictures = masks
+        return result

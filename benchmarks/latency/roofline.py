@@ -1,0 +1,160 @@
+"""What a graph has to compute and to move, and what this machine can at best.
+
+FLOPs are two for every multiplication and addition of convolutions and matrix products. Bytes are
+those that cannot be avoided: all weights once, every input and every output of the graph. Results
+in between are not counted, since caches may keep them; so the share of the roofline is a lower
+bound of what the kernels achieve.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+SIDE = 1024  # of the square matrices
+COPIED = 1 << 27  # bytes; far more than caches hold
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one call of a graph costs."""
+
+    flops: int
+    bytes: int
+
+
+def count(model: bytes, *, objects: int) -> Work:
+    """The work of a graph.
+
+    Args:
+        model: ONNX.
+        objects: what its only free dimension is.
+
+    Raises:
+        ValueError: the shape of a convolution or matrix product cannot be inferred.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(model)
+    for value in graph.graph.input:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_value = objects
+    del graph.graph.value_info[:]
+    for value in graph.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = onnx.shape_inference.infer_shapes(graph, data_prop=True)
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*graph.graph.input, *graph.graph.value_info, *graph.graph.output)
+    }
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
+    shapes |= {name: list(tensor.dims) for name, tensor in weights.items()}
+    flops = sum(_flops(node, shapes) for node in graph.graph.node)
+    moved = sum(numpy_helper.to_array(tensor).nbytes for tensor in weights.values())
+    for value in (*graph.graph.input, *graph.graph.output):
+        tensor_type = value.type.tensor_type
+        item = onnx.helper.tensor_dtype_to_np_dtype(tensor_type.elem_type).itemsize
+        moved += item * math.prod(shapes[value.name])
+    return Work(flops, moved)
+
+
+def _flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
+        return 0
+    left, right, out = (shapes.get(x, [0]) for x in (*node.input[:2], node.output[0]))
+    if not all(math.prod(shape) for shape in (left, right, out)):
+        raise ValueError(f"the shapes of {node.op_type} {node.name!r} are not known")
+    if node.op_type == "Conv":  # weights [outputs, inputs / groups, *kernel]
+        return 2 * math.prod(out) * math.prod(right[1:])
+    if node.op_type == "ConvTranspose":  # weights [inputs, outputs / groups, *kernel]
+        return 2 * math.prod(left) * math.prod(right[1:])
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return 2 * math.prod(out) * (left[-2] if transposed else left[-1])
+
+
+class Ceiling:
+    """Something that reaches what the processor can, timed among the contestants.
+
+    Args:
+        name: ``fp32``, ``int8`` (operations a second) or ``bytes`` (bytes a second).
+        work: of one call, operations or bytes.
+        call: does it.
+    """
+
+    def __init__(self, name: str, work: int, call: Callable[[], object]) -> None:
+        self.name, self.work, self._call = name, work, call
+        self.turns: list[list[float]] = []
+        for _ in range(3):
+            call()
+
+    def turn(self) -> None:
+        """Three calls."""
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            self._call()
+            times.append(1000 * (time.perf_counter() - began))
+        self.turns.append(times)
+
+    @property
+    def per_second(self) -> float:
+        """Of the best call: a ceiling is what is possible, not what is usual."""
+        return self.work / min(map(min, self.turns)) * 1000
+
+
+def ceilings(threads: int) -> list[Ceiling]:
+    """The processor's ceilings, with as many threads as the engines take.
+
+    int8 is ONNX Runtime's MatMulInteger, which may fall short of another engine's kernels.
+    """
+    product = 2 * SIDE**3
+    return [
+        Ceiling("fp32", product, _matmul("MatMul", np.dtype(np.float32), threads)),
+        Ceiling("int8", product, _matmul("MatMulInteger", np.dtype(np.uint8), threads)),
+        Ceiling("bytes", 2 * COPIED, _copy(threads)),
+    ]
+
+
+def _matmul(operator: str, dtype: np.dtype[np.generic], threads: int) -> Callable[[], object]:
+    import onnx
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(0)
+    integer = dtype == np.uint8
+    left = rng.integers(0, 127, (SIDE, SIDE)).astype(dtype)
+    right = rng.integers(-63, 63, (SIDE, SIDE)).astype(np.int8 if integer else dtype)
+    kind, result = (TensorProto.UINT8, TensorProto.INT32) if integer else (TensorProto.FLOAT,) * 2
+    # The right matrix is a constant, as weights are, so that kernels may pack it once.
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["left", "right"], ["out"])],
+        operator,
+        [helper.make_tensor_value_info("left", kind, [SIDE, SIDE])],
+        [helper.make_tensor_value_info("out", result, [SIDE, SIDE])],
+        [onnx.numpy_helper.from_array(right, "right")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Threads that spin afterwards would slow whoever comes next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return lambda: session.run(None, {"left": left})
+
+
+def _copy(threads: int) -> Callable[[], object]:
+    pool = ThreadPoolExecutor(threads)
+    sources = np.array_split(np.ones(COPIED, np.uint8), threads)
+    targets = np.array_split(np.empty(COPIED, np.uint8), threads)
+    return lambda: list(pool.map(np.copyto, targets, sources))

@@ -1,0 +1,169 @@
+"""Tables in Markdown, rendered from results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.latency.records import Heat, Row, find, label
+from benchmarks.latency.statistics import ratio
+from s2svos_engines.errors import UserError
+
+BEGIN, END = "<!-- latency: begin -->", "<!-- latency: end -->"
+PEERS_OF = {
+    "openvino": ("openvino infer",),
+    "onnxruntime": ("onnxruntime run", "onnxruntime bind"),
+}
+
+
+def document(heats: Sequence[Heat], pictures: Sequence[Path]) -> str:
+    """All tables of all heats, with the plots between."""
+    parts = ["# Latency\n"]
+    for heat in heats:
+        parts += [_title(heat), _latency(heat), _demands(heat), _service(heat), _stages(heat)]
+        parts += [_left_out(heat)]
+    parts += [f"![{path.stem}]({path.name})\n" for path in pictures]
+    return "\n".join(part for part in parts if part)
+
+
+def into_readme(heats: Sequence[Heat], readme: Path) -> None:
+    """Puts the short table between the marks of a file.
+
+    Raises:
+        UserError: the file has no marks.
+    """
+    text = readme.read_text()
+    if BEGIN not in text or END not in text:
+        raise UserError(f"{readme} has no {BEGIN} and {END}; put both where the table should be.")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    rows = []
+    for heat in heats:
+        for row in heat["rows"]:
+            if row["kind"] == "bare" or row["streams"] > 1:
+                continue
+            rows.append([heat["preset"], label(row), _ms(row, "p50"), _ms(row, "p99"), _iou(row)])
+    heading = ["preset", "", "median ms", "p99 ms", "IoU"]
+    table = _table(heading, rows)
+    where = "; ".join(dict.fromkeys(_machine(heat) for heat in heats))
+    readme.write_text(f"{head}{BEGIN}\n{table}\n{where}\n{END}{tail}")
+
+
+def _title(heat: Heat) -> str:
+    height, width = heat["size"]
+    return (
+        f"## {heat['preset']}, {height}x{width}\n\n{_machine(heat)}; {heat['threads']} threads, "
+        f"{heat['turns']} turns; bundle `{heat['bundle'][:12]}`. IoU is with {heat['reference']}; "
+        f"PyTorch runs {heat['torch_network']}. Intervals are of 95 %.\n"
+    )
+
+
+def _machine(heat: Heat) -> str:
+    place, gpu = heat["environment"], heat["gpu_before"]
+    words = f"{place['time'][:10]}, {place['cpu']}, {place['cores']} cores, load {place['load']}"
+    return f"{words}, {gpu['name']}" if gpu else words
+
+
+def _latency(heat: Heat) -> str:
+    rows = [
+        [
+            *(label(row), _interval(row)),
+            *(_ms(row, name) for name in ("p90", "p99", "p99.9")),
+            *(f"{100 * row['misses'][rate]:.0f} %" for rate in ("30", "60")),
+            f"{row['frames_per_second']:.1f}",
+            f"{100 * row['roofline']['achieved']:.0f} %" if row["roofline"] else "-",
+            *(_iou(row), str(row["steps"]) + ("" if row["steady"] else " (not steady)")),
+        ]
+        for row in heat["rows"]
+    ]
+    heading = ["", "median ms", "p90", "p99", "p99.9", "late at 30 fps", "late at 60 fps"]
+    heading += ["frames/s", "of the roofline", "IoU", "steps"]
+    ceilings = heat["ceilings"]
+    note = (
+        f"Ceilings of this run: {ceilings['fp32'] / 1e9:.0f} GFLOP/s in fp32, "
+        f"{ceilings['int8'] / 1e9:.0f} GOP/s in int8, {ceilings['bytes'] / 1e9:.1f} GB/s. "
+        "A percentile with too few steps beyond it is left out.\n"
+    )
+    return f"### Step\n\n{_table(heading, rows)}\n{note}"
+
+
+def _demands(heat: Heat) -> str:
+    rows = []
+    pairs: list[tuple[str, Row | None, Row | None]] = []
+    for engine, precision in _ours(heat):
+        ours = find(heat, engine, precision)
+        bare, ten = find(heat, f"bare {engine}", precision), find(heat, engine, precision, 10)
+        name = f"{engine} {precision}"
+        pairs += [(f"{name}: step / bare call", ours, bare), (f"{name}: 10 objects / 1", ten, ours)]
+        for peer in PEERS_OF.get(engine, ()):
+            theirs = find(heat, peer, precision)
+            pairs.append((f"state by {peer} / {name}", theirs, ours))
+        pairs.append((f"torch eager / {name}", find(heat, "torch eager", "fp32"), ours))
+        pairs.append((f"torch compile / {name}", find(heat, "torch compile", "fp32"), ours))
+    for name, above, below in pairs:
+        if above and below:
+            value, low, high = ratio(above["turns_ms"], below["turns_ms"])
+            ious = f"{_iou(above)} / {_iou(below)}"
+            rows.append([name, f"{value:.3f}", f"{low:.3f} to {high:.3f}", ious])
+    heading = ["medians, one object", "ratio", "interval", "IoU"]
+    return f"### Ratios\n\n{_table(heading, rows)}"
+
+
+def _service(heat: Heat) -> str:
+    rows = []
+    for row in heat["rows"]:
+        if alone := row["alone"]:
+            device = alone["device_mib"]
+            rows.append(
+                [
+                    label(row),
+                    *(f"{alone[key]:.2f}" for key in ("load_seconds", "first_mask_seconds")),
+                    f"{alone['cold_start_seconds']:.2f}",
+                    f"{alone['host_mib']:.0f}",
+                    "-" if device is None else f"{device:.0f}",
+                    _iou(row),
+                ]
+            )
+    heading = ["in a process of its own", "loaded s", "first mask s", "cold start s"]
+    heading += ["peak host MiB", "device MiB", "IoU"]
+    return f"### Start and memory\n\n{_table(heading, rows)}" if rows else ""
+
+
+def _stages(heat: Heat) -> str:
+    found = [row for row in heat["rows"] if row["stages"]]
+    if not found:
+        return ""
+    names = list(found[0]["stages"])
+    rows = [
+        [label(row), *(f"{row['stages'][name]:.2f}" for name in names), _iou(row)] for row in found
+    ]
+    return f"### End to end, ms a frame\n\n{_table(['', *names, 'IoU'], rows)}"
+
+
+def _left_out(heat: Heat) -> str:
+    lines = [f"- {x['contestant']} {x['precision']}: {x['why']}" for x in heat["skipped"]]
+    return "Not measured:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _ours(heat: Heat) -> Iterable[tuple[str, str]]:
+    pairs = [(r["contestant"], r["precision"]) for r in heat["rows"] if r["kind"] == "s2svos"]
+    return dict.fromkeys(pairs)
+
+
+def _ms(row: Row, name: str) -> str:
+    value = row["percentiles"][name]
+    return f"{value['ms']:.1f}" if value else "-"
+
+
+def _interval(row: Row) -> str:
+    value = row["percentiles"]["p50"]
+    return f"{value['ms']:.1f} ({value['low']:.1f} to {value['high']:.1f})" if value else "-"
+
+
+def _iou(row: Row) -> str:
+    return f"{row['iou']['mean']:.4f}"
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

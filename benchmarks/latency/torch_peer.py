@@ -1,0 +1,72 @@
+"""The network in PyTorch, as one would run it without exporting it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from s2svos_engines.errors import UserError
+
+if TYPE_CHECKING:
+    from s2svos_engines.bundle import Bundle
+    from s2svos_engines.engine import States
+
+
+class TorchLoop:
+    """``masks, *states = network.step(frame, *states)``; the state stays on the device.
+
+    Args:
+        bundle: whose graphs are run where there is no checkpoint.
+        states: of the first frame.
+        checkpoint: that s2svos train wrote.
+        threads: of the processor.
+        compiled: by torch.compile.
+
+    Raises:
+        UserError: the checkpoint is of another network than the bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        states: States,
+        checkpoint: Path | None,
+        *,
+        threads: int,
+        compiled: bool,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._first = [torch.tensor(state).to(self._device) for state in states]
+        network = _network(bundle, checkpoint, self._device)
+        self._step = torch.compile(network.step) if compiled else network.step
+        self.restart()
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        self._states = list(self._first)
+
+    @torch.inference_mode()
+    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        masks, *self._states = self._step(torch.from_numpy(frame).to(self._device), *self._states)
+        result: NDArray[np.uint8] = masks.cpu().numpy()
+        return result
+
+
+def _network(bundle: Bundle, checkpoint: Path | None, device: torch.device) -> Any:
+    if checkpoint is None:
+        from s2svos.adapt.network import BundleNetwork
+
+        return BundleNetwork(bundle, device)
+    from s2svos.network.checkpoint import load_network
+
+    size = (bundle.contract.height, bundle.contract.width)
+    network = load_network(checkpoint, size=size)
+    if network.contract != bundle.contract:
+        raise UserError(f"{checkpoint} is of another network than {bundle.path}; give its own.")
+    return network.to(device)

@@ -1,0 +1,193 @@
+"""The latency suite, on a small network and on results made up."""
+
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from benchmarks.latency.__main__ import app
+from benchmarks.latency.comparison import compare_heats
+from benchmarks.latency.records import append, read
+from benchmarks.latency.roofline import Work, count
+from benchmarks.latency.statistics import misses, ratio, summary
+from benchmarks.latency.tables import BEGIN, END
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "s2svos"))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    from small_bundle import small_bundle
+
+    folder = tmp_path_factory.mktemp("latency")
+    bundle = small_bundle(folder)
+    arguments = ["run", "--quick", "--seconds", "8", "--threads", "1"]
+    arguments += ["--bundle", str(bundle.path), "--out", str(folder / "results.jsonl")]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return folder / "results.jsonl"
+
+
+@pytest.mark.slow
+def test_quick_run_measures_every_contestant_and_its_iou(results):
+    (heat,) = read(results)
+    names = {(row["contestant"], row["objects"], row["streams"]) for row in heat["rows"]}
+    for engine in ("openvino", "onnxruntime"):
+        assert {(engine, 1, 1), (engine, 10, 1), (engine, 1, 2)} <= names
+        assert (f"bare {engine}", 1, 1) in names
+    peers = {"onnxruntime run", "onnxruntime bind", "openvino infer", "torch eager"}
+    assert {(peer, 1, 1) for peer in peers} <= names
+    for row in heat["rows"]:
+        assert row["iou"]["worst"] > 0.9, row["contestant"]
+        assert row["iou"]["mean"] <= 1
+        assert len(row["turns_ms"]) == heat["turns"]
+        assert row["flops"] > 0
+    ours = next(row for row in heat["rows"] if row["contestant"] == "openvino")
+    assert ours["alone"]["host_mib"] > 20
+    assert ours["alone"]["cold_start_seconds"] > ours["alone"]["first_mask_seconds"]
+    assert set(ours["stages"]) == {"decode", "shrink", "upload, step, download", "merge", "write"}
+    assert heat["environment"]["cpu"]
+
+
+@pytest.mark.slow
+def test_a_bundle_that_is_measured_is_not_measured_again(results):
+    lines = results.read_text()
+    bundle = results.parent / "small.s2s"
+    arguments = ["run", "--quick", "--bundle", str(bundle), "--out", str(results)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert results.read_text() == lines
+
+
+@pytest.mark.slow
+def test_render_gives_tables_plots_and_the_readme(results, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    arguments = ["render", str(results), "--out", str(tmp_path), "--readme", str(readme)]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "latency.md").read_text()
+    for words in ("openvino fp32: step / bare call", "onnxruntime fp32: 10 objects / 1"):
+        assert words in text
+    (picture,) = tmp_path.glob("*.png")
+    assert picture.name in text
+    table = readme.read_text()
+    assert table.startswith("above\n")
+    assert table.endswith("below\n")
+    assert "old" not in table
+    assert "openvino fp32, 10 objects" in table
+
+
+def test_flops_and_bytes_by_hand():
+    def value(name, *shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+
+    weights = {
+        "conv": np.zeros((8, 2, 3, 3), np.float32),  # 4 inputs in two groups
+        "deconv": np.zeros((8, 5, 2, 2), np.float32),
+        "matrix": np.zeros((12, 7), np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "conv"], ["a"], group=2, pads=[1, 1, 1, 1]),
+        helper.make_node("ConvTranspose", ["a", "deconv"], ["b"], strides=[2, 2]),
+        helper.make_node("MatMul", ["b", "matrix"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sum",
+        [value("x", "objects", 4, 10, 6)],
+        [value("y", "objects", 5, 20, 7)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    onnx.checker.check_model(model)
+    conv = 2 * (3 * 8 * 10 * 6) * (2 * 3 * 3)
+    deconv = 2 * (3 * 8 * 10 * 6) * (5 * 2 * 2)
+    product = 2 * (3 * 5 * 20 * 7) * 12
+    moved = 4 * (8 * 2 * 9 + 8 * 5 * 4 + 12 * 7 + 3 * 4 * 60 + 3 * 5 * 20 * 7)
+    assert count(model.SerializeToString(), objects=3) == Work(conv + deconv + product, moved)
+
+
+def test_percentiles_need_samples_beyond_them():
+    turns = [[float(10 * turn + step) for step in range(10)] for turn in range(12)]
+    found = summary(turns)
+    assert found["p50"]["ms"] == 59.5
+    assert found["p50"]["low"] < 59.5 < found["p50"]["high"]
+    assert found["p99"] is not None
+    assert found["p99.9"] is None
+    assert misses([[10.0, 20.0], [30.0, 40.0]], 60) == 0.75
+
+
+def test_ratio_in_the_same_turns_is_free_of_the_machines_noise():
+    rng = np.random.default_rng(1)
+    busy = rng.uniform(1, 3, 40)  # every turn is slower by another factor
+    below = [[10 * factor] * 3 for factor in busy]
+    above = [[12 * factor] * 3 for factor in busy]
+    value, low, high = ratio(above, below)
+    assert value == pytest.approx(1.2)
+    assert low == pytest.approx(1.2)
+    assert high == pytest.approx(1.2)
+
+
+def _heat(seed, *, slower=1.0, machine=1.0):
+    rng = np.random.default_rng(seed)
+
+    def turns(median):
+        busy = machine * rng.lognormal(0, 0.08, (30, 1))
+        return (median * busy * rng.lognormal(0, 0.03, (30, 5))).tolist()
+
+    common = {"precision": "fp32", "objects": 1, "streams": 1}
+    return {
+        "benchmark": "latency",
+        "preset": "lite",
+        "size": [256, 448],
+        "threads": 2,
+        "control_ms": turns(20.0),
+        "rows": [
+            {"contestant": "openvino", "kind": "s2svos", **common, "turns_ms": turns(36 * slower)},
+            {"contestant": "onnxruntime", "kind": "s2svos", **common, "turns_ms": turns(35.0)},
+        ],
+    }
+
+
+def test_compare_finds_what_became_slower_and_passes_noise(tmp_path):
+    files = {
+        "before": _heat(0),
+        "noise": _heat(1),
+        "busy": _heat(2, machine=1.5),
+        "slower": _heat(3, slower=1.3),
+        "hidden": _heat(4, slower=1.3, machine=0.7),
+    }
+    for name, heat in files.items():
+        append(tmp_path / name, heat)
+
+    def code(name):
+        arguments = ["compare", str(tmp_path / "before"), str(tmp_path / name)]
+        return CliRunner().invoke(app, arguments).exit_code
+
+    assert {name: code(name) for name in files} == {
+        **{"before": 0, "noise": 0, "busy": 0},
+        **{"slower": 1, "hidden": 1},
+    }
+
+
+def test_compare_names_the_row_and_how_much():
+    worst, other = compare_heats([_heat(0)], [_heat(3, slower=1.3)])
+    assert worst.name == "lite, openvino fp32, 1 object"
+    assert worst.low < worst.ratio < worst.high
+    assert 1.15 < worst.ratio < 1.45
+    assert not other.is_regression(1.1)
+
+
+def test_peers_are_not_compared():
+    before = _heat(0)
+    after = copy.deepcopy(before)
+    for heat in (before, after):
+        heat["rows"][0]["kind"] = "peer"
+    assert [change.name for change in compare_heats([before], [after])] == [
+        "lite, onnxruntime fp32, 1 object"
+    ]
