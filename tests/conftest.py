@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
+
+
+def pytest_configure() -> None:
+    """Shells start jobs in the background deaf to Ctrl-C, which tests send."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

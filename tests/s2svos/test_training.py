@@ -141,6 +141,7 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", list(NETWORKS))
 def test_parts_of_a_batch_make_the_same_step(preset: str, tmp_path: Path) -> None:
     """Of the default network with its backbone frozen and errors made on purpose."""
+    torch.manual_seed(0)
     network = build(NETWORKS[preset])
     begin = tmp_path / "begin.pt"
     save_checkpoint(begin, config=network.config, weights=network.state_dict(), facts={})
@@ -155,8 +156,8 @@ def test_parts_of_a_batch_make_the_same_step(preset: str, tmp_path: Path) -> Non
     parts = read_checkpoint(train(replace(config, accumulate=2), tmp_path / "parts"))["weights"]
     begun = starting_network(config).state_dict()
     for key, value in whole.items():
-        torch.testing.assert_close(parts[key], value, rtol=1e-4, atol=2e-6)
-    assert any((whole[key] - begun[key]).abs().max() > 1e-5 for key in whole)
+        torch.testing.assert_close(parts[key], value, rtol=1e-4, atol=1e-5)
+    assert any((whole[key] - begun[key]).abs().max() > 5e-5 for key in whole)
     losses = ([float(row["loss"]) for row in history(tmp_path / out)] for out in ("whole", "parts"))
     torch.testing.assert_close(next(losses), next(losses), rtol=2e-5, atol=0)
     with pytest.raises(UserError, match="batch of 2 clips cannot be shared by 1 devices in 3"):

@@ -189,6 +189,7 @@ def test_two_processes_train_as_one_with_the_joint_batch(preset: str, tmp_path: 
     more = ""
     if preset == "lite":
         begin = tmp_path / "begin.pt"
+        torch.manual_seed(0)
         network = build(LiteConfig(32, 64, hidden=8, first_key=16, last_key=8))
         save_checkpoint(begin, config=network.config, weights=network.state_dict(), facts={})
         more = f"init: {begin}\nspoil: 0.5\n"
