@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.contract import OBJECTS
+from s2svos_engines.device import gpu_count
 from s2svos_engines.engine import GPU_ENGINES, Engine, States, load_engine, usable_engines
 
 if TYPE_CHECKING:
@@ -78,6 +79,21 @@ def contestants(
     yield Contestant("torch eager", PEER, "fp32")
     if everything:
         yield Contestant("torch compile", PEER, "fp32")
+
+
+def runs_on_gpu(who: Contestant) -> bool:
+    """Whether a contestant computes on the GPU here; peers do where their package can."""
+    if not gpu_count():
+        return False
+    if who.name.startswith("torch"):
+        import torch
+
+        return torch.cuda.is_available()
+    if who.kind == PEER and who.name.startswith("onnxruntime"):
+        import onnxruntime as ort
+
+        return "CUDAExecutionProvider" in ort.get_available_providers()
+    return who.name in GPU_ENGINES
 
 
 class Workshop:

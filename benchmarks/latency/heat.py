@@ -21,11 +21,12 @@ from benchmarks.latency.contestants import (
     Pictures,
     Workshop,
     contestants,
+    runs_on_gpu,
 )
 from benchmarks.latency.gpu import gpu_state
 from benchmarks.latency.isolated import measure_alone
 from benchmarks.latency.records import BENCHMARK, Heat, Row
-from benchmarks.latency.roofline import Ceiling, Work, ceilings, count
+from benchmarks.latency.roofline import Ceiling, Work, ceilings, count, gpu_ceilings
 from benchmarks.latency.stages import stage_times
 from benchmarks.latency.statistics import misses, summary
 from s2svos.evaluation.environment import environment
@@ -138,7 +139,7 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
                 frames=plan.frames + 1,
                 seconds=plan.warm_up,
             )
-        limits = ceilings(plan.threads)
+        limits = [*ceilings(plan.threads), *gpu_ceilings()]
         turn = 0
         while not turn or time.perf_counter() < end:
             turn += 1
@@ -305,7 +306,7 @@ def _row(
         "frames_per_second": steps / entry.seconds,
         "flops": cost.flops,
         "bytes": cost.bytes,
-        "roofline": None if who.streams > 1 else _share(who.precision, cost, limits, percentiles),
+        "roofline": None if who.streams > 1 else _share(who, cost, limits, percentiles),
         "alone": alone.get((who.name, who.precision, who.objects)) if own else None,
         "stages": stages[who.name, who.precision] if own and who.objects == 1 else None,
         "turns_ms": turns,
@@ -313,17 +314,18 @@ def _row(
 
 
 def _share(
-    precision: str,
+    who: Contestant,
     cost: Work,
     limits: list[Ceiling],
     percentiles: dict[str, dict[str, float] | None],
 ) -> dict[str, float] | None:
-    """Shares of the median step; None where there is no ceiling of this precision, or a GPU is."""
+    """Shares of the median step; None where its processor has no ceiling of this precision."""
     speeds = {limit.name: limit.per_second for limit in limits}
-    median = percentiles["p50"]
-    if precision not in speeds or median is None or gpu_state():
+    median, place = percentiles["p50"], "gpu " if runs_on_gpu(who) else ""
+    if median is None or not {f"{place}{who.precision}", f"{place}bytes"} <= speeds.keys():
         return None
-    compute, memory = cost.flops / speeds[precision], cost.bytes / speeds["bytes"]
+    compute = cost.flops / speeds[f"{place}{who.precision}"]
+    memory = cost.bytes / speeds[f"{place}bytes"]
     return {
         "compute": 1000 * compute / median["ms"],
         "memory": 1000 * memory / median["ms"],

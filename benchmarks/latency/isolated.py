@@ -82,8 +82,8 @@ def peak_mib() -> float:
     status = Path("/proc/self/status")
     if status.is_file():
         # Not getrusage: what it tells begins with the peak of the process that started this one.
-        peak = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
-        return float(peak.split()[1]) / 2**10
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return float(line.split()[1]) / 2**10
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from s2svos_engines.device import gpu_count
+
 if TYPE_CHECKING:
     import onnx
 
@@ -87,7 +89,8 @@ class Ceiling:
     """Something that reaches what the processor can, timed among the contestants.
 
     Args:
-        name: ``fp32``, ``int8`` (operations a second) or ``bytes`` (bytes a second).
+        name: ``fp32``, ``fp16``, ``int8`` (operations a second) or ``bytes`` (bytes a second), of a
+            GPU with ``gpu `` before it.
         work: of one call, operations or bytes.
         call: does it.
     """
@@ -151,6 +154,37 @@ def _matmul(operator: str, dtype: np.dtype[np.generic], threads: int) -> Callabl
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     return lambda: session.run(None, {"left": left})
+
+
+def gpu_ceilings() -> list[Ceiling]:
+    """The GPU's, by PyTorch; none where it sees no GPU. fp32 is without TF32."""
+    if not gpu_count():
+        return []
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    side, copied = 8192, 1 << 30
+    integer = torch.ones(side, side, dtype=torch.int8, device="cuda")
+    single, half = integer.float(), integer.half()
+    source = torch.ones(copied, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    calls: dict[str, tuple[int, Callable[[], object]]] = {
+        "gpu fp32": (2 * side**3, lambda: single @ single),
+        "gpu fp16": (2 * side**3, lambda: half @ half),
+        # cuBLAS wants the second matrix by columns.
+        "gpu int8": (2 * side**3, lambda: torch._int_mm(integer, integer.t())),
+        "gpu bytes": (2 * copied, lambda: target.copy_(source)),
+    }
+
+    def finished(call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
+            call()
+            torch.cuda.synchronize()
+
+        return run
+
+    return [Ceiling(name, work, finished(call)) for name, (work, call) in calls.items()]
 
 
 def _copy(threads: int) -> Callable[[], object]:

@@ -78,12 +78,12 @@ def _latency(heat: Heat) -> str:
     ]
     heading = ["", "median ms", "p90", "p99", "p99.9", "late at 30 fps", "late at 60 fps"]
     heading += ["frames/s", "of the roofline", "IoU", "steps"]
-    ceilings = heat["ceilings"]
-    note = (
-        f"Ceilings of this run: {ceilings['fp32'] / 1e9:.0f} GFLOP/s in fp32, "
-        f"{ceilings['int8'] / 1e9:.0f} GOP/s in int8, {ceilings['bytes'] / 1e9:.1f} GB/s. "
-        "A percentile with too few steps beyond it is left out.\n"
+    ceilings = ", ".join(
+        f"{name} {value / 1e9:.4g} {'GB' if name.endswith('bytes') else 'GOP'}/s"
+        for name, value in heat["ceilings"].items()
     )
+    note = f"Ceilings of this run: {ceilings}. "
+    note += "A percentile with too few steps beyond it is left out.\n"
     return f"### Step\n\n{_table(heading, rows)}\n{note}"
 
 
