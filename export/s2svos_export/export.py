@@ -177,20 +177,22 @@ def _graphs(
     say("choosing what int8 takes")
     exact = trials.engine(graphs, "fp32")
     ranges = activations(models["step"], readings(exact, network.contract, calibration))
-    frames = max(1, config.frames // 3)  # of a trial; there are about 20
-    course = Course(exact, network.contract, clip, frames=frames)
+    course = Course(exact, network.contract, clip, frames=config.frames)
     init = {"init": graphs["fp32"]["init"]}  # runs once: nothing is to be gained there
 
-    def trial(weights: frozenset[str]) -> float:
+    def trial(weights: frozenset[str], frames: int | None = None) -> float:
         step = quantise(models["step"], ranges, weights)
-        return course.iou(trials.engine({"int8": {**init, "step": step}}, "int8"))
+        return course.iou(trials.engine({"int8": {**init, "step": step}}, "int8"), frames)
 
-    # The trials see a third of the frames that decide, so they are asked for a little more.
+    def glance(weights: frozenset[str]) -> float:
+        return trial(weights, max(1, config.frames // 6))
+
+    # A little more than the budget: the clip is repeated where it is too short for the report.
     target = config.budget + (1 - config.budget) / 10
     costs = {weights: ranges[weights].multiplications for weights in convolutions(models["step"])}
-    choice = choose(costs, trial, target=target)
+    choice = choose(costs, glance, trial, target=target)
     taken, every = len(choice.weights), len(choice.weights) + len(choice.spared)
-    say(f"int8 takes {taken} of {every} convolutions, IoU {choice.iou:.4f} in {frames} frames")
+    say(f"int8 takes {taken} of {every} convolutions, IoU with fp32 {choice.iou:.4f}")
     graphs["int8"] = {
         **init,
         **{graph: quantise(models[graph], ranges, choice.weights) for graph in steps},

@@ -105,6 +105,8 @@ def _correct_biases(
             )
         del node.input[2:]
         node.input.append(corrected[name, bias])
+    for one in model.graph.initializer:  # which the quantizer writes out: no longer fp32's bytes
+        one.ClearField("data_location")
     used = {name for node in model.graph.node for name in node.input}
     kept = [one for one in model.graph.initializer if one.name in used]
     del model.graph.initializer[:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -40,32 +40,43 @@ class Choice:
     iou: float
 
 
-def choose(costs: Mapping[str, int], trial: Trial, *, target: float) -> Choice:
+def choose(costs: Mapping[str, int], glance: Trial, trial: Trial, *, target: float) -> Choice:
     """As much of a graph as the target allows, least first what harms most for what it saves.
 
     Args:
         costs: multiplications of all convolutions by their weights, in the graph's order.
+        glance: measures quickly, for the order.
         trial: measures.
         target: least mean IoU with fp32.
     """
     stretches = parts(costs, PARTS)
-    alone = [trial(frozenset(stretch)) for stretch in stretches]
+    alone = [glance(frozenset(stretch)) for stretch in stretches]
     harm = [
         (1 - reached) / sum(costs[name] for name in stretch)
         for reached, stretch in zip(alone, stretches, strict=True)
     ]
     order = [stretches[index] for index in np.argsort(harm, kind="stable")[::-1]]
-    for spared in range(len(order) + 1):
-        chosen = frozenset(name for stretch in order[spared:] for name in stretch)
-        reached = trial(chosen) if chosen else 1.0
-        if reached >= target:
-            break
+
+    # Bisection: fewer than ``least`` spared are too few, ``spared`` are enough.
+    least, spared, reached = 0, len(order), 1.0
+    while least < spared:
+        middle = (least + spared) // 2
+        found = trial(_names(order[middle:]))
+        if found >= target:
+            spared, reached = middle, found
+        else:
+            least = middle + 1
+    chosen = _names(order[spared:])
     return Choice(
         weights=chosen,
         spared=tuple(name for stretch in order[:spared] for name in stretch),
         alone={f"{s[0]} .. {s[-1]}": a for s, a in zip(stretches, alone, strict=True)},
         iou=reached,
     )
+
+
+def _names(stretches: Iterable[tuple[str, ...]]) -> frozenset[str]:
+    return frozenset(name for stretch in stretches for name in stretch)
 
 
 class Course:
@@ -90,11 +101,11 @@ class Course:
         self._pictures = [fit.shrink(f) for f, _ in islice(pairs, frames)]
         self._wanted = list(self._follow(engine))
 
-    def iou(self, engine: Engine) -> float:
-        """Mean over frames and objects of the IoU of an engine's masks with those of fp32."""
-        pairs = zip(self._wanted, self._follow(engine), strict=True)
+    def iou(self, engine: Engine, frames: int | None = None) -> float:
+        """Mean IoU of an engine's masks with those of fp32, over so many frames or all."""
+        pairs = zip(self._wanted, self._follow(engine, frames), strict=False)
         return float(np.mean([iou(wanted, got) for wanted, got in pairs]))
 
-    def _follow(self, engine: Engine) -> list[NDArray[np.uint8]]:
+    def _follow(self, engine: Engine, frames: int | None = None) -> list[NDArray[np.uint8]]:
         cell = engine.cell(engine.init(self._first, self._masks))
-        return [cell.step(picture).copy() for picture in self._pictures]
+        return [cell.step(picture).copy() for picture in self._pictures[:frames]]

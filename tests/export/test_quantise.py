@@ -103,13 +103,13 @@ def test_what_harms_most_for_what_it_saves_is_spared_first() -> None:
     def trial(weights: frozenset[str]) -> float:
         return 1 - sum(harm for name, harm in harmful.items() if name in weights)
 
-    choice = choose(costs, trial, target=0.945)
+    choice = choose(costs, trial, trial, target=0.945)
     assert "3.weight" in choice.spared
     assert not {"17.weight", "31.weight"} & set(choice.spared)
     assert choice.iou == pytest.approx(0.95)
     assert choice.weights.isdisjoint(choice.spared)
     assert len(choice.weights) + len(choice.spared) == 32
-    assert choose(costs, lambda weights: 0.5, target=0.95).weights == frozenset()
+    assert choose(costs, trial, lambda weights: 0.5, target=0.95).weights == frozenset()
 
 
 def test_parts_are_stretches_of_all() -> None:
