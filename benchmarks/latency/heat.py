@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 TURN_SECONDS = 0.2  # of one contestant; slow ones take one step
+FEWEST_TURNS = 3  # without which there is no telling how they vary
 WINDOW = 5  # steps whose median tells whether a contestant still gets faster
 STEADY = 0.05  # by how much medians of two windows may differ
 
@@ -140,14 +141,16 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
                 seconds=plan.warm_up,
             )
         limits = [*ceilings(plan.threads), *gpu_ceilings()]
-        turn = 0
-        while not turn or time.perf_counter() < end:
+        turn, began = 0, [time.perf_counter()]
+        # The last turn is to end in time, if it takes no longer than the one before.
+        while turn < FEWEST_TURNS or 2 * began[-1] - began[-2] < end:
             turn += 1
             status.update(f"{path.name}: turn {turn}, {max(0, end - time.perf_counter()):.0f} s")
             for limit in limits:
                 limit.turn()
             for entry in entries:
                 _turn(entry, clip)
+            began.append(time.perf_counter())
     work = {
         (precision, objects): count(bundle.graph("step", precision=precision), objects=objects)
         for precision in bundle.precisions

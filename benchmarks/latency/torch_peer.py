@@ -27,7 +27,7 @@ class TorchLoop:
         compiled: by torch.compile.
 
     Raises:
-        UserError: the checkpoint is of another network than the bundle.
+        UserError: the checkpoint is of another network than the bundle, or is missing to compile.
     """
 
     def __init__(
@@ -39,6 +39,9 @@ class TorchLoop:
         threads: int,
         compiled: bool,
     ) -> None:
+        if compiled and checkpoint is None:
+            # It breaks the interpreter of a bundle's graphs into pieces and gives up on most.
+            raise UserError("torch.compile needs the network itself; give its --checkpoint.")
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._first = [torch.tensor(state).to(self._device) for state in states]
