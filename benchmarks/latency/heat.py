@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 TURN_SECONDS = 0.2  # of one contestant; slow ones take one step
+ALONE_SECONDS = 60.0  # after which a process of its own is given up
 FEWEST_TURNS = 3  # without which there is no telling how they vary
 WINDOW = 5  # steps whose median tells whether a contestant still gets faster
 STEADY = 0.05  # by how much medians of two windows may differ
@@ -131,7 +132,7 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
             status.update(f"{path.name}: {engine} {precision} alone and end to end")
             for objects in (plan.objects[0], plan.objects[-1]):
                 alone[engine, precision, objects] = measure_alone(
-                    path, engine, precision, objects, plan.threads, limit=plan.seconds / 4
+                    path, engine, precision, objects, plan.threads, limit=ALONE_SECONDS
                 )
             stages[engine, precision] = stage_times(
                 workshop.engine(engine, precision),
