@@ -18,8 +18,14 @@ def test_it_is_small_and_tells_its_origin() -> None:
     assert path.stat().st_size < 25e6
     bundle = Bundle.open(path)
     assert bundle.manifest["network"]["preset"] == "lite"
-    assert bundle.manifest["training"]["davis"]
-    assert bundle.manifest["parity"]["fp32"]["mean_iou"] >= 0.999
+    assert bundle.precisions == ("fp32", "fp16", "int8")
+    davis, stills = bundle.manifest["training"]["data"]
+    assert len(davis["videos"]) == 30
+    assert sum(stills["stills"].values()) == 2537
+    parity = bundle.manifest["parity"]
+    assert parity["fp32"]["mean_iou"] >= 0.999
+    assert parity["fp16"]["mean_iou"] >= 0.997
+    assert parity["int8"]["mean_iou"] >= 0.98
     card = (path.parent / "MODEL_CARD.md").read_text()
     assert "research" in card
     assert "CC BY-NC" in card
@@ -37,7 +43,7 @@ def test_it_follows_the_rendered_turtle() -> None:
 
 
 @pytest.mark.slow
-def test_it_follows_a_motorbike_it_never_saw(clips: Path) -> None:
+def test_it_follows_a_motorbike(clips: Path) -> None:
     truths = sorted((clips / "motorbike").glob("*.png"))
     first = read_first_mask(truths[0], size=(480, 854))
     frames = iter(Video(clips / "motorbike.mp4"))
@@ -47,4 +53,4 @@ def test_it_follows_a_motorbike_it_never_saw(clips: Path) -> None:
         truth = read_first_mask(path, size=(480, 854)).ids > 0
         scores.append(region_similarity(stream.step(frame) > 0, truth))
     assert len(scores) > 30
-    assert np.mean(scores) > 0.6
+    assert np.mean(scores) > 0.7
