@@ -28,8 +28,13 @@ class PlanLibrary(StrEnum):
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that s2svos train wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write, NAME.s2s.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="Checkpoint that s2svos train wrote, or a bundle to add plans to."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Bundle to write, NAME.s2s.")
+    ] = None,
     fp32: Annotated[bool, typer.Option(help="Graphs in single precision.")] = True,
     fp16: Annotated[bool, typer.Option("--fp16", help="Graphs in half precision.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Graphs with int8 convolutions.")] = False,
@@ -37,8 +42,11 @@ def export(
         str | None, typer.Option(help="Frame size HEIGHTxWIDTH; default: the checkpoint's.")
     ] = None,
     max_objects: Annotated[
-        int, typer.Option(min=1, max=255, help="The most objects of a stream.")
-    ] = 255,
+        int | None,
+        typer.Option(
+            min=1, max=255, help="The most objects of a stream; default: 255, and 8 in plans."
+        ),
+    ] = None,
     frames_per_call: Annotated[
         int,
         typer.Option(
@@ -79,9 +87,19 @@ def export(
     from s2svos import UserError
     from s2svos.commands.extras import needs
 
+    if checkpoint.suffix == ".s2s":
+        if not plan:
+            raise typer.BadParameter("name the plans to add to the bundle", param_hint="--plan")
+        _add_plans(checkpoint, plan, max_objects=max_objects)
+        return
     parsed = parse_size(size, example="256x448")
-    if out.suffix != ".s2s":
+    if out is None or out.suffix != ".s2s":
         raise typer.BadParameter("a bundle's name ends in .s2s", param_hint="--out")
+    if plan:
+        from s2svos_engines.tensorrt_builder import build_target
+
+        for library in plan:
+            build_target(library.value)  # says now, not after the export, what is missing
     wanted = {"fp32": fp32, "fp16": fp16, "int8": int8}
     precisions = tuple(name for name, is_wanted in wanted.items() if is_wanted)
     if not precisions:
@@ -92,6 +110,7 @@ def export(
         from s2svos_export.drift_table import print_drift
         from s2svos_export.export import ExportConfig, sizes
         from s2svos_export.export import export as export_network
+        from s2svos_export.graphs import MOST_OBJECTS
     from s2svos.commands.progress import counting_progress
     from s2svos.files import write_atomically
     from s2svos.network.config import config_to_json
@@ -107,7 +126,7 @@ def export(
     config = ExportConfig(
         precisions=precisions,
         frames_per_call=frames_per_call,
-        max_objects=max_objects,
+        max_objects=max_objects or MOST_OBJECTS,
         frames=drift_frames,
         budget=drift_budget,
         accept_drift=accept_drift,
@@ -145,11 +164,13 @@ def export(
         typer.echo(f"{folder}: model repository in {best}; its README says how to serve it.")
 
 
-def _add_plans(out: Path, libraries: list[PlanLibrary], *, max_objects: int) -> None:
+def _add_plans(out: Path, libraries: list[PlanLibrary], *, max_objects: int | None) -> None:
+    from s2svos_engines.tensorrt_builder import MOST_OBJECTS
     from s2svos_export.plans import build_plans
 
     for library in libraries:
-        plans = build_plans(out, library.value, say=_say, max_objects=max_objects)
+        most = max_objects or MOST_OBJECTS
+        plans = build_plans(out, library.value, say=_say, max_objects=most)
         typer.echo(f"{len(plans)} plans of {library.value} are in {out}.")
 
 

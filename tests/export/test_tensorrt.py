@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 from small_graphs import GRAPHS, PRECISIONS, SMALL, small_contract, small_graph
 
 import s2svos
+from s2svos.commands.export import PlanLibrary, export
 from s2svos_engines import tensorrt_builder
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.errors import UserError
@@ -24,6 +25,7 @@ from s2svos_engines.plans import Target, matching_plan, read_plan
 from s2svos_engines.tensorrt_builder import build_plan, build_target
 from s2svos_engines.tensorrt_library import library_log, load_library
 from s2svos_export.plans import build_plans
+from s2svos_export.sharing import share_weights
 
 pytestmark = pytest.mark.tensorrt
 compiler = pytest.mark.skipif(
@@ -193,19 +195,23 @@ def test_timing_cache_is_kept_and_read_again(cache: Path) -> None:
 
 
 @compiler
-def test_plans_of_a_bundle(target: Target, tmp_path: Path) -> None:
+def test_plans_of_a_bundle(
+    target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "x.s2s"
-    models = {graph: small_graph("paper", graph) for graph in ("init", "step")}
-    graphs = {"fp32": models, "int8": {**models, "step": small_graph("paper", "step", "fp16")}}
-    write_bundle(path, contract=small_contract("paper"), graphs=graphs, facts={"network": {"a": 1}})
-    said: list[str] = []
-    plans = build_plans(path, "tensorrt-rtx", say=said.append, max_objects=3)
-    assert len(plans) == 4
-    assert len(said) == 1 + 3, "the init that both precisions share is built once"
+    graphs = {
+        precision: {graph: small_graph("paper", graph, precision) for graph in ("init", "step")}
+        for precision in ("fp32", "int8")
+    }
+    pieces = share_weights(graphs)  # as s2svos export stores them
+    write_bundle(path, contract=small_contract("paper"), graphs=pieces, facts={"network": {"a": 1}})
+    export(path, plan=[PlanLibrary.TENSORRT_RTX], max_objects=3)
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if "building" in line]) == 1 + 3, "init is built once"
     bundle = Bundle.open(path)
     assert bundle.manifest["network"] == {"a": 1}
     ada = Target(target.library, target.version, ("8.9",), "NVIDIA RTX 4090", "580.65.6")
-    for precision in graphs:
+    for precision, models in graphs.items():
         for graph in models:
             plan = matching_plan(bundle, graph, precision, ada, objects=3)
             assert len(read_plan(bundle, plan)) > 100_000
