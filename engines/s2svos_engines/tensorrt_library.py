@@ -23,9 +23,10 @@ class _Wanted(NamedTuple):
     least: tuple[int, int]
 
 
+# TensorRT-RTX 1.4 to 1.6 build fp32 and fp16, but refuse a convolution in int8.
 LIBRARIES = {
     "tensorrt": _Wanted("TensorRT", ("tensorrt",), (10, 9)),
-    "tensorrt-rtx": _Wanted("TensorRT-RTX", ("tensorrt_rtx", "tensorrt_rtx_bindings"), (1, 4)),
+    "tensorrt-rtx": _Wanted("TensorRT-RTX", ("tensorrt_rtx", "tensorrt_rtx_bindings"), (1, 7)),
 }
 """By the name that the command line and the extras of the package use."""
 
