@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # The tests' networks are small: two threads would mostly wait for each other, which made 23 seconds
-# of training 755 on a busy machine. Set before torch is imported, for this process and its children.
+# of training 755 on a busy machine. Set before torch is imported, for what tests start as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
