@@ -23,7 +23,9 @@ class OnnxRuntimeEngine:
         self.contract = bundle.contract
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
-        self._bundle = bundle
+        # Read now: a bundle may be gone by the time that a graph is first wanted.
+        steps = map(step_graph, self.frames_per_call)
+        self._graphs = {g: bundle.graph(g, precision=precision) for g in ("init", *steps)}
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.log_severity_level = 3
@@ -36,9 +38,8 @@ class OnnxRuntimeEngine:
         """A graph, from the cache or made now."""
         with self._lock:
             if graph not in self._sessions:
-                model = self._bundle.graph(graph, precision=self.precision)
                 self._sessions[graph] = ort.InferenceSession(
-                    model, self._options, providers=["CPUExecutionProvider"]
+                    self._graphs.pop(graph), self._options, providers=["CPUExecutionProvider"]
                 )
             return self._sessions[graph]
 
