@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import onnx
 from torch import nn
 
 from s2svos_engines.bundle import Bundle, write_bundle
@@ -19,7 +20,7 @@ from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import Clip, activations, readings
 from s2svos_export.drift import BUDGET, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift
-from s2svos_export.graphs import MOST_OBJECTS, OPSET, StepNetwork, export_graph
+from s2svos_export.graphs import MOST_OBJECTS, OPSET, StepNetwork, describe, export_graph
 from s2svos_export.quantise import convolutions, quantise
 from s2svos_export.sensitivity import Choice, Course, choose
 from s2svos_export.sharing import share_weights
@@ -155,11 +156,17 @@ def _graphs(
     """The graphs of all precisions, and what int8 quantises."""
     steps = [step_graph(frames) for frames in sorted({1, config.frames_per_call})]
 
+    def title(graph: str, precision: str) -> str:
+        return f"s2svos_{name}_{graph}_{precision}"
+
     def exported(source: StepNetwork, graph: str, precision: str) -> bytes:
         say(f"exporting {graph} in {precision}")
-        title = f"s2svos_{name}_{graph}_{precision}"
         return export_graph(
-            source, graph, title=title, precision=precision, max_objects=config.max_objects
+            source,
+            graph,
+            title=title(graph, precision),
+            precision=precision,
+            max_objects=config.max_objects,
         )
 
     floating = [p for p in PRECISIONS if p in (*config.precisions, "fp32") and p != "int8"]
@@ -193,10 +200,14 @@ def _graphs(
     choice = choose(costs, glance, trial, target=target)
     taken, every = len(choice.weights), len(choice.weights) + len(choice.spared)
     say(f"int8 takes {taken} of {every} convolutions, IoU with fp32 {choice.iou:.4f}")
-    graphs["int8"] = {
-        **init,
-        **{graph: quantise(models[graph], ranges, choice.weights) for graph in steps},
-    }
+
+    def quantised(graph: str) -> bytes:
+        model = onnx.load_model_from_string(quantise(models[graph], ranges, choice.weights))
+        describe(model, network.contract, graph, title=title(graph, "int8"), precision="int8")
+        serialised: bytes = model.SerializeToString()
+        return serialised
+
+    graphs["int8"] = {**init, **{graph: quantised(graph) for graph in steps}}
     return graphs, choice
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from small_graphs import SMALL, small_network
 from torch import Tensor
 
 from s2svos.demo.render import render
 from s2svos.network.checkpoint import build
-from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.engine import load_engine
@@ -16,10 +16,6 @@ from s2svos_engines.errors import UserError
 from s2svos_export import export as module
 from s2svos_export.export import ExportConfig, export
 
-SMALL: dict[str, NetworkConfig] = {
-    "lite": LiteConfig(64, 128, hidden=16, first_key=16, last_key=8),
-    "paper": PaperConfig(64, 128, channels=32, fc_channels=64, vgg_width=0.125),
-}
 Exported = tuple[torch.nn.Module, Path]
 
 
@@ -31,13 +27,7 @@ def write(network: torch.nn.Module, out: Path, name: str = "x") -> None:
 
 @pytest.fixture(scope="module", params=list(SMALL))
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    torch.manual_seed(0)
-    network = build(SMALL[request.param]).eval()
-    if request.param == "paper":
-        # Xavier's gain lets the signal die in 13 ReLU layers, and masks of noise prove nothing.
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.mul_(2**0.5)
+    network = small_network(request.param)
     path = tmp_path_factory.mktemp("bundle") / "x.s2s"
     write(network, path, request.param)
     return network, path
