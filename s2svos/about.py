@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import step_graph
 from s2svos_engines.plans import Plan
 
 DRIFT = "drift.json"
@@ -33,8 +32,8 @@ def about(bundle: Bundle) -> dict[str, Any]:
     contract, manifest = bundle.contract, bundle.manifest
     with zipfile.ZipFile(bundle.path) as archive:
         sizes = {one.filename: one.file_size for one in archive.infolist()}
-    frames = {count for one in bundle.precisions for count in bundle.frames_per_call(one)}
-    graphs = ["init", *map(step_graph, sorted(frames))]
+    names = (bundle.graph_names(precision) for precision in bundle.precisions)
+    graphs = dict.fromkeys(name for each in names for name in each)
     return {
         "path": str(bundle.path),
         "bytes": bundle.path.stat().st_size,

@@ -86,7 +86,7 @@ class Bundle:
         """An ONNX model.
 
         Args:
-            name: ``init``, ``step`` or ``stepT``.
+            name: one of :meth:`graph_names`.
             precision: one of :attr:`precisions`.
 
         Raises:
@@ -98,8 +98,12 @@ class Bundle:
 
     def frames_per_call(self, precision: str = "fp32") -> tuple[int, ...]:
         """How many frames the step graphs of a precision take at a time, rising; 1 is first."""
-        steps = (name for name in self._members(precision) if name != "init")
+        steps = (name for name in self.graph_names(precision) if name.startswith("step"))
         return tuple(sorted(map(frames_per_call, steps)))
+
+    def graph_names(self, precision: str = "fp32") -> tuple[str, ...]:
+        """``init``, ``step`` and, where the bundle has them, ``stepT`` and ``batch``."""
+        return tuple(self._members(precision))
 
     def weights(self, member: str) -> Sequence[str]:
         """The members with the weights that a graph's member shares with others."""

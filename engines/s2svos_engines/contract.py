@@ -11,16 +11,27 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OBJECTS = "objects"
-"""Symbolic name of the only dynamic dimension: how many objects a stream follows."""
+"""Symbolic name of a dynamic dimension: how many objects are followed."""
+
+STREAMS = "streams"
+"""Symbolic name of the other, which ``batch`` alone has: how many streams share a call."""
+
+BATCH = "batch"
+"""Name of the graph of many streams."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a graph. A dimension is a size, or the symbol ``objects``."""
+    """One input or output of a graph. A dimension is a size or a symbol."""
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    def sizes(self, *, objects: int, streams: int = 1) -> tuple[int, ...]:
+        """The shape in numbers."""
+        symbols = {OBJECTS: objects, STREAMS: streams}
+        return tuple(symbols[d] if isinstance(d, str) else d for d in self.shape)
 
 
 @dataclass(frozen=True)
@@ -39,47 +50,59 @@ class StateSpec:
         name: the tensor's name in the network, for instance ``cell``.
         shape: its dimensions for one object; the objects axis comes before them.
         dtype: NumPy name of its element type.
+        shared: whether all objects of a stream have it in common, as what is remembered of a
+            frame; it then has no objects axis.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    shared: bool = False
 
     # A prefix before the name, not a suffix behind it: inputs and outputs then sort alike and no
     # name is a prefix of another, without which Triton swaps implicit states (server #8586).
     @property
     def input(self) -> TensorSpec:
         """The state as it enters ``step``."""
-        return TensorSpec(f"in_{self.name}", self.dtype, (OBJECTS, *self.shape))
+        return TensorSpec(f"in_{self.name}", self.dtype, self._dimensions)
 
     @property
     def output(self) -> TensorSpec:
         """The state as it leaves ``init`` and ``step``."""
-        return TensorSpec(f"out_{self.name}", self.dtype, (OBJECTS, *self.shape))
+        return TensorSpec(f"out_{self.name}", self.dtype, self._dimensions)
+
+    @property
+    def _dimensions(self) -> tuple[int | str, ...]:
+        return self.shape if self.shared else (OBJECTS, *self.shape)
 
 
 @dataclass(frozen=True)
 class StepContract:
-    """The interface of the ``init``, ``step`` and ``stepT`` graphs.
+    """The interface of the ``init``, ``step``, ``stepT`` and ``batch`` graphs.
 
-    =========  ======================  ===============================
-    graph      in                      out
-    =========  ======================  ===============================
-    ``init``   frame, first masks      every state tensor
-    ``step``   frame, every state      object masks, every state tensor
-    ``step4``  4 frames, every state   4 frames' object masks, every state tensor
-    =========  ======================  ===============================
+    =========  =======================================  ============================
+    graph      in                                       out
+    =========  =======================================  ============================
+    ``init``   frame, first masks                       every state
+    ``step``   frame, every state                       object masks, every state
+    ``step4``  4 frames, every state                    4 frames' masks, every state
+    ``batch``  a frame a stream, every object's stream, object masks, every state
+               every state
+    =========  =======================================  ============================
 
     The frame is uint8 RGB ``[height, width, 3]``; masks are uint8 ``[objects, height, width]``,
     255 for the object and 0 for the rest going in, the probability times 255 coming out. A graph
     of several frames has them on a leading axis, ``[T, height, width, 3]`` and
-    ``[T, objects, height, width]``. All this is the same in every precision: a graph of half
-    precision casts its states on the way in and out (the cell of the paper is not bounded).
+    ``[T, objects, height, width]``. In ``batch`` the objects of all streams are one after the
+    other; frames and shared states have a leading axis of streams. All this is the same in every
+    precision: a graph of half precision casts its states on the way in and out (the cell of the
+    paper is not bounded).
 
     Args:
         height: rows of the frame and the masks, in pixels.
         width: columns of the frame and the masks, in pixels.
-        states: the state tensors, in the order in which the graphs take and give them.
+        states: the state tensors, in the order in which the graphs take and give them; the first
+            is not shared, and so tells how many objects there are.
     """
 
     height: int
@@ -87,6 +110,8 @@ class StepContract:
     states: tuple[StateSpec, ...]
 
     def __post_init__(self) -> None:
+        if self.states[0].shared:
+            raise ValueError(f"the first state, {self.states[0].name}, is shared by all objects")
         names = [spec.name for spec in (*self.step_inputs, *self.step_outputs, self.first_masks)]
         for name in names:
             clash = [other for other in names if other != name and other.startswith(name)]
@@ -109,9 +134,11 @@ class StepContract:
         return TensorSpec("object_masks", "uint8", (OBJECTS, self.height, self.width))
 
     def interface(self, graph: str) -> Interface:
-        """What ``init``, ``step`` or ``stepT``, such as ``step4``, takes and gives."""
+        """What ``init``, ``step``, ``stepT``, such as ``step4``, or ``batch`` takes and gives."""
         if graph == "init":
             return Interface(self.init_inputs, self.init_outputs)
+        if graph == BATCH:
+            return self._batch
         frames = frames_per_call(graph)
         if frames == 1:
             return Interface(self.step_inputs, self.step_outputs)
@@ -119,6 +146,19 @@ class StepContract:
         masks = self.object_masks
         masks = TensorSpec(masks.name, masks.dtype, (frames, *masks.shape))
         return Interface((clip, *self.step_inputs[1:]), (masks, *self.init_outputs))
+
+    @property
+    def _batch(self) -> Interface:
+        frames = TensorSpec("frames", self.frame.dtype, (STREAMS, *self.frame.shape))
+        owners = TensorSpec("owners", "int64", (OBJECTS,))  # the stream of each object
+
+        def of_streams(spec: TensorSpec, state: StateSpec) -> TensorSpec:
+            shape = (STREAMS, *spec.shape) if state.shared else spec.shape
+            return TensorSpec(spec.name, spec.dtype, shape)
+
+        inputs = (of_streams(state.input, state) for state in self.states)
+        outputs = (of_streams(state.output, state) for state in self.states)
+        return Interface((frames, owners, *inputs), (self.object_masks, *outputs))
 
     @property
     def init_inputs(self) -> tuple[TensorSpec, ...]:
@@ -155,7 +195,10 @@ class StepContract:
         return cls(
             int(data["height"]),
             int(data["width"]),
-            tuple(StateSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in states),
+            tuple(
+                StateSpec(s["name"], tuple(s["shape"]), s["dtype"], s.get("shared", False))
+                for s in states
+            ),
         )
 
 

@@ -16,7 +16,7 @@ from s2svos_engines.device import gpu_count
 from s2svos_engines.errors import UserError
 
 States = Sequence[NDArray[np.generic]]
-"""The contract's state tensors in its order, each [N, ...] for N objects."""
+"""The contract's state tensors in its order, each [N, ...] for N objects unless it is shared."""
 
 
 class Cell(Protocol):
@@ -60,13 +60,22 @@ class Engine(Protocol):
     precision: str
     frames_per_call: tuple[int, ...]
     """How many frames a call of a cell may take, rising; 1 is first."""
+    batches: bool
+    """Whether a cell may hold many streams: whether the bundle has a ``batch`` graph."""
 
     def init(self, frame: NDArray[np.uint8], first_masks: NDArray[np.uint8]) -> States:
         """The state of objects that enter on ``frame`` with masks uint8 [N, H, W], 0 to 255."""
         ...
 
-    def cell(self, states: States) -> Cell:
-        """A cell that starts from a copy of ``states``."""
+    def cell(self, states: States, owners: NDArray[np.int64] | None = None) -> Cell:
+        """A cell that starts from a copy of ``states``.
+
+        Args:
+            states: of N objects.
+            owners: where the engine ``batches``, for a cell of many streams: int64 [N], the stream
+                of each object. The cell steps on uint8 [streams, H, W, 3], and shared states have a
+                leading axis of streams.
+        """
         ...
 
 

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import OBJECTS, TensorSpec, step_graph
+from s2svos_engines.contract import BATCH, TensorSpec, step_graph
 from s2svos_engines.engine import States
 
 
@@ -24,8 +24,9 @@ class OnnxRuntimeEngine:
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
         # Read now: a bundle may be gone by the time that a graph is first wanted.
-        steps = map(step_graph, self.frames_per_call)
-        self._graphs = {g: bundle.graph(g, precision=precision) for g in ("init", *steps)}
+        names = bundle.graph_names(precision)
+        self._graphs = {g: bundle.graph(g, precision=precision) for g in names}
+        self.batches = BATCH in names
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.log_severity_level = 3
@@ -51,25 +52,30 @@ class OnnxRuntimeEngine:
         states: States = self.session("init").run(names, inputs)
         return states
 
-    def cell(self, states: States) -> OnnxRuntimeCell:
+    def cell(self, states: States, owners: NDArray[np.int64] | None = None) -> OnnxRuntimeCell:
         """A cell that starts from a copy of ``states``."""
-        return OnnxRuntimeCell(self, states)
+        return OnnxRuntimeCell(self, states, owners)
 
 
 class OnnxRuntimeCell:
     """Bindings over two sets of state buffers: what one writes the other reads."""
 
-    def __init__(self, engine: OnnxRuntimeEngine, states: States) -> None:
-        self._engine, self._objects = engine, len(states[0])
-        contract = engine.contract
-        self._buffers = [[self._array(s.input) for s in contract.states] for _ in range(2)]
+    def __init__(
+        self, engine: OnnxRuntimeEngine, states: States, owners: NDArray[np.int64] | None
+    ) -> None:
+        self._engine, self._owners = engine, owners
+        self._graph = "step" if owners is None else BATCH
+        self._objects = len(states[0])
+        self._streams = 1 if owners is None else int(owners.max()) + 1
+        specs = engine.contract.interface(self._graph).inputs[-len(states) :]
+        self._buffers = [[self._array(spec) for spec in specs] for _ in range(2)]
         self._calls: dict[str, _Call] = {}
         self._now = 0
         self.load(states)
 
     def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        return self._run("step", frame)
+        return self._run(self._graph, frame)
 
     def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
@@ -96,10 +102,11 @@ class OnnxRuntimeCell:
     def _bound(self, graph: str) -> _Call:
         session, interface = self._engine.session(graph), self._engine.contract.interface(graph)
         pictures, masks = self._array(interface.inputs[0]), self._array(interface.outputs[0])
+        fixed = [] if self._owners is None else [self._owners]
         bindings = []
         for before, after in (self._buffers, self._buffers[::-1]):
             binding = session.io_binding()
-            inputs = zip(interface.inputs, (pictures, *before), strict=True)
+            inputs = zip(interface.inputs, (pictures, *fixed, *before), strict=True)
             outputs = zip(interface.outputs, (masks, *after), strict=True)
             for bind, pairs in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
                 for spec, value in pairs:
@@ -116,8 +123,7 @@ class OnnxRuntimeCell:
         return _Call(session, pictures, masks, bindings)
 
     def _array(self, spec: TensorSpec) -> NDArray[Any]:
-        shape = [self._objects if d == OBJECTS else int(d) for d in spec.shape]
-        return np.empty(shape, spec.dtype)
+        return np.empty(spec.sizes(objects=self._objects, streams=self._streams), spec.dtype)
 
 
 class _Call(NamedTuple):

@@ -10,7 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import OBJECTS, TensorSpec, step_graph
+from s2svos_engines.contract import BATCH, TensorSpec, step_graph
 from s2svos_engines.engine import States
 
 _CORE = ov.Core()
@@ -28,7 +28,7 @@ def has_bf16() -> bool:
 
 
 class OpenVinoEngine:
-    """Compiles one static graph for each object count, when it is first needed.
+    """Compiles one static graph for each count of objects and streams, when it is first needed.
 
     Static, since the CPU plugin (2026.4) fails on the step graph when the object count changes
     between calls ("Can not clone with new dims"); compiling takes about 0.2 s.
@@ -58,9 +58,10 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": arithmetic,
         }
         # Read now: a bundle may be gone by the time that an object count is first compiled.
-        steps = map(step_graph, self.frames_per_call)
-        self._graphs = {g: bundle.graph(g, precision=precision) for g in ("init", *steps)}
-        self._compiled: dict[tuple[str, int], ov.CompiledModel] = {}
+        names = bundle.graph_names(precision)
+        self._graphs = {g: bundle.graph(g, precision=precision) for g in names}
+        self.batches = BATCH in names
+        self._compiled: dict[tuple[str, int, int], ov.CompiledModel] = {}
         self._lock = Lock()
 
     def init(self, frame: NDArray[np.uint8], first_masks: NDArray[np.uint8]) -> States:
@@ -71,42 +72,47 @@ class OpenVinoEngine:
         )
         return [results[spec.name].copy() for spec in self.contract.init_outputs]
 
-    def cell(self, states: States) -> OpenVinoCell:
+    def cell(self, states: States, owners: NDArray[np.int64] | None = None) -> OpenVinoCell:
         """A cell that starts from a copy of ``states``."""
-        return OpenVinoCell(self, states)
+        return OpenVinoCell(self, states, owners)
 
-    def compiled(self, graph: str, objects: int) -> ov.CompiledModel:
-        """A graph for a number of objects, from the cache or made now."""
+    def compiled(self, graph: str, objects: int, streams: int = 1) -> ov.CompiledModel:
+        """A graph for numbers of objects and streams, from the cache or made now."""
+        key = graph, objects, streams
         with self._lock:
-            if (graph, objects) not in self._compiled:
+            if key not in self._compiled:
                 model = _CORE.read_model(self._graphs[graph], b"")
+                inputs = self.contract.interface(graph).inputs
                 model.reshape(
                     {
-                        port: [
-                            d.get_length() if d.is_static else objects for d in port.partial_shape
-                        ]
-                        for port in model.inputs
+                        spec.name: list(spec.sizes(objects=objects, streams=streams))
+                        for spec in inputs
                     }
                 )
-                self._compiled[graph, objects] = _CORE.compile_model(model, "CPU", self._settings)
-            return self._compiled[graph, objects]
+                self._compiled[key] = _CORE.compile_model(model, "CPU", self._settings)
+            return self._compiled[key]
 
 
 class OpenVinoCell:
     """Requests over two sets of state buffers: what one writes the other reads."""
 
-    def __init__(self, engine: OpenVinoEngine, states: States) -> None:
-        self._engine, self._objects = engine, len(states[0])
-        contract = engine.contract
-        self._buffers = [[self._tensor(s.input) for s in contract.states] for _ in range(2)]
+    def __init__(
+        self, engine: OpenVinoEngine, states: States, owners: NDArray[np.int64] | None
+    ) -> None:
+        self._engine, self._owners = engine, owners
+        self._graph = "step" if owners is None else BATCH
+        self._objects = len(states[0])
+        self._streams = 1 if owners is None else int(owners.max()) + 1
+        specs = engine.contract.interface(self._graph).inputs[-len(states) :]
+        self._buffers = [[self._tensor(spec) for spec in specs] for _ in range(2)]
         # Compiled before the first frame, which would otherwise wait for it.
-        self._calls = {"step": self._bound("step")}
+        self._calls = {self._graph: self._bound(self._graph)}
         self._now = 0
         self.load(states)
 
     def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        return self._run("step", frame)
+        return self._run(self._graph, frame)
 
     def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
@@ -134,7 +140,7 @@ class OpenVinoCell:
     def _bound(self, graph: str) -> _Call:
         contract = self._engine.contract
         interface = contract.interface(graph)
-        compiled = self._engine.compiled(graph, self._objects)
+        compiled = self._engine.compiled(graph, self._objects, self._streams)
         (frame, *_), (mask, *_) = interface.inputs, interface.outputs
         pictures, masks = self._tensor(frame), self._tensor(mask)
         requests = []
@@ -142,6 +148,8 @@ class OpenVinoCell:
             request = compiled.create_infer_request()
             request.set_tensor(frame.name, pictures)
             request.set_tensor(mask.name, masks)
+            if self._owners is not None:
+                request.set_tensor(interface.inputs[1].name, ov.Tensor(self._owners))
             for state, source, target in zip(contract.states, before, after, strict=True):
                 request.set_tensor(state.input.name, source)
                 request.set_tensor(state.output.name, target)
@@ -149,7 +157,7 @@ class OpenVinoCell:
         return _Call(pictures, masks, requests)
 
     def _tensor(self, spec: TensorSpec) -> ov.Tensor:
-        shape = [self._objects if d == OBJECTS else int(d) for d in spec.shape]
+        shape = spec.sizes(objects=self._objects, streams=self._streams)
         return ov.Tensor(np.dtype(spec.dtype), ov.Shape(shape))
 
 

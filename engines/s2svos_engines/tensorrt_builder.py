@@ -28,7 +28,7 @@ from rich.progress import (
 )
 
 from s2svos_engines.cache import cache_folder
-from s2svos_engines.contract import OBJECTS, StepContract
+from s2svos_engines.contract import StepContract
 from s2svos_engines.device import Gpu
 from s2svos_engines.errors import UserError
 from s2svos_engines.plans import Target
@@ -115,11 +115,10 @@ def build_plan(
             _set_compute_capabilities(trt, config, target)
         profile = builder.create_optimization_profile()
         for spec in contract.interface(graph).inputs:
-            if OBJECTS in spec.shape:
+            if any(isinstance(size, str) for size in spec.shape):
                 counts = (1, min(USUAL_OBJECTS, max_objects), max_objects)
                 least, usual, most = (
-                    trt.Dims([count if size == OBJECTS else int(size) for size in spec.shape])
-                    for count in counts
+                    trt.Dims(spec.sizes(objects=count, streams=count)) for count in counts
                 )
                 profile.set_shape(spec.name, least, usual, most)
         config.add_optimization_profile(profile)

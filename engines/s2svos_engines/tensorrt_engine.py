@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import OBJECTS, TensorSpec, step_graph
+from s2svos_engines.contract import BATCH, TensorSpec, step_graph
 from s2svos_engines.device import DeviceArray, Gpu, GpuStream
 from s2svos_engines.engine import States
 from s2svos_engines.errors import UserError
@@ -39,6 +39,7 @@ class TensorRtEngine:
         self.contract = bundle.contract
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
+        self.batches = BATCH in bundle.graph_names(precision)
         self.gpu = Gpu()
         self._bundle = bundle
         self._here = running_target(self.name, self.gpu)
@@ -74,8 +75,10 @@ class TensorRtEngine:
         """The state of objects that enter on ``frame``."""
         self.gpu.use()
         stream, interface = self.gpu.stream(), self.contract.interface("init")
-        inputs = [_array(spec, len(first_masks), stream) for spec in interface.inputs]
-        outputs = [_array(spec, len(first_masks), stream) for spec in interface.outputs]
+        inputs, outputs = (
+            [stream.array(spec.sizes(objects=len(first_masks)), spec.dtype) for spec in specs]
+            for specs in (interface.inputs, interface.outputs)
+        )
         for array, value in zip(inputs, (frame, first_masks), strict=True):
             array.upload(value)
         context = self.context("init", len(first_masks))
@@ -85,8 +88,8 @@ class TensorRtEngine:
         stream.wait()
         return states
 
-    def context(self, graph: str, objects: int) -> tensorrt.IExecutionContext:
-        """What runs a graph for a number of objects; has the memory for its intermediate results.
+    def context(self, graph: str, objects: int, streams: int = 1) -> tensorrt.IExecutionContext:
+        """What runs a graph for some objects and streams; has the memory for what it computes.
 
         Raises:
             UserError: as :meth:`plan`.
@@ -99,13 +102,13 @@ class TensorRtEngine:
                 f"{self._bundle.path} --plan {self.name} --max-objects {objects}."
             )
         for spec in self.contract.interface(graph).inputs:
-            shape = _shape(spec, objects)
+            shape = spec.sizes(objects=objects, streams=streams)
             _must(context.set_input_shape(spec.name, shape), f"{spec.name} of {shape}")
         return context
 
-    def cell(self, states: States) -> TensorRtCell:
+    def cell(self, states: States, owners: NDArray[np.int64] | None = None) -> TensorRtCell:
         """A cell that starts from a copy of ``states``."""
-        return TensorRtCell(self, states)
+        return TensorRtCell(self, states, owners)
 
 
 class TensorRtRtxEngine(TensorRtEngine):
@@ -117,19 +120,29 @@ class TensorRtRtxEngine(TensorRtEngine):
 class TensorRtCell:
     """Two sets of state arrays on the GPU: what a step reads from one it writes to the other."""
 
-    def __init__(self, engine: TensorRtEngine, states: States) -> None:
+    def __init__(
+        self, engine: TensorRtEngine, states: States, owners: NDArray[np.int64] | None
+    ) -> None:
         engine.gpu.use()
-        self._engine, self._objects = engine, len(states[0])
+        self._engine = engine
+        self._graph = "step" if owners is None else BATCH
+        self._objects = len(states[0])
+        self._streams = 1 if owners is None else int(owners.max()) + 1
         self._stream = engine.gpu.stream()
-        self._sets = [[self._array(s.input) for s in engine.contract.states] for _ in range(2)]
+        specs = engine.contract.interface(self._graph).inputs
+        self._sets = [[self._array(spec) for spec in specs[-len(states) :]] for _ in range(2)]
+        self._fixed: list[DeviceArray] = []
+        if owners is not None:
+            self._fixed = [self._array(specs[1])]
+            self._fixed[0].upload(owners)
         # Its memory is taken now, not on the first frame.
-        self._calls = {"step": self._bound("step")}
+        self._calls = {self._graph: self._bound(self._graph)}
         self._now = 0
         self.load(states)
 
     def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        return self._run("step", frame)
+        return self._run(self._graph, frame)
 
     def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
@@ -166,13 +179,15 @@ class TensorRtCell:
         pictures, masks = self._array(interface.inputs[0]), self._array(interface.outputs[0])
         specs = (*interface.inputs, *interface.outputs)
         arrays = [
-            dict(zip(specs, (pictures, *before, masks, *after), strict=True))
+            dict(zip(specs, (pictures, *self._fixed, *before, masks, *after), strict=True))
             for before, after in (self._sets, self._sets[::-1])
         ]
-        return _Call(self._engine.context(graph, self._objects), pictures, masks, arrays)
+        context = self._engine.context(graph, self._objects, self._streams)
+        return _Call(context, pictures, masks, arrays)
 
     def _array(self, spec: TensorSpec) -> DeviceArray:
-        return _array(spec, self._objects, self._stream)
+        shape = spec.sizes(objects=self._objects, streams=self._streams)
+        return self._stream.array(shape, spec.dtype)
 
 
 class _Call(NamedTuple):
@@ -180,14 +195,6 @@ class _Call(NamedTuple):
     pictures: DeviceArray
     masks: DeviceArray
     arrays: list[dict[TensorSpec, DeviceArray]]  # from the first set of states to the second, back
-
-
-def _array(spec: TensorSpec, objects: int, stream: GpuStream) -> DeviceArray:
-    return stream.array(_shape(spec, objects), spec.dtype)
-
-
-def _shape(spec: TensorSpec, objects: int) -> tuple[int, ...]:
-    return tuple(objects if size == OBJECTS else int(size) for size in spec.shape)
 
 
 def _start(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos_engines.batching import Batch, Seat
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import Cell, Engine, States, load_engine
 from s2svos_engines.errors import UserError
@@ -68,6 +70,46 @@ class Tracker:
         """
         return Stream(self, frame, mask)
 
+    def step_many(self, frames: Mapping[Stream, Frame]) -> dict[Stream, Labels]:
+        """Follows the objects of several streams into their next frames.
+
+        In one call of the network where the bundle has a ``batch`` graph, in turn where it has
+        none. Streams may join and leave from call to call; a call of other streams than the last
+        one copies their state.
+
+        Args:
+            frames: for each stream of this tracker that has one, its next frame, as for
+                :meth:`Stream.step`.
+
+        Returns:
+            The labels of each, as :meth:`Stream.step` returns them.
+
+        Raises:
+            UserError: a frame has another type or size than its stream; none is stepped then.
+        """
+        for stream, frame in frames.items():
+            stream.check(frame)
+        members = [stream for stream in frames if len(stream.ids)]
+        if not self.engine.batches or len(members) < 2:
+            return {stream: stream.step(frame) for stream, frame in frames.items()}
+        batch = self._together(members)
+        pictures = [stream._fit.shrink(frames[stream]) for stream in members]
+        found = dict(zip(members, batch.step(pictures), strict=True))
+        for stream in frames:
+            masks = found.get(stream, np.zeros((0, 0, 0), np.uint8))
+            stream.labels = merge(masks, stream.ids, stream._fit)
+        return {stream: stream.labels for stream in frames}
+
+    def _together(self, members: Sequence[Stream]) -> Batch:
+        """The batch of these streams: that in which they are, or a new one."""
+        first = members[0]._home
+        if isinstance(first, Seat) and first.batch.seats == [one._home for one in members]:
+            return first.batch
+        batch = Batch(self.engine, self.bundle.contract, [one._states() for one in members])
+        for stream, seat in zip(members, batch.seats, strict=True):
+            stream._home = seat
+        return batch
+
 
 class Stream:
     """One video and the objects followed in it. Not to be stepped by two threads at once.
@@ -83,10 +125,10 @@ class Stream:
     def __init__(self, tracker: Tracker, frame: Frame, mask: Labels) -> None:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise UserError(f"A frame is uint8 [H, W, 3], not {frame.dtype} {list(frame.shape)}.")
-        contract = tracker.bundle.contract
-        self._engine = tracker.engine
-        self._fit = Fit.of(frame.shape[:2], (contract.height, contract.width))
-        self._cell: Cell | None = None
+        self._engine, self._contract = tracker.engine, tracker.bundle.contract
+        size = self._contract.height, self._contract.width
+        self._fit = Fit.of(frame.shape[:2], size)
+        self._home: Cell | Seat | None = None  # where the state is
         self.ids = np.zeros(0, np.uint8)
         self.labels = np.zeros(frame.shape[:2], np.uint8)
         self.add(frame, mask)
@@ -103,12 +145,49 @@ class Stream:
         Raises:
             UserError: the frame has another type or size.
         """
+        return self.steps([frame])[0]
+
+    def steps(self, frames: Sequence[Frame]) -> list[Labels]:
+        """Follows the objects into the next frames, as many in a call as the engine takes at once.
+
+        Args:
+            frames: any number of uint8 [H, W, 3], RGB, of the first frame's size.
+
+        Returns:
+            For each frame what ``step`` returns, but for rounding.
+
+        Raises:
+            UserError: a frame has another type or size; then none is followed.
+        """
+        for frame in frames:
+            self.check(frame)
+        done: list[Labels] = []
+        while rest := len(frames) - len(done):
+            count = max(count for count in self._engine.frames_per_call if count <= rest)
+            # Merged before the next call, which takes the masks' place.
+            for masks in self._call(frames[len(done) : len(done) + count]):
+                done.append(merge(masks, self.ids, self._fit))
+            self.labels = done[-1]
+        return done
+
+    def _call(self, frames: Sequence[Frame]) -> NDArray[np.uint8]:
+        """Object masks of so many frames, uint8 [T, N, h, w]; valid until the next call."""
+        if isinstance(self._home, Seat):  # out of the batch, into a cell of its own
+            self._home = self._engine.cell(self._home.states())
+        if self._home is None:
+            return np.zeros((len(frames), 0, 0, 0), np.uint8)
+        small = [self._fit.shrink(frame) for frame in frames]
+        if len(small) == 1:
+            return self._home.step(small[0])[np.newaxis]
+        return self._home.steps(np.stack(small))
+
+    def check(self, frame: Frame) -> None:
+        """Whether a frame can be stepped.
+
+        Raises:
+            UserError: it has another type or size than the first.
+        """
         self._check(frame, np.uint8, (*self._fit.native, 3))
-        masks = np.zeros((0, 0, 0), np.uint8)
-        if self._cell:
-            masks = self._cell.step(self._fit.shrink(frame))
-        self.labels = merge(masks, self.ids, self._fit)
-        return self.labels
 
     def add(self, frame: Frame, mask: Labels) -> Labels:
         """Follows further objects, which enter on the latest frame.
@@ -123,7 +202,7 @@ class Stream:
         Raises:
             UserError: wrong types or shapes, no object, or an id that is followed already.
         """
-        self._check(frame, np.uint8, (*self._fit.native, 3))
+        self.check(frame)
         self._check(mask, np.uint8, self._fit.native)
         new = np.unique(mask[mask > 0])
         if not len(new):
@@ -132,9 +211,9 @@ class Stream:
             raise UserError(f"Object {known[0]} is followed already; give a new object a new id.")
         objects = [self._fit.shrink((mask == one).astype(np.uint8) * np.uint8(255)) for one in new]
         states = self._engine.init(self._fit.shrink(frame), np.stack(objects))
-        if self._cell:
-            pairs = zip(self._cell.states(), states, strict=True)
-            states = [np.concatenate(pair) for pair in pairs]
+        if self._home:
+            triples = zip(self._contract.states, self._states(), states, strict=True)
+            states = [n if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
         self._keep(np.concatenate([self.ids, new]), states)
         self.labels = np.where(mask > 0, mask, self.labels)
         return self.labels
@@ -148,12 +227,16 @@ class Stream:
         if unknown := set(ids) - set(self.ids.tolist()):
             raise UserError(f"Object {min(unknown)} is not followed; the ids are {self.ids}.")
         keep = ~np.isin(self.ids, ids)
-        states = [state[keep] for state in self._cell.states()] if self._cell else []
+        pairs = zip(self._contract.states, self._states(), strict=False)
+        states = [state if spec.shared else state[keep] for spec, state in pairs]
         self._keep(self.ids[keep], states)
 
     def _keep(self, ids: NDArray[np.uint8], states: States) -> None:
         self.ids = ids
-        self._cell = self._engine.cell(states) if len(ids) else None
+        self._home = self._engine.cell(states) if len(ids) else None
+
+    def _states(self) -> States:
+        return self._home.states() if self._home else []
 
     @staticmethod
     def _check(array: NDArray[np.uint8], dtype: type, shape: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ import onnx
 from torch import nn
 
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.contract import step_graph
+from s2svos_engines.contract import BATCH, step_graph
 from s2svos_engines.engine import GPU_ENGINES, Engine, installed_engines, load_engine
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import Clip, activations, readings
@@ -40,6 +40,7 @@ class ExportConfig:
     Args:
         precisions: of the bundle's graphs.
         frames_per_call: T of a step graph of several frames besides that of one; 1 for none.
+        batch: whether there is a graph of many streams.
         max_objects: the largest object count of the graphs.
         frames: over which drift is measured.
         budget: least mean IoU with PyTorch.
@@ -48,6 +49,7 @@ class ExportConfig:
 
     precisions: tuple[str, ...] = ("fp32",)
     frames_per_call: int = 1
+    batch: bool = False
     max_objects: int = MOST_OBJECTS
     frames: int = FRAMES
     budget: float = BUDGET
@@ -155,6 +157,7 @@ def _graphs(
 ) -> tuple[Graphs, Choice | None]:
     """The graphs of all precisions, and what int8 quantises."""
     steps = [step_graph(frames) for frames in sorted({1, config.frames_per_call})]
+    steps += [BATCH] if config.batch else []
 
     def title(graph: str, precision: str) -> str:
         return f"s2svos_{name}_{graph}_{precision}"

@@ -1,4 +1,4 @@
-"""A network's ``init``, ``step`` and ``stepT`` as ONNX models, in fp32 or fp16."""
+"""A network's ``init``, ``step``, ``stepT`` and ``batch`` as ONNX models, in fp32 or fp16."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from s2svos_engines.contract import OBJECTS, StepContract, TensorSpec
+from s2svos_engines.contract import BATCH, OBJECTS, STREAMS, StepContract, TensorSpec
 
 # The newest that ONNX Runtime 1.20, OpenVINO 2025 and TensorRT 10.9 all read.
 OPSET = 20
 MOST_OBJECTS = 255
-TRACED_OBJECTS = 2  # torch.export takes a size of 1 for a constant
+TRACED_OBJECTS, TRACED_STREAMS = 3, 2  # torch.export takes a size of 1 for a constant
 
 
 class StepNetwork(Protocol):
@@ -37,6 +37,10 @@ class StepNetwork(Protocol):
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Several frames and states to their object masks and the states."""
+        ...
+
+    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """A frame a stream, the objects' streams and the states to object masks and states."""
         ...
 
 
@@ -65,12 +69,12 @@ def export_graph(
 
     Args:
         network: in evaluation mode, in fp32, on the CPU.
-        graph: ``init``, ``step`` or, for T frames a call, ``stepT``.
+        graph: ``init``, ``step``, ``stepT`` for T frames a call, or ``batch`` for many streams.
         title: what the graph is called in the model; engine caches are keyed by it, so it must
             differ between networks and precisions.
         precision: ``fp32``, or ``fp16`` for weights and arithmetic in half precision; frames, masks
             and states are the same in both.
-        max_objects: the largest object count.
+        max_objects: the largest count of objects, and of streams.
 
     Returns:
         The checked ONNX model.
@@ -81,9 +85,15 @@ def export_graph(
     interface = network.contract.interface(graph)
     if precision == "fp16":
         network = cast(StepNetwork, copy.deepcopy(cast(nn.Module, network)).half())
-    method = graph if graph in ("init", "step") else "steps"
-    objects = torch.export.Dim(OBJECTS, min=1, max=max_objects)
-    dynamic = tuple({0: objects} if OBJECTS in spec.shape else None for spec in interface.inputs)
+    method = graph if graph in ("init", "step", BATCH) else "steps"
+    sizes = {
+        OBJECTS: torch.export.Dim(OBJECTS, min=1, max=max_objects),
+        STREAMS: torch.export.Dim(STREAMS, min=1, max=max_objects),
+    }
+    dynamic = tuple(
+        {axis: sizes[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} or None
+        for spec in interface.inputs
+    )
     with warnings.catch_warnings():
         # torch 2.15's exporter warns of its own deprecated internals.
         warnings.simplefilter("ignore")
@@ -117,7 +127,8 @@ def describe(
     onnx.helper.set_model_props(model, {f"s2svos.{key}": value for key, value in facts.items()})
     meaning = {
         contract.frame.name: "RGB, 0 to 255",
-        "frames": "consecutive frames, RGB, 0 to 255",
+        "frames": "consecutive frames, or one a stream, RGB, 0 to 255",
+        "owners": "the stream of each object, an index into frames",
         contract.first_masks.name: "255 for the object, 0 for the rest",
         contract.object_masks.name: "probability times 255",
     }
@@ -126,5 +137,5 @@ def describe(
 
 
 def _example(spec: TensorSpec) -> Tensor:
-    shape = [TRACED_OBJECTS if size == OBJECTS else int(size) for size in spec.shape]
+    shape = spec.sizes(objects=TRACED_OBJECTS, streams=TRACED_STREAMS)
     return torch.zeros(shape, dtype=getattr(torch, spec.dtype))

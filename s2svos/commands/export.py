@@ -53,6 +53,9 @@ def export(
             min=1, max=64, metavar="T", help="Add a step graph of T frames, for video files."
         ),
     ] = 1,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Add a graph of many streams, for Tracker.step_many.")
+    ] = False,
     calibrate: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,6 +129,7 @@ def export(
     config = ExportConfig(
         precisions=precisions,
         frames_per_call=frames_per_call,
+        batch=batch,
         max_objects=max_objects or MOST_OBJECTS,
         frames=drift_frames,
         budget=drift_budget,

@@ -25,17 +25,17 @@ from s2svos.network.frames import planes, probabilities_to_bytes
 from s2svos_engines.contract import StateSpec, StepContract
 
 WIDTH16, WIDTH8, WIDTH4, WIDTH2 = 96, 64, 32, 8  # channels at stride 16 to 2
-POSITION = 4  # numbers a key spends on its place, see Matcher.queries
+POSITION = 4  # numbers that a key spends on its place, see Matcher.queries
 EPSILON = 1e-4  # floor of a summed similarity; 1e-4 is still a normal number in half precision
 
 
 class Features(NamedTuple):
     """What the encoder computes of a frame, once for all objects. B frames, or 1 for all."""
 
-    first_queries: Tensor  # [B, first_key + POSITION + 1, H/16 * W/16] asked of the first frame
-    last_queries: Tensor  # [B, last_key + POSITION + 1, H/8 * W/8] asked of the previous frame
-    first_keys: Tensor  # [B, first_key, H/8, W/8] what a memory of the first frame keeps
-    last_keys: Tensor  # [B, last_key, H/8, W/8] what a memory of the previous frame keeps
+    first_queries: Tensor  # [B, first_key + POSITION, H/16 * W/16] asked of the first frame
+    last_queries: Tensor  # [B, last_key + POSITION, H/8 * W/8] asked of the previous frame
+    first_keys: Tensor  # [B, first_key + POSITION, H/16 * W/16] to remember of the first frame
+    last_keys: Tensor  # [B, last_key + POSITION, H/16 * W/16] to remember of the previous frame
     x16: Tensor  # [B, WIDTH16, H/16, W/16] the cell's view of the frame
     gates: Tensor  # [B, 4 * hidden, H/16, W/16] the frame's share of the cell's gates
     skip8: Tensor  # [B, 64, H/8, W/8]
@@ -48,8 +48,9 @@ class State(NamedTuple):
 
     hidden: Tensor  # [N, hidden, H/16, W/16]
     cell: Tensor  # [N, hidden, H/16, W/16]
-    first_keys: Tensor  # [N, first_key + POSITION + 1, 2 * H/16 * W/16] object and background
-    last_keys: Tensor  # [N, last_key + POSITION + 1, 2 * H/16 * W/16]
+    first_keys: Tensor  # [N, first_key + POSITION, H/16 * W/16] of the frame where each entered
+    first_mask: Tensor  # [N, 1, H/16, W/16] the object's share of each place there
+    last_keys: Tensor  # [N, last_key + POSITION, H/16 * W/16] of the previous frame; or without N
     last_mask: Tensor  # [N, 1, H/4, W/4] probabilities
 
 
@@ -128,10 +129,11 @@ class Encoder(nn.Module):
 class Matcher(nn.Module):
     """Soft nearest neighbour of every place of a frame among an object's and its background's.
 
-    A memory keeps two keys for each stride-16 place, the mean over the object's pixels there and
-    the mean over the others, with their shares of the place as weights. The log-similarity of a
-    query to a key is ``sharpness * (cosine - 1) - distance^2 / (2 reach^2) + log(weight)``, one
-    inner product of extended vectors; distances are in frame widths.
+    A remembered frame has a key for each stride-16 place. The similarity of a query to a key is
+    ``exp(sharpness * (cosine - 1) - distance^2 / (2 reach^2))``, the exponential of one inner
+    product of extended vectors; distances are in frame widths. Which places are the object's
+    enters afterwards, as weights of a sum over the keys, so that what is similar to what is
+    computed once for all objects of a frame.
     """
 
     def __init__(self) -> None:
@@ -144,62 +146,53 @@ class Matcher(nn.Module):
         """Extends the keys of a frame, float [B, key, h, w], to queries [B, D, h * w].
 
         With p the query's and q the key's place, ``-|p - q|^2 = 2 p.q - |p|^2 - |q|^2`` is the
-        inner product of ``(p, |p|^2, 1)`` and ``(2q, -1, -|q|^2)``; a last 1 meets the key's
-        logarithmic weight.
+        inner product of ``(p, |p|^2, 1)`` and ``(2q, -1, -|q|^2)``.
         """
-        sharpness = self.log_sharpness.exp()
         place = _grid(keys).expand(keys.shape[0], -1, -1)
         square = place.square().sum(1, keepdim=True)
-        one = torch.ones_like(square)
-        return torch.cat([keys.flatten(2) * sharpness, place, square, one, one], 1)
+        scaled = keys.flatten(2) * self.log_sharpness.exp()
+        return torch.cat([scaled, place, square, torch.ones_like(square)], 1)
 
-    def memory(self, keys: Tensor, mask: Tensor, *, first: bool) -> Tensor:
-        """Keys to remember.
+    def memory(self, keys: Tensor, *, first: bool) -> Tensor:
+        """What to remember of a frame.
 
         Args:
-            keys: float [B, key, h, w] at stride 8, of the frame.
-            mask: float [N, 1, H/4, W/4], the object's probability.
-            first: whether this is the memory of the first frame or of the previous one.
+            keys: float [B, key, H/16, W/16], of the frame.
+            first: whether it is remembered as the first frame or as the previous one.
 
         Returns:
-            float [N, D, 2 * H/16 * W/16]: object keys, then background keys.
+            float [B, D, H/16 * W/16].
         """
-        grid = _grid(F.avg_pool2d(keys, 2))
-        mask8 = F.avg_pool2d(mask, 2)
-        shares = torch.cat([mask8, 1 - mask8], 1)  # [N, 2, h, w]
-        weight = F.avg_pool2d(shares, 2).flatten(2)  # [N, 2, places]
-        pooled_object = F.avg_pool2d(keys * mask8, 2)
-        pooled_rest = F.avg_pool2d(keys * (1 - mask8), 2)
-        pooled = torch.stack([pooled_object, pooled_rest], 2).flatten(3)  # [N, key, 2, places]
-        pooled = _unit(pooled)
-
         precision = 0.5 * torch.exp(-2 * self.log_reach[0 if first else 1])
-        place = precision * grid[:, :, None].expand(mask.shape[0], -1, 2, -1)
-        square = precision * grid.square().sum(1, keepdim=True)
-        square = square[:, :, None].expand(mask.shape[0], -1, 2, -1)
-        # Shares of the frame, not counts: the same at every frame size.
-        offset = torch.log(weight[:, None] + EPSILON) - self.log_sharpness.exp()
-        one = torch.ones_like(square) * precision
-        return torch.cat([pooled, 2 * place, -one, -square, offset], 1).flatten(2)
+        place = 2 * precision * _grid(keys).expand(keys.shape[0], -1, -1)
+        square = -(place / 2).square().sum(1, keepdim=True) / precision
+        one = torch.full_like(square, -1) * precision
+        return torch.cat([keys.flatten(2), place, one, square - self.log_sharpness.exp()], 1)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Maps of similarity.
+        """Similarity of queries [B, D, h * w] to keys [B, D, places]: float [B, places, h * w].
+
+        Or all without B.
+        """
+        return torch.exp(keys.transpose(-2, -1) @ queries)
+
+    @staticmethod
+    def maps(similarity: Tensor, mask: Tensor) -> Tensor:
+        """Maps of what is similar to an object and to what is not it.
 
         Args:
-            queries: float [B, D, h * w].
-            keys: float [N, D, 2 * places], of one memory.
+            similarity: float [N, places, h * w]; or [places, h * w], the same for all objects.
+            mask: float [N, 1, H/16, W/16], the object's share of each place.
 
         Returns:
             float [N, 3, h * w]: similarity to the object, to the background, and the object's
             share of both (its propagated probability).
         """
-        similarity = torch.exp(queries.transpose(1, 2) @ keys)  # [N, h * w, 2 * places]
-        places = keys.shape[2] // 2
-        similarity = similarity.view(*similarity.shape[:2], 2, places).sum(3).transpose(1, 2)
-        # A mean over the memory, to the scale of a sum at 256x448.
-        similarity = similarity * (448 / places) + EPSILON
-        share = similarity[:, :1] / similarity.sum(1, keepdim=True)
-        return torch.cat([torch.log(similarity) * 0.2, share], 1)
+        shares = torch.cat([mask, 1 - mask], 1).flatten(2) + EPSILON  # [N, 2, places]
+        # A mean over the places, to the scale of a sum at 256x448.
+        summed = shares @ similarity * (448 / shares.shape[2]) + EPSILON
+        share = summed[:, :1] / summed.sum(1, keepdim=True)
+        return torch.cat([torch.log(summed) * 0.2, share], 1)
 
 
 class Cell(nn.Module):
@@ -287,22 +280,33 @@ class Lite(nn.Module):
     def contract(self) -> StepContract:
         """Names, shapes and dtypes of the graphs."""
         h, w = self.config.height, self.config.width
-        places = 2 * (h // 16) * (w // 16)
+        places = (h // 16) * (w // 16)
         hidden = (self.config.hidden, h // 16, w // 16)
-        first_keys = (self.config.first_key + POSITION + 1, places)
-        last_keys = (self.config.last_key + POSITION + 1, places)
-        shapes = State(hidden, hidden, first_keys, last_keys, (1, h // 4, w // 4))  # type: ignore[arg-type]
-        states = (StateSpec(name, shape) for name, shape in shapes._asdict().items())
-        return StepContract(h, w, tuple(states))
+        first_keys = (self.config.first_key + POSITION, places)
+        last_keys = (self.config.last_key + POSITION, places)
+        states = (
+            StateSpec("hidden", hidden),
+            StateSpec("cell", hidden),
+            StateSpec("first_keys", first_keys),
+            StateSpec("first_mask", (1, h // 16, w // 16)),
+            StateSpec("last_keys", last_keys, shared=True),
+            StateSpec("last_mask", (1, h // 4, w // 4)),
+        )
+        return StepContract(h, w, states)
 
     def features(self, frame: Tensor) -> Features:
         """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         keys, *rest = self.encoder(frame / 127.5 - 1)
-        keys = keys.float()
-        last_keys = _unit(keys[:, : self.config.last_key])
-        first_queries = self.matcher.queries(_unit(F.avg_pool2d(keys, 2)))
-        last_queries = self.matcher.queries(last_keys)
-        return Features(first_queries, last_queries, _unit(keys), last_keys, *rest)
+        keys, matcher = keys.float(), self.matcher
+        keys16 = F.avg_pool2d(keys, 2)
+        first, last = _unit(keys16), _unit(keys16[:, : self.config.last_key])
+        return Features(
+            matcher.queries(first),
+            matcher.queries(_unit(keys[:, : self.config.last_key])),
+            matcher.memory(first, first=True),
+            matcher.memory(last, first=False),
+            *rest,
+        )
 
     @torch.no_grad()
     def fit_keys(self, frames: Tensor) -> None:
@@ -319,25 +323,29 @@ class Lite(nn.Module):
         """
         mask4 = F.avg_pool2d(mask, 4)
         hidden, cell = self.initializer(features.x16, mask4)
-        first = self.matcher.memory(features.first_keys, mask4.float(), first=True)
-        last = self.matcher.memory(features.last_keys, mask4.float(), first=False)
-        return State(hidden, cell, first, last, mask4)
+        first_keys = features.first_keys.expand(mask.shape[0], -1, -1)
+        first_mask = F.avg_pool2d(mask4.float(), 4)
+        return State(hidden, cell, first_keys, first_mask, features.last_keys, mask4)
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
         """One frame: logits, float [N, 1, H, W], and the next state."""
         # The first frame says what the object is, the previous one where: only the second match
         # is worth stride 8.
-        first = self.matcher(features.first_queries, state.first_keys).to(self.dtype)
+        first = self.matcher(features.first_queries, state.first_keys)
+        first = self.matcher.maps(first, state.first_mask).to(self.dtype)
         first = first.view(*first.shape[:2], *features.x16.shape[2:])
-        last = self.matcher(features.last_queries, state.last_keys).to(self.dtype)
+        # Of one frame with all objects: matrices, one for all of them.
+        shared = 0 if state.last_keys.ndim == 2 else slice(None)
+        last = self.matcher(features.last_queries[shared], state.last_keys)
+        last = self.matcher.maps(last, F.avg_pool2d(state.last_mask.float(), 4)).to(self.dtype)
         last = last.view(*last.shape[:2], *features.skip8.shape[2:])
         seen = [first, F.avg_pool2d(last, 2), F.pixel_unshuffle(state.last_mask, 4)]
         hidden, cell = self.cell(features.gates, torch.cat(seen, 1), state.hidden, state.cell)
         maps8 = torch.cat([_double(first), last, F.avg_pool2d(state.last_mask, 2)], 1)
         logits = self.decoder(features, hidden, maps8, state.last_mask)
         mask4 = F.avg_pool2d(torch.sigmoid(logits), 4)
-        last = self.matcher.memory(features.last_keys, mask4.float(), first=False)
-        return logits, State(hidden, cell, state.first_keys, last, mask4)
+        carried = state.first_keys, state.first_mask, features.last_keys[shared]
+        return logits, State(hidden, cell, *carried, mask4)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -354,6 +362,7 @@ class Lite(nn.Module):
         """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
         mask = first_masks.to(self.dtype)[:, None] / 255
         state = self.start(self.features(planes(frame, self.dtype)), mask)
+        state = state._replace(last_keys=state.last_keys[0])
         return tuple(x.float() for x in state)
 
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
@@ -369,6 +378,22 @@ class Lite(nn.Module):
         """
         logits, state = self._follow(frames, states)
         return (probabilities_to_bytes(torch.stack(logits)), *state)
+
+    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and their N objects.
+
+        Args:
+            frames: one a stream.
+            owners: int64 [N], the stream of each object.
+            states: of all objects; the shared ones [S, ...].
+        """
+        encoded = self.features(planes(frames, self.dtype))
+        features = Features(*(x.index_select(0, owners) for x in encoded))
+        state = self._typed(states)
+        state = state._replace(last_keys=state.last_keys.index_select(0, owners))
+        logits, state = self.advance(features, state)
+        state = state._replace(last_keys=encoded.last_keys)
+        return (probabilities_to_bytes(logits), *(x.float() for x in state))
 
     def _typed(self, states: Sequence[Tensor]) -> State:
         """States of the graphs, float32, as the network computes with them."""

@@ -170,6 +170,19 @@ class Paper(nn.Module):
         logits = flat.view(len(hidden), -1, *flat.shape[1:])
         return (probabilities_to_bytes(logits), *state)
 
+    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """The ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and their N objects.
+
+        Args:
+            frames: one a stream.
+            owners: int64 [N], the stream of each object.
+            states: of all objects.
+        """
+        x32 = self.features(planes(frames, self.dtype)).x32.index_select(0, owners)
+        state = self.remember(x32, State(*(x.to(self.dtype) for x in states)))
+        masks = probabilities_to_bytes(self.decode(state.hidden))
+        return (masks, *(x.float() for x in state))
+
     def _follow(
         self, frames: Tensor, states: Sequence[Tensor]
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,9 +51,9 @@ class ClosedLoop(nn.Module):
         ]
         state: Any = self.network.start(by_frame[0], first_masks.float() / 255)  # type: ignore[arg-type]
         logits: list[Tensor] = []
-        for before, features in pairwise(by_frame):
+        for features in by_frame[1:]:
             if logits and self.spoil and isinstance(self.network, Lite):
-                state = spoil(self.network, before, state, self.spoil, rngs)  # type: ignore[arg-type]
+                state = spoil(state, self.spoil, rngs)
             out, state = self.network.advance(features, state)  # type: ignore[arg-type]
             logits.append(out)
         full = torch.cat(logits)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2svos.network.lite import Features, Lite, State
+from s2svos.network.lite import State
 
 LOST, HALVED = 0.3, 0.4  # shares of the errors; the others go astray
 FORGOTTEN = 0.5  # of the lost objects, hidden state and cell too
@@ -31,18 +31,10 @@ def generators(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
     return [np.random.default_rng([seed, number, _SEED]) for number in numbers]
 
 
-def spoil(
-    network: Lite,
-    features: Features,
-    state: State,
-    chance: float,
-    rngs: Sequence[np.random.Generator],
-) -> State:
+def spoil(state: State, chance: float, rngs: Sequence[np.random.Generator]) -> State:
     """Spoils the previous frame's memory of some of the clips.
 
     Args:
-        network: whose state it is.
-        features: of the frame after which ``state`` is.
         state: of B clips with one object each.
         chance: of a clip to be spoilt.
         rngs: of the B clips.
@@ -62,13 +54,7 @@ def spoil(
         else:
             masks[index] = _astray(masks[index], rng)
     mask, kept = torch.cat(masks), kept.to(state.hidden.device)[:, None, None, None]
-    return State(
-        hidden=state.hidden * kept,
-        cell=state.cell * kept,
-        first_keys=state.first_keys,
-        last_keys=network.matcher.memory(features.last_keys, mask, first=False),
-        last_mask=mask,
-    )
+    return state._replace(hidden=state.hidden * kept, cell=state.cell * kept, last_mask=mask)
 
 
 def _halved(mask: Tensor, rng: np.random.Generator) -> Tensor:

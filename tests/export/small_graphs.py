@@ -15,7 +15,7 @@ from s2svos_export.calibrate import Activation, activations
 from s2svos_export.graphs import export_graph
 from s2svos_export.quantise import convolutions, quantise
 
-GRAPHS = ("init", "step", "step4")
+GRAPHS = ("init", "step", "step4", "batch")
 PRECISIONS = ("fp32", "fp16", "int8")
 SMALL: dict[str, NetworkConfig] = {
     "lite": LiteConfig(64, 128, hidden=16, first_key=16, last_key=8),
@@ -46,7 +46,7 @@ def small_graph(preset: str, graph: str, precision: str = "fp32") -> bytes:
     if precision == "int8":
         exact = small_graph(preset, graph)
         return exact if graph == "init" else quantise(exact, _ranges(preset), _weights(preset))
-    title = f"{preset}_{graph}_{precision}"
+    title = f"s2svos_{preset}_{graph}_{precision}"
     return export_graph(small_network(preset), graph, title=title, precision=precision)  # type: ignore[arg-type]
 
 

@@ -55,8 +55,30 @@ def test_objects_do_not_see_each_other(config: NetworkConfig) -> None:
         both = network.step(frame, *network.init(frame, masks))
         for i in range(2):
             alone = network.step(frame, *network.init(frame, masks[i : i + 1]))
-            for together, one in zip(both, alone, strict=True):
-                torch.testing.assert_close(together[i], one[0], rtol=1e-3, atol=1.01e-3)
+            specs = contract.step_outputs
+            for spec, together, one in zip(specs, both, alone, strict=True):
+                if OBJECTS in spec.shape:
+                    together, one = together[i], one[0]
+                torch.testing.assert_close(together, one, rtol=1e-3, atol=1.01e-3)
+
+
+@pytest.mark.parametrize("config", SMALL, ids=lambda c: c.preset)
+def test_streams_in_a_batch_do_not_see_each_other(config: NetworkConfig) -> None:
+    torch.manual_seed(1)
+    network = build(config).eval()
+    contract = network.contract
+    size = contract.height, contract.width
+    frames = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    masks = torch.zeros(3, *size, dtype=torch.uint8)
+    masks[0, :32, :32] = masks[1, 20:50, 40:90] = masks[2, 8:40, 30:60] = 255
+    with torch.inference_mode():
+        several, one = network.init(frames[0], masks[:2]), network.init(frames[1], masks[2:])
+        alone = network.step(frames[0], *several), network.step(frames[1], *one)
+        join = [torch.stack if spec.shared else torch.cat for spec in contract.states]
+        states = [to(pair) for to, *pair in zip(join, several, one, strict=True)]
+        together = network.batch(frames, torch.tensor([0, 0, 1]), *states)
+    for to, batched, *pair in zip((torch.cat, *join), together, *alone, strict=True):
+        torch.testing.assert_close(batched, to(pair), rtol=1e-3, atol=1.01e-3)
 
 
 def test_paper_is_the_size_that_the_paper_says() -> None:
