@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos import __version__
-from s2svos.video.errors import EndedEarly
+from s2svos.video.errors import EndedEarly, StageFailed
 from s2svos.video.first_frame import MaskFrame
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import FirstMask
@@ -60,7 +62,8 @@ def infer(
     ``out/run.json``, or bare masks to a file. If it ends early, by an error or Ctrl-C, what is
     whole is kept and the overlay is finished; the error's notes say where. If there is no mask yet,
     nothing is left behind. Frames of a live video that come faster than they are followed are
-    dropped and counted, and Ctrl-C is how such a run ends: then it is no error.
+    dropped and counted, and Ctrl-C is how such a run ends: then it is no error. Frames of any other
+    video are followed as many at a time as the bundle has a step graph for.
 
     Args:
         video: to segment.
@@ -77,7 +80,7 @@ def infer(
 
     Raises:
         UserError: the folder cannot be used or written, the mask does not fit, the video is broken,
-            or a thread of the run died.
+            or the engine or a thread of the run died.
         EndedEarly: the video was cut off or stalled; all before that is written.
     """
     if first.ids.shape != (video.height, video.width):
@@ -114,6 +117,7 @@ class _Run:
         self.adapt = adapt
         self.report = report
         self.adapted: Adaptation | None = None
+        self.frames_per_call = 1  # the mask's own frame goes alone
         self.began = time.perf_counter()
         self.seconds_loading = self.seconds_stepping = 0.0
         self.first_mask: float | None = None
@@ -177,25 +181,56 @@ class _Run:
     def _step(self, tracker: Tracker) -> Iterator[tuple[str, Frame, Ids]]:
         """The step stage: every frame that is read with its name and its mask."""
         stream = self._open(tracker, self.mask_frame.frame) if self.mask_frame else None
-        for name, frame in self.reader:
+        for group in self._groups():
             if stream is None:
+                ((name, frame),) = group
                 stream = self._open(tracker, frame)
                 yield name, frame, self.first.ids
                 continue
-            began = time.perf_counter()
-            ids = stream.step(frame)
-            now = time.perf_counter()
-            self.seconds_stepping += now - began
-            self.first_mask = self.first_mask or now - self.began
-            yield name, frame, ids
+            with self._engine(tracker.engine_name):
+                labels = stream.steps([frame for _, frame in group])
+            self.first_mask = self.first_mask or time.perf_counter() - self.began
+            for (name, frame), ids in zip(group, labels, strict=True):
+                yield name, frame, ids
+
+    def _groups(self) -> Iterator[list[tuple[str, Frame]]]:
+        """What is read, in groups for one call each; before an error, what was read until then."""
+        frames = iter(self.reader)
+        error: BaseException | None = None
+        more = True
+        while more:
+            group: list[tuple[str, Frame]] = []
+            try:
+                for item in islice(frames, self.frames_per_call):
+                    group.append(item)
+                more = len(group) == self.frames_per_call
+            except BaseException as raised:  # Ctrl-C too
+                error, more = raised, False
+            if group:
+                yield group
+        if error:
+            raise error
 
     def _open(self, tracker: Tracker, frame: Frame) -> Stream:
         if self.adapt:
             tracker, self.adapted = self.adapt(tracker, frame, self.first.ids)
-        began = time.perf_counter()
-        stream = tracker.open(frame, self.first.ids)
-        self.seconds_stepping += time.perf_counter() - began
+        with self._engine(tracker.engine_name):
+            stream = tracker.open(frame, self.first.ids)
+        if not self.video.live:  # whose masks would be late by the frames that a call waits for
+            self.frames_per_call = max(tracker.engine.frames_per_call)
         return stream
+
+    @contextmanager
+    def _engine(self, name: str) -> Iterator[None]:
+        """Times what an engine does; an error of its own ends the run as a thread's death does."""
+        began = time.perf_counter()
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of whatever type the engine's library has
+            raise StageFailed(f"Following with {name}", error) from error
+        self.seconds_stepping += time.perf_counter() - began
 
     def _summary(self, tracker: Tracker, error: BaseException | None) -> RunSummary:
         seconds = Seconds(
@@ -215,6 +250,7 @@ class _Run:
             bundle_sha256=tracker.bundle.sha256,
             engine=tracker.engine_name,
             precision=tracker.engine.precision,
+            frames_per_call=self.frames_per_call,
             frames=self.output.done,
             dropped=self.reader.dropped if self.video.live else None,
             size=(self.video.width, self.video.height),

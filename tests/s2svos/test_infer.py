@@ -4,8 +4,11 @@ import errno
 import faulthandler
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,8 @@ from video_files import HEIGHT, WIDTH, cut, picture, reds, write_video
 from s2svos import UserError
 from s2svos.infer import InferProgress, RunSummary, default_out, infer
 from s2svos.video import outputs as module
-from s2svos.video.errors import StageFailed
+from s2svos.video.errors import EndedEarly, StageFailed
+from s2svos.video.incoming import Feed, IncomingVideo
 from s2svos.video.masks import davis_palette, read_first_mask, write_mask
 from s2svos.video.read import TruncatedVideo, Video
 from s2svos.video.stages import Sink, Source
@@ -197,32 +201,160 @@ def test_nothing_is_left_without_a_mask(clip: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_cut_video_keeps_what_was_whole(clip: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+@pytest.mark.parametrize("frames_per_call", [(1,), (1, 4)])
+def test_cut_video_keeps_what_was_whole(
+    clip: Path, tmp_path: Path, frames_per_call: tuple[int, ...]
+) -> None:
+    out, tracker = tmp_path / "out", FakeTracker(frames_per_call=frames_per_call)
     with pytest.raises(TruncatedVideo) as caught:
-        run(cut(clip, 0.7), out)
-    assert 2 < whole(out) == caught.value.index + 1 < FRAMES
+        run(cut(clip, 0.7), out, tracker)
+    assert tracker.calls[-1] < max(frames_per_call) or frames_per_call == (1,)
+    assert 2 < whole(out) == caught.value.index + 1 == sum(tracker.calls) + 1 < FRAMES
     assert len(list(Video(out / "overlay.mp4"))) == whole(out)
     facts = json.loads((out / "run.json").read_text())
     assert (facts["complete"], facts["truncated"]) == (False, True)
     assert facts["frames"] == whole(out)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("engine"), KeyboardInterrupt()])
+@pytest.mark.parametrize(("frames_per_call", "kept"), [((1,), 12), ((1, 4), 9)])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError, StageFailed),
+        (UserError, UserError),
+        (KeyboardInterrupt, KeyboardInterrupt),
+    ],
+)
 def test_failing_step_keeps_what_was_whole(
-    clip: Path, tmp_path: Path, error: BaseException
+    clip: Path,
+    tmp_path: Path,
+    error: type[BaseException],
+    raised: type[BaseException],
+    frames_per_call: tuple[int, ...],
+    kept: int,
 ) -> None:
     def fail(index: int) -> None:
         if index == 12:
-            raise error
+            raise error("no memory")
 
     out = tmp_path / "out"
-    with pytest.raises(type(error)):
-        run(clip, out, FakeTracker(on_step=fail))
-    assert whole(out) == 12
-    assert len(list(Video(out / "overlay.mp4"))) == 12
+    with pytest.raises(raised) as caught:
+        run(clip, out, FakeTracker(on_step=fail, frames_per_call=frames_per_call))
+    assert type(caught.value) is raised
+    if raised is StageFailed:
+        assert "Following with fake failed with RuntimeError: no memory (" in str(caught.value)
+        assert type(caught.value.__cause__) is error
+    assert caught.value.__notes__[0].startswith(f"{kept} frames: masks to")
+    assert whole(out) == len(list(Video(out / "overlay.mp4"))) == kept
     facts = json.loads((out / "run.json").read_text())
-    assert (facts["complete"], facts["truncated"], facts["frames"]) == (False, False, 12)
+    assert (facts["complete"], facts["truncated"], facts["frames"]) == (False, False, kept)
+
+
+@pytest.mark.parametrize(
+    ("frames_per_call", "calls"),
+    [((1,), [1] * 29), ((1, 4), [4] * 7 + [1]), ((1, 2, 8), [8] * 3 + [5]), ((1, 64), [29])],
+)
+def test_frames_of_a_file_are_stepped_together(
+    clip: Path, tmp_path: Path, frames_per_call: tuple[int, ...], calls: list[int]
+) -> None:
+    seen: list[InferProgress] = []
+    tracker = FakeTracker(frames_per_call=frames_per_call)
+    summary = run(clip, tmp_path / "out", tracker, label=1, report=seen.append)
+    assert tracker.calls == calls  # after the first frame, whose mask is given
+    assert whole(tmp_path / "out") == summary.frames == FRAMES
+    for name, frame in islice(Video(clip), 1, None):
+        mask = np.array(Image.open(tmp_path / "out" / "masks" / f"{name}.png"))
+        assert np.array_equal(mask, reds(frame))
+    assert [now.frames for now in seen] == list(range(1, FRAMES + 1))
+    facts = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert facts["frames_per_call"] == summary.frames_per_call == max(frames_per_call)
+
+
+def sent(frames: int, *, live: bool, then: Callable[[], Any] = list) -> IncomingVideo:
+    """A video that arrives: so many pictures, and then what ``then`` does."""
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        yield from map(picture, range(1, frames))
+        then()
+
+    feed = Feed(picture(0), pictures(), Fraction(25), live, frames)
+    return IncomingVideo("sender", lambda: feed, timeout=0.5)
+
+
+def follow(video: IncomingVideo, out: Path, tracker: FakeTracker) -> RunSummary:
+    write_mask(out.parent / "first.png", reds(picture(0)), davis_palette())
+    first = read_first_mask(out.parent / "first.png", size=(HEIGHT, WIDTH))
+    return infer(video, first, lambda: tracker, out=out)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_frames_of_a_live_video_do_not_wait_for_each_other(tmp_path: Path, live: bool) -> None:
+    tracker = FakeTracker(frames_per_call=(1, 4))
+    summary = follow(sent(10, live=live), tmp_path / "out", tracker)
+    assert summary.frames_per_call == max(tracker.calls) == (1 if live else 4)
+    assert summary.frames + (summary.dropped or 0) == 10
+
+
+def test_silence_within_a_call(tmp_path: Path) -> None:
+    release, tracker = Event(), FakeTracker(frames_per_call=(1, 4))
+    with pytest.raises(EndedEarly, match="no frame for"):
+        follow(sent(8, live=False, then=release.wait), tmp_path / "out", tracker)
+    release.set()
+    assert tracker.calls == [4, 3] and whole(tmp_path / "out") == 8
+
+
+@pytest.mark.parametrize("error", [RuntimeError("lens fell off"), UserError("unplugged")])
+def test_a_reader_that_dies_within_a_call(tmp_path: Path, error: Exception) -> None:
+    def die() -> None:
+        raise error
+
+    tracker = FakeTracker(frames_per_call=(1, 4))
+    with pytest.raises(UserError, match=str(error)):
+        follow(sent(8, live=False, then=die), tmp_path / "out", tracker)
+    assert tracker.calls == [4, 3] and whole(tmp_path / "out") == 8
+
+
+def test_ctrl_c_within_a_call(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Source[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield from islice(super().__iter__(), 8)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("s2svos.infer.Source", Interrupted)
+    tracker = FakeTracker(frames_per_call=(1, 4))
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, tmp_path / "out", tracker)
+    assert tracker.calls == [4, 3] and whole(tmp_path / "out") == 8
+
+
+def test_a_writer_that_dies_within_a_call(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(path: Path, ids: NDArray[np.uint8], palette: bytes) -> None:
+        if path.stem == "00007":
+            raise MemoryError
+        write_mask(path, ids, palette)
+
+    monkeypatch.setattr(module, "write_mask", die)
+    with pytest.raises(StageFailed, match=r"Writing .*masks failed with MemoryError"):
+        run(clip, tmp_path / "out", FakeTracker(frames_per_call=(1, 4)))
+    assert whole(tmp_path / "out") == 7
+
+
+def test_a_painter_that_dies(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, painted = module.paint, []
+
+    def die(*arguments: Any) -> NDArray[np.uint8]:
+        painted.append(arguments)
+        if len(painted) == 7:
+            raise MemoryError
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "paint", die)
+    with pytest.raises(StageFailed, match=r"Writing .*overlay.mp4 failed with MemoryError"):
+        run(clip, tmp_path / "out")
+    assert 6 <= whole(tmp_path / "out") < FRAMES
+    assert len(list(Video(tmp_path / "out" / "overlay.mp4"))) == 6
 
 
 def test_full_disk_while_masks_are_written(
