@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from video_files import HEIGHT, WIDTH, picture, reds, write_video
 from s2svos.cli import app
 from s2svos.commands.inputs import Input
 from s2svos.video.masks import davis_palette, write_mask
+from s2svos.video.read import Video
 
 WATCHDOG = 120  # seconds, far more than any of these takes
 SIZE = f"{WIDTH}x{HEIGHT}"
@@ -44,8 +46,13 @@ def processes() -> Iterator[list[Process]]:
         process.communicate()
 
 
-def start(folder: Path, processes: list[Process], *arguments: str) -> Process:
-    command = [sys.executable, "-m", "s2svos", "infer", *arguments, "--threads", "1"]
+def start(
+    folder: Path,
+    processes: list[Process],
+    *arguments: str,
+    program: tuple[str, str] = ("-m", "s2svos"),
+) -> Process:
+    command = [sys.executable, *program, "infer", *arguments, "--threads", "1"]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe)
     processes.append(process)
@@ -106,6 +113,30 @@ def test_a_sender_that_stalls(folder: Path, processes: list[Process]) -> None:
     assert masks(folder / "out") == ["00000.png", "00001.png"]
     assert (folder / "out" / "overlay.mp4").exists()
     assert not list((folder / "out").rglob("*.part"))
+
+
+def test_an_engine_that_dies(folder: Path, processes: list[Process]) -> None:
+    code = (
+        "from s2svos.cli import main\n"
+        "from s2svos_engines.onnxruntime_engine import OnnxRuntimeCell\n"
+        "step, left = OnnxRuntimeCell.step, iter(range(5))\n"
+        "def die(cell, frame):\n"
+        "    if next(left, None) is None:\n"
+        "        raise RuntimeError('bad allocation')\n"
+        "    return step(cell, frame)\n"
+        "OnnxRuntimeCell.step = die\n"
+        "main()\n"
+    )
+    write_video(folder / "v.mp4", 30)
+    arguments = ("v.mp4", "--mask", "first.png", "-o", "out", "--engine", "onnxruntime")
+    process = start(folder, processes, *arguments, program=("-c", code))
+    _, err = process.communicate(timeout=WATCHDOG)
+    assert process.returncode == 1 and b"Traceback" not in err, err
+    assert b"Following with onnxruntime failed with RuntimeError: bad allocation (" in err
+    assert b"6 frames: masks to" in err
+    assert masks(folder / "out") == [f"{index:05d}.png" for index in range(6)]
+    assert json.loads((folder / "out" / "run.json").read_text())["complete"] is False
+    assert len(list(Video(folder / "out" / "overlay.mp4"))) == 6
 
 
 def test_a_live_run_until_ctrl_c(folder: Path, processes: list[Process]) -> None:
