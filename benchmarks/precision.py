@@ -104,10 +104,10 @@ def _network(bundle: Bundle, checkpoint: Path | None) -> Network:
 
 def _engines(bundle: Bundle, threads: int) -> Iterator[Engine]:
     """Every precision on every engine of the processor; OpenVINO's bfloat16 where there is one."""
-    from s2svos_engines.engine import GPU_ENGINES, installed_engines, load_engine
+    from s2svos_engines.engine import GPU_ENGINES, SLOW_ENGINES, installed_engines, load_engine
 
     for name in installed_engines():
-        if name in GPU_ENGINES:
+        if name in (*GPU_ENGINES, *SLOW_ENGINES):  # PyTorch is there already
             continue
         for precision in bundle.precisions:
             yield load_engine(bundle, name, precision=precision, threads=threads)

@@ -37,7 +37,8 @@ def load(
 
     Args:
         bundle: path of a ``.s2s`` file; None for the one that ships with the package.
-        engine: ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that is installed.
+        engine: ``openvino``, ``onnxruntime``, another of ``s2svos infer --engine``, or ``auto`` for
+            the fastest that is installed.
         precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
         threads: processor threads of a step; None for one a core.
 

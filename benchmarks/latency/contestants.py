@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.device import gpu_count
-from s2svos_engines.engine import GPU_ENGINES, Engine, States, load_engine, usable_engines
+from s2svos_engines.engine import (
+    GPU_ENGINES,
+    SLOW_ENGINES,
+    Engine,
+    States,
+    load_engine,
+    usable_engines,
+)
 
 if TYPE_CHECKING:
     from s2svos_engines.bundle import Bundle
@@ -63,6 +70,8 @@ def contestants(
     """All that this machine has; without ``everything`` peers follow one object, uncompiled."""
     for precision in bundle.precisions:
         for engine in usable_engines():
+            if engine in SLOW_ENGINES:  # runs what the peer "torch eager" runs
+                continue
             for count in objects:
                 yield Contestant(engine, OURS, precision, count)
             for count in streams:

@@ -83,7 +83,7 @@ class _Entry(NamedTuple):
     module: str
     class_name: str
     extra: str  # that installs it
-    packages: tuple[str, ...]  # of which one must be there
+    packages: tuple[tuple[str, ...], ...]  # of each group one must be there
 
 
 # Fastest first. A step alone takes both about as long on two AVX2 cores (36 and 35 ms), but ONNX
@@ -91,25 +91,28 @@ class _Entry(NamedTuple):
 # ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. TensorRT is last, so that it has
 # to be asked for: it was written without a GPU, and builds plans for minutes when first used.
 ENGINES = {
-    "openvino": _Entry("openvino_engine", "OpenVinoEngine", "cpu", ("openvino",)),
-    "onnxruntime": _Entry("onnxruntime_engine", "OnnxRuntimeEngine", "cpu", ("onnxruntime",)),
-    "tensorrt": _Entry("tensorrt_engine", "TensorRtEngine", "tensorrt", ("tensorrt",)),
+    "openvino": _Entry("openvino_engine", "OpenVinoEngine", "cpu", (("openvino",),)),
+    "onnxruntime": _Entry("onnxruntime_engine", "OnnxRuntimeEngine", "cpu", (("onnxruntime",),)),
+    "torch": _Entry("torch_engine", "TorchEngine", "train", (("torch",), ("onnx",))),
+    "tensorrt": _Entry("tensorrt_engine", "TensorRtEngine", "tensorrt", (("tensorrt",),)),
     "tensorrt-rtx": _Entry(
         "tensorrt_engine",
         "TensorRtRtxEngine",
         "tensorrt-rtx",
-        ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+        (("tensorrt_rtx", "tensorrt_rtx_bindings"),),
     ),
 }
 GPU_ENGINES = ("tensorrt", "tensorrt-rtx")
+SLOW_ENGINES = ("torch",)
+"""To be asked for by name. PyTorch, node by node, is what the others are compared with."""
 
 
 def installed_engines() -> list[str]:
-    """Names of the engines whose package is installed, fastest first."""
+    """Names of the engines whose packages are installed, fastest first."""
     return [
         name
         for name, entry in ENGINES.items()
-        if any(importlib.util.find_spec(package) for package in entry.packages)
+        if all(any(map(importlib.util.find_spec, group)) for group in entry.packages)
     ]
 
 
@@ -131,7 +134,7 @@ def load_engine(
 
     Args:
         bundle: checked bundle.
-        name: an engine, or ``auto`` for the fastest that is installed.
+        name: an engine, or ``auto`` for the fastest that is installed, none of the slow ones.
         precision: of the graphs, one that the bundle has.
         threads: processor threads of a step; None for one a core.
 
@@ -140,7 +143,7 @@ def load_engine(
             or the engine refuses the graphs.
     """
     if name == "auto":
-        usable = usable_engines()
+        usable = [engine for engine in usable_engines() if engine not in SLOW_ENGINES]
         if not usable:
             raise UserError('No engine is installed; install one with pip install "s2svos[cpu]".')
         name = usable[0]

@@ -15,7 +15,13 @@ from torch import nn
 
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import BATCH, step_graph
-from s2svos_engines.engine import GPU_ENGINES, Engine, installed_engines, load_engine
+from s2svos_engines.engine import (
+    GPU_ENGINES,
+    SLOW_ENGINES,
+    Engine,
+    installed_engines,
+    load_engine,
+)
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import Clip, activations, readings
 from s2svos_export.drift import BUDGET, DriftReport
@@ -100,7 +106,8 @@ def export(
             trials.engine(graphs, precision, engine, threads=1)
             for precision in config.precisions
             for engine in installed_engines()
-            if engine not in GPU_ENGINES  # they are s2svos doctor's to prove, where the GPU is
+            # Those of the GPU are s2svos doctor's to prove; PyTorch is what all are compared with.
+            if engine not in (*GPU_ENGINES, *SLOW_ENGINES)
         ]
         say(f"following {config.frames} frames beside PyTorch")
         report = measure_drift(

@@ -15,10 +15,10 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2svos.adapt.graph import Graph
+from s2svos.adapt.parts import gates, kernels, logits
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import StepContract, TensorSpec
-from s2svos_engines.errors import UserError
+from s2svos_engines.contract import TensorSpec
+from s2svos_engines.torch_graph.graph import Graph
 
 
 class BundleNetwork:
@@ -38,28 +38,24 @@ class BundleNetwork:
     A bias of nothing but zeros is no weight here, since the exporter leaves it out.
 
     Raises:
-        UserError: the bundle has no fp32 graphs, or they hold what is not known here.
+        UserError: the bundle has no fp32 graphs, or they hold what is not known.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
         self.contract = bundle.contract
         self.device = torch.device(device)
         self.weights: dict[str, Tensor] = {}
-        self._graphs, self._constants, self._keys = {}, {}, {}
+        self._models, self._graphs, self._constants, self._keys = {}, {}, {}, {}
         for name in ("init", "step"):
-            graph = Graph(name, onnx.load_from_string(bundle.graph(name)))
-            read = graph.read()
-            kernels = {kernel for node in graph.nodes for kernel in graph.kernels(node)}
+            self._models[name] = onnx.load_from_string(bundle.graph(name))
+            graph = Graph(name, self._models[name])
+            weights = {kernel for node in graph.nodes for kernel in kernels(graph, node)}
             self._graphs[name] = graph
-            self._keys[name] = {kernel: self._enter(graph, kernel) for kernel in sorted(kernels)}
-            self._constants[name] = {
-                key: value if key in read else value.to(self.device)
-                for key, value in graph.constants.items()
-                if key not in kernels
-            }
+            self._keys[name] = {weight: self._enter(graph, weight) for weight in sorted(weights)}
+            self._constants[name] = graph.constants_on(self.device, but=weights)
         step = self._graphs["step"]
-        self.recurrent = {self._keys["step"][name] for name in _gates(step, self.contract)}
-        self._logits = _logits(step, self.contract)
+        self.recurrent = {self._keys["step"][name] for name in gates(step, self.contract)}
+        self._logits = logits(step, self.contract)
 
     def _enter(self, graph: Graph, name: str) -> str:
         value, twin = graph.constants[name], self._graphs["init"].constants.get(name)
@@ -81,10 +77,10 @@ class BundleNetwork:
     def advance(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As :meth:`step`, but with logits, float [N, H, W], in the place of the masks."""
         outputs = [self._logits, *(spec.name for spec in self.contract.init_outputs)]
-        logits, *after = self._run("step", self.contract.step_inputs, (frame, *states), outputs)
-        logits = logits.reshape(-1, 1, *logits.shape[-2:])
+        found, *after = self._run("step", self.contract.step_inputs, (frame, *states), outputs)
+        found = found.reshape(-1, 1, *found.shape[-2:])
         size = (self.contract.height, self.contract.width)
-        return F.interpolate(logits, size, mode="bilinear")[:, 0], tuple(after)
+        return F.interpolate(found, size, mode="bilinear")[:, 0], tuple(after)
 
     def graphs(self) -> dict[str, bytes]:
         """The ONNX models with the weights as they are now."""
@@ -92,9 +88,9 @@ class BundleNetwork:
         for value in self.weights.values():
             digest.update(value.detach().cpu().numpy().tobytes())
         models = {}
-        for name, graph in self._graphs.items():
+        for name, original in self._models.items():
             model = onnx.ModelProto()
-            model.CopyFrom(graph.model)
+            model.CopyFrom(original)
             # Engine caches are keyed by the title, so it must differ between networks.
             model.graph.name += f"_{digest.hexdigest()[:12]}"
             for tensor in model.graph.initializer:
@@ -115,37 +111,3 @@ class BundleNetwork:
         values.update({kernel: self.weights[key] for kernel, key in self._keys[name].items()})
         values.update({spec.name: x for spec, x in zip(specs, inputs, strict=True)})
         return tuple(self._graphs[name].run(values, outputs))
-
-
-def _gates(step: Graph, contract: StepContract) -> set[str]:
-    """The ConvLSTM's weights: those next to a state that is carried on without any in between.
-
-    A memory that is written anew every frame, as that of the previous mask, is no such state.
-    """
-    carried = {state.input.name for state in contract.states}
-    found: set[str] = set()
-    for state in contract.states:
-        nodes = list(step.behind(state.output.name))
-        near = [node for node in nodes if not step.kernels(node)]
-        if any(carried.intersection(node.inputs) for node in near):
-            found.update(name for node in nodes for name in step.kernels(node))
-    return found
-
-
-def _logits(step: Graph, contract: StepContract) -> str:
-    """Name of the tensor whose sigmoid becomes the object masks.
-
-    Raises:
-        UserError: the masks do not come from a sigmoid.
-    """
-    name = contract.object_masks.name
-    while node := step.makers.get(name):
-        name = next(each for each in node.inputs if each not in step.constants)
-        if node.operator == "Sigmoid":
-            return name
-        if step.kernels(node):
-            break
-    raise UserError(
-        "The bundle's masks do not come from a sigmoid, which online learning needs; "
-        "run it without --adapt."
-    )

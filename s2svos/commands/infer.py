@@ -34,6 +34,7 @@ class EngineChoice(StrEnum):
     AUTO = "auto"
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
+    TORCH = "torch"
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
 

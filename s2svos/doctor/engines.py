@@ -25,7 +25,7 @@ from s2svos.demo.render import render
 from s2svos.doctor.finding import Finding, State
 from s2svos.doctor.self_test import Result, back_and_forth
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import ENGINES, GPU_ENGINES, installed_engines
+from s2svos_engines.engine import ENGINES, GPU_ENGINES, SLOW_ENGINES, installed_engines
 from s2svos_engines.errors import UserError
 from s2svos_engines.geometry import Fit
 from s2svos_engines.tensorrt_builder import build_target
@@ -76,10 +76,11 @@ def examine_engines(
         gpu: compute capability of the GPU, empty if it is not known; None if there is no GPU.
         say: is told what is being tested.
     """
-    installed = installed_engines()
+    # PyTorch would take minutes, and is what all were compared with at export.
+    installed = [name for name in installed_engines() if name not in SLOW_ENGINES]
     on_processor = [name for name in installed if name not in GPU_ENGINES]
     on_gpu = [name for name in installed if name in GPU_ENGINES and _serves(name, gpu)]
-    for name in ENGINES:
+    for name in [name for name in ENGINES if name not in SLOW_ENGINES]:
         if name not in installed:
             remedy = f'pip install "s2svos[{ENGINES[name].extra}]"'
             yield Finding(name, State.INFO, "not installed", remedy)

@@ -1,4 +1,4 @@
-"""Every operator in PyTorch against ONNX Runtime."""
+"""ONNX graphs in PyTorch: every operator against ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from s2svos.adapt.graph import Graph
-from s2svos.adapt.operators import OPERATORS
 from s2svos_engines.errors import UserError
+from s2svos_engines.torch_graph.graph import Graph
+from s2svos_engines.torch_graph.operators import OPERATORS
 
 Array = NDArray[Any]
 OPSET = 20
@@ -32,6 +32,8 @@ X = normal(2, 4, 6, 8)
 ONES = np.linspace(0.5, 2, 4).astype(np.float32)
 EVEN = X.round()
 SMALL = np.array(0.5, np.float32)
+TIES = np.arange(-70, 70, 0.25, np.float32).reshape(2, 4, 7, 10)
+BYTES = np.random.default_rng(1).integers(-128, 128, X.shape).astype(np.int8)
 
 # Operator, inputs, attributes. The first input varies, the rest are constants of the graph.
 CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
@@ -121,6 +123,16 @@ CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
         if name.startswith("Reduce")
         for keep in (0, 1)
     ),
+    # Halves are ties, 127 and 128 steps from zero are the ends of the ranges.
+    ("QuantizeLinear", [TIES, SMALL, np.int8(0)], {}),
+    ("QuantizeLinear", [TIES, SMALL, np.uint8(128)], {}),
+    ("QuantizeLinear", [TIES, SMALL], {}),
+    ("QuantizeLinear", [X, ONES / 40, np.array([-9, 0, 1, 9], np.int8)], {}),
+    ("QuantizeLinear", [X, normal(8) ** 2, np.zeros(8, np.uint8)], {"axis": -1}),
+    ("DequantizeLinear", [BYTES, SMALL, np.int8(3)], {}),
+    ("DequantizeLinear", [BYTES.astype(np.int32) << 12, SMALL], {}),
+    ("DequantizeLinear", [BYTES, ONES, np.array([-9, 0, 1, 9], np.int8)], {"axis": 1}),
+    ("DequantizeLinear", [BYTES.view(np.uint8), normal(8), np.full(8, 128, np.uint8)], {"axis": 3}),
     ("ReduceSum", [X], {}),
     ("ReduceSum", [X], {"noop_with_empty_axes": 1}),
 ]
@@ -165,6 +177,20 @@ def test_every_operator_has_a_case() -> None:
     assert {name for name, *_ in CASES} == set(OPERATORS)
 
 
+def test_what_was_read_for_the_last_time_is_given_up() -> None:
+    nodes = [
+        helper.make_node("Neg", ["x0"], ["a"]),
+        helper.make_node("Abs", ["a"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+    ]
+    inputs, outputs = ([onnx.ValueInfoProto(name=name)] for name in ("x0", "c"))
+    one = helper.make_model(helper.make_graph(nodes, "one", inputs, outputs))
+    values = {"x0": torch.tensor([1.0, -2.0])}
+    b, c = Graph("one", one).run(values, ["b", "c"])
+    assert (b.tolist(), c.tolist()) == ([1, 2], [0, 4])
+    assert values.keys() == {"b", "c"}
+
+
 @pytest.mark.parametrize(
     ("name", "inputs", "attributes"),
     [
@@ -174,11 +200,13 @@ def test_every_operator_has_a_case() -> None:
         ("Resize", [X, None, np.array([1, 1, 2, 2], np.float32)], {}),
         ("Resize", [X, None, np.array([1, 2, 2, 2], np.float32)], {"mode": "linear"}),
         ("Gelu", [X], {"unheard_of": 1}),
+        ("QuantizeLinear", [X, SMALL, np.int16(0)], {}),
+        ("DequantizeLinear", [BYTES, ONES, np.zeros(4, np.int8)], {"block_size": 2}),
     ],
 )
 def test_what_is_not_known_is_said(
     name: str, inputs: list[Array | None], attributes: dict[str, Any]
 ) -> None:
     one = model(name, inputs, attributes)
-    with pytest.raises(UserError, match=rf"one graph .* uses {name} .* without --adapt"):
+    with pytest.raises(UserError, match=rf"one graph .* uses {name} .* --adapt, on another engine"):
         followed(one, X)

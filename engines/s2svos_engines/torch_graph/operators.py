@@ -15,10 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2svos.adapt.spatial import average_pool, convolution, depth_to_space, max_pool, pad, resize
+from s2svos_engines.torch_graph.spatial import (
+    Unsupported,
+    average_pool,
+    convolution,
+    depth_to_space,
+    max_pool,
+    pad,
+    resize,
+)
 
 Operator = Callable[..., Tensor | tuple[Tensor, ...]]
 Axes = Tensor | Sequence[int] | None  # an input of newer operators, an attribute of older ones
+QUANTISED = (torch.int8, torch.uint8)
 
 
 def cast(x: Tensor, *, to: int, saturate: int = 1) -> Tensor:
@@ -157,6 +166,53 @@ def layer_norm(
     return F.layer_norm(x, x.shape[axis:], scale, bias, epsilon)
 
 
+def quantize_linear(
+    x: Tensor,
+    scale: Tensor,
+    zero: Tensor | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+) -> Tensor:
+    """The nearest whole multiple of ``scale``, the even one of two, within the type's range."""
+    kind = torch.uint8 if zero is None else zero.dtype
+    if kind not in QUANTISED or block_size or output_dtype or precision:
+        raise Unsupported
+    steps = torch.round(x / _along(scale, axis, x))
+    if zero is not None:
+        steps = steps + _along(zero, axis, x)
+    limits = torch.iinfo(kind)
+    return steps.clamp(limits.min, limits.max).to(kind)
+
+
+def dequantize_linear(
+    x: Tensor,
+    scale: Tensor,
+    zero: Tensor | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+) -> Tensor:
+    """What whole numbers stand for, in the type of ``scale``."""
+    if x.dtype not in (*QUANTISED, torch.int32) or block_size or output_dtype:
+        raise Unsupported
+    steps = x.to(scale.device, torch.int32)
+    if zero is not None:
+        steps = steps - _along(zero.to(scale.device, torch.int32), axis, x)
+    return steps.to(scale.dtype) * _along(scale, axis, x)
+
+
+def _along(value: Tensor, axis: int, x: Tensor) -> Tensor:
+    """One number for all, or one for each place on an axis of ``x``, so that it broadcasts."""
+    if value.numel() == 1:
+        return value.reshape(())
+    return value.reshape([-1 if one == axis % x.ndim else 1 for one in range(x.ndim)])
+
+
 def _extreme(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return lambda *inputs: reduce(function, inputs)
 
@@ -177,6 +233,7 @@ OPERATORS: dict[str, Operator] = {
     "ConvTranspose": partial(convolution, transposed=True),
     "Cos": torch.cos,
     "DepthToSpace": depth_to_space,
+    "DequantizeLinear": dequantize_linear,
     "Div": divide,
     "Einsum": lambda *inputs, equation: torch.einsum(equation, *inputs),
     "Elu": lambda x, *, alpha=1.0: F.elu(x, alpha),
@@ -216,6 +273,7 @@ OPERATORS: dict[str, Operator] = {
     "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
     "Pad": pad,
     "Pow": operator.pow,
+    "QuantizeLinear": quantize_linear,
     "Reciprocal": torch.reciprocal,
     "ReduceL1": partial(reduction, lambda x, axes, keep: x.abs().sum(axes, keep)),
     "ReduceL2": partial(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import onnx
@@ -10,11 +10,10 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from s2svos.adapt.operators import OPERATORS
-from s2svos.adapt.spatial import Unsupported
 from s2svos_engines.errors import UserError
+from s2svos_engines.torch_graph.operators import OPERATORS
+from s2svos_engines.torch_graph.spatial import Unsupported
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 READ = {"Pad": slice(1, 4), "Resize": slice(1, 4)}  # inputs whose values decide what is done
 INDICES = (torch.int32, torch.int64)
 
@@ -38,13 +37,14 @@ class Graph:
     Attributes:
         constants: the initializers by name, on the CPU.
         nodes: the operations.
+        makers: by the name of a tensor, the operation that computes it.
 
     Raises:
         UserError: the model holds an operator that is not known here.
     """
 
     def __init__(self, name: str, model: onnx.ModelProto) -> None:
-        self.name, self.model = name, model
+        self.name = name
         self.constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
         self.nodes: list[Node] = []
         for proto in model.graph.node:
@@ -57,37 +57,33 @@ class Graph:
                 inputs, outputs = tuple(proto.input), tuple(proto.output)
                 self.nodes.append(Node(proto.op_type, inputs, outputs, attributes))
         self.makers = {output: node for node in self.nodes for output in node.outputs}
+        last = {name: node for node in self.nodes for name in node.inputs if name}
+        self._spent: dict[tuple[str, ...], list[str]] = {}  # by a node's outputs, what none reads
+        for name, node in last.items():
+            self._spent.setdefault(node.outputs, []).append(name)
 
-    def kernels(self, node: Node) -> list[str]:
-        """Names of a node's weights: kernel and bias of a convolution or matrix product."""
-        if node.operator not in WEIGHTED:
-            return []
-        constants = [name for name in node.inputs if name in self.constants]
-        return [name for name in constants if self.constants[name].is_floating_point()]
+    def constants_on(self, device: torch.device, *, but: Collection[str] = ()) -> dict[str, Tensor]:
+        """The constants, those on the CPU that Python reads: sizes, axes, indices.
 
-    def read(self) -> set[str]:
-        """Constants that Python reads, which therefore stay on the CPU: sizes, axes, indices."""
+        Args:
+            device: of the others.
+            but: names of constants to leave out.
+        """
         whole = {name for name, value in self.constants.items() if value.dtype in INDICES}
         inputs = (node.inputs[READ[node.operator]] for node in self.nodes if node.operator in READ)
-        return whole.union(*inputs)
-
-    def behind(self, name: str) -> Iterator[Node]:
-        """The nodes that a tensor's values come from, as far back as the nearest weights."""
-        waiting, seen = [name], set()
-        while waiting:
-            node = self.makers.get(waiting.pop())
-            if node is None or node.outputs in seen or node.operator == "Shape":
-                continue
-            seen.add(node.outputs)
-            yield node
-            if not self.kernels(node):
-                waiting.extend(node.inputs)
+        read = whole.union(*inputs)
+        return {
+            name: value if name in read else value.to(device)
+            for name, value in self.constants.items()
+            if name not in but
+        }
 
     def run(self, values: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         """Computes tensors; differentiable.
 
         Args:
-            values: inputs and constants by name, whole numbers on the CPU; all results are added.
+            values: inputs and constants by name, whole numbers on the CPU. Results are added, and
+                taken out with all else that no later operation reads.
             outputs: names of the tensors that are wanted.
 
         Raises:
@@ -101,12 +97,15 @@ class Graph:
                 raise self._unsupported(node.operator) from error
             results = made if isinstance(made, tuple) else (made,)
             values.update(zip(node.outputs, results, strict=True))
+            for name in self._spent.get(node.outputs, ()):
+                if name not in outputs:
+                    del values[name]
         return [values[name] for name in outputs]
 
     def _unsupported(self, operator: str) -> UserError:
         return UserError(
-            f"The {self.name} graph of the bundle uses {operator} as online learning does not know "
-            "it; run it without --adapt."
+            f"The {self.name} graph of the bundle uses {operator} as PyTorch is not taught to run "
+            "it; run the bundle without --adapt, on another engine than torch."
         )
 
 

@@ -1,0 +1,1 @@
+"""ONNX graphs executed in PyTorch, for the reference engine and for tuning a bundle's weights."""
