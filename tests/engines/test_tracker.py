@@ -69,8 +69,8 @@ def test_objects_together_are_the_streams_of_each_merged(tracker: Tracker, clip:
         small = together._fit.shrink(frame)
         masks = []
         for stream in each:
-            assert stream._cell
-            masks.append(stream._cell.step(small)[0].copy())
+            assert stream._home
+            masks.append(stream._home.step(small)[0].copy())
         merged = merge(np.stack(masks), ids, together._fit)
         # Batched convolutions may round differently: a pixel at exactly one half may flip.
         assert (labels != merged).mean() < 1e-5

@@ -57,7 +57,7 @@ def _ranges(preset: str) -> dict[str, Activation]:
     feed: dict[str, NDArray[np.generic]] = {}
     for spec in small_contract(preset).interface("step").inputs:
         shape = [2 if size == OBJECTS else int(size) for size in spec.shape]
-        noise = rng.integers(0, 256, shape) if spec.dtype == "uint8" else rng.normal(size=shape)
+        noise = rng.integers(0, 256, shape) if spec.dtype == "uint8" else rng.random(shape)
         feed[spec.name] = noise.astype(spec.dtype)
     return activations(small_graph(preset, "step"), [feed])
 
