@@ -60,9 +60,9 @@ def test_the_errors_in_a_clip_are_its_own(started: State) -> None:
     rngs = generators(1, range(6))
     joint = [spoil(state, 0.5, rngs) for _ in range(3)]
     rngs = generators(1, range(4, 6))
-    part = type(features)(*(x[4:] for x in features)), type(state)(*(x[4:] for x in state))
+    part = State(*(x[4:] for x in state))
     for whole in joint:
-        alone = spoil(network, *part, 0.5, rngs)
+        alone = spoil(part, 0.5, rngs)
         for name, value in alone._asdict().items():
             torch.testing.assert_close(value, getattr(whole, name)[4:], msg=name)
     assert not torch.equal(joint[0].last_mask, joint[1].last_mask)
