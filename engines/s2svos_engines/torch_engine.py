@@ -20,14 +20,16 @@ from s2svos_engines.torch_graph.graph import Graph
 class TorchEngine:
     """Nothing is fused and nothing is compiled; the object count is free.
 
-    On the first GPU where PyTorch has one, on the CPU elsewhere. No GPU has run it. There PyTorch
-    may convolve in TF32, as torch.backends.cudnn.allow_tf32 says.
+    No GPU has run it yet. There PyTorch convolves in TF32 unless torch.backends.cudnn.allow_tf32
+    is False.
 
     Args:
         bundle: with the graphs.
         threads: not heeded. torch.set_num_threads is for the whole process, in which a training or
             another engine may run beside; set OMP_NUM_THREADS instead.
         precision: of the graphs.
+        device: of PyTorch, for instance ``cuda``, where constants and states stay; None for the
+            first GPU that PyTorch can use, or else the CPU.
 
     Raises:
         UserError: a graph holds what is not known in PyTorch.
@@ -35,7 +37,9 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int, precision: str = "fp32", device: str | None = None
+    ) -> None:
         self.contract = bundle.contract
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
@@ -43,7 +47,7 @@ class TorchEngine:
         names = bundle.graph_names(precision)
         self._models = {g: bundle.graph(g, precision=precision) for g in names}
         self.batches = BATCH in names
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._programs: dict[str, _Program] = {}
         self._lock = Lock()
         for graph in ("init", "step"):
