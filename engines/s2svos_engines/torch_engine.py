@@ -73,7 +73,7 @@ class TorchEngine:
 
     def upload(self, value: NDArray[np.generic]) -> Tensor:
         """A copy on the device, by way of page-locked memory where that is a GPU."""
-        copied = torch.tensor(value)
+        copied = torch.from_numpy(np.array(value, order="C"))
         if self.device.type == "cuda":
             copied = copied.pin_memory()
         return copied.to(self.device, non_blocking=True)
