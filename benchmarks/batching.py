@@ -7,11 +7,9 @@ all. One object a stream.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +55,6 @@ def ways(bundle: Path, engine: str, streams: int) -> list[tuple[str, Callable[[]
     from s2svos_engines.errors import UserError
     from s2svos_engines.tracker import Stream, Tracker
 
-    cores = len(os.sched_getaffinity(0))
     whole = Tracker.load(bundle, engine=engine)
     shared = Tracker.load(bundle, engine=engine, threads=1)
     if not whole.engine.batches:
@@ -71,10 +68,10 @@ def ways(bundle: Path, engine: str, streams: int) -> list[tuple[str, Callable[[]
         return [tracker.open(frame, mask) for _ in range(streams)]
 
     turns, alone, batch = opened(whole), opened(shared), opened(whole)
-    pool = ThreadPoolExecutor(cores)
+    shared.engine.batches = False
     return [
         ("in turn", lambda: [one.step(frame) for one in turns]),
-        ("a core each", lambda: list(pool.map(lambda one: one.step(frame), alone))),
+        ("a core each", lambda: shared.step_many(dict.fromkeys(alone, frame))),
         ("one call", lambda: whole.step_many(dict.fromkeys(batch, frame))),
     ]
 
