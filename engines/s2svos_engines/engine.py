@@ -150,10 +150,16 @@ def load_engine(
     if name not in ENGINES:
         raise UserError(f"There is no engine {name!r}; choose auto, {' or '.join(ENGINES)}.")
     entry = ENGINES[name]
+    remedy = f'pip install "s2svos[{entry.extra}]"'
     if name not in installed_engines():
-        remedy = f'pip install "s2svos[{entry.extra}]"'
         raise UserError(f"The engine {name} is not installed; install it with {remedy}.")
-    module = importlib.import_module(f"s2svos_engines.{entry.module}")
+    try:
+        module = importlib.import_module(f"s2svos_engines.{entry.module}")
+    except (ImportError, OSError) as error:  # a package without its library, or of another system
+        raise UserError(
+            f"The engine {name} is installed but does not load ({error}); install it anew with "
+            f"{remedy} --force-reinstall, or choose another --engine."
+        ) from error
     engine_class = getattr(module, entry.class_name)
     threads = threads or len(os.sched_getaffinity(0))
     return cast(Engine, engine_class(bundle, precision=precision, threads=threads))

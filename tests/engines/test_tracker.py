@@ -1,6 +1,7 @@
 """The tracker on the bundle that ships, on every engine that infer may choose."""
 
 import importlib.util
+import sys
 from importlib.machinery import ModuleSpec
 
 import numpy as np
@@ -79,3 +80,11 @@ def test_missing_engine_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPat
         s2svos.load()
     with pytest.raises(UserError, match="choose auto"):
         s2svos.load(engine="tpu")
+
+
+def test_an_engine_whose_library_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As where the package is there and its shared library is not.
+    monkeypatch.delitem(sys.modules, "s2svos_engines.onnxruntime_engine", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match="onnxruntime is installed but does not load .* reinstall"):
+        s2svos.load(engine="onnxruntime")
