@@ -111,8 +111,8 @@ def clip() -> Clip:
 
 @pytest.fixture(scope="module")
 def other_clip() -> Clip:
-    """Of another size."""
-    return list(render(length=FRAMES, height=90, width=70, seed=3))
+    """Of another size, also of two objects."""
+    return list(render(length=FRAMES, height=80, width=130, seed=3))
 
 
 def only(ids: Array, *wanted: int) -> Array:
