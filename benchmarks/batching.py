@@ -1,8 +1,7 @@
-"""What eight streams cost: in turn, a core each, and in one call.
+"""What eight streams cost: in turn, and in one call.
 
-python -m benchmarks.batching BUNDLE
-The bundle is one exported with --batch. The variants take turns, so that a busy machine is busy for
-all. One object a stream.
+python -m benchmarks.batching
+The variants take turns, so that a busy machine is busy for all. One object a stream.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ from benchmarks.report import append_json, print_table, run_script
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="Exported with --batch.")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Exported with --batch. Default: the one that ships.")
+    ] = None,
     streams: Annotated[int, typer.Option(min=2, help="How many.")] = 8,
     rounds: Annotated[int, typer.Option(min=3, help="Frames of each stream.")] = 20,
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
@@ -48,31 +49,29 @@ def main(
         append_json(json, "batching", {"streams": streams, "milliseconds": results})
 
 
-def ways(bundle: Path, engine: str, streams: int) -> list[tuple[str, Callable[[], object]]]:
+def ways(bundle: Path | None, engine: str, streams: int) -> list[tuple[str, Callable[[], object]]]:
     """Ways to step so many streams by a frame each."""
     import numpy as np
 
+    import s2svos
     from s2svos_engines.errors import UserError
-    from s2svos_engines.tracker import Stream, Tracker
+    from s2svos_engines.tracker import Stream
 
-    whole = Tracker.load(bundle, engine=engine)
-    shared = Tracker.load(bundle, engine=engine, threads=1)
-    if not whole.engine.batches:
+    tracker = s2svos.load(bundle, engine=engine)
+    if not tracker.engine.batches:
         raise UserError(f"{bundle} has no batch graph; export it with --batch.")
-    size = whole.bundle.contract.height, whole.bundle.contract.width
+    size = tracker.bundle.contract.height, tracker.bundle.contract.width
     frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     mask = np.zeros(size, np.uint8)
     mask[64:128, 64:128] = 1
 
-    def opened(tracker: Tracker) -> list[Stream]:
+    def opened() -> list[Stream]:
         return [tracker.open(frame, mask) for _ in range(streams)]
 
-    turns, alone, batch = opened(whole), opened(shared), opened(whole)
-    shared.engine.batches = False
+    turns, batch = opened(), opened()
     return [
         ("in turn", lambda: [one.step(frame) for one in turns]),
-        ("a core each", lambda: shared.step_many(dict.fromkeys(alone, frame))),
-        ("one call", lambda: whole.step_many(dict.fromkeys(batch, frame))),
+        ("one call", lambda: tracker.step_many(dict.fromkeys(batch, frame))),
     ]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +24,11 @@ class Tracker:
     Args:
         bundle: where the network came from.
         engine: its graphs, compiled.
-        at_once: how many streams :meth:`step_many` steps at a time where the engine does not batch.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, at_once: int = 1) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle = bundle
         self.engine = engine
-        self.at_once = at_once
 
     @classmethod
     def load(
@@ -49,16 +45,13 @@ class Tracker:
             path: of the bundle.
             engine: ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that is installed.
             precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
-            threads: processor threads of a step; None for one a core. With 1,
-                :meth:`step_many` has a core for each of as many streams as there are cores.
+            threads: processor threads of a step; None for one a core.
 
         Raises:
             UserError: the bundle or the engine cannot be used.
         """
         bundle = Bundle.open(path)
-        loaded = load_engine(bundle, engine, precision=precision, threads=threads)
-        cores = len(os.sched_getaffinity(0))
-        return cls(bundle, loaded, at_once=max(1, cores // (threads or cores)))
+        return cls(bundle, load_engine(bundle, engine, precision=precision, threads=threads))
 
     @property
     def engine_name(self) -> str:
@@ -80,9 +73,9 @@ class Tracker:
     def step_many(self, frames: Mapping[Stream, Frame]) -> dict[Stream, Labels]:
         """Follows the objects of several streams into their next frames.
 
-        In one call of the network where the bundle has a ``batch`` graph, else ``at_once`` at a
-        time, each in a thread. Streams may join and leave from call to call; a batch of other
-        streams than the last one copies their state.
+        In one call of the network where the bundle has a ``batch`` graph, else in turn. Streams
+        may join and leave from call to call; a batch of other streams than the last one copies
+        their state, and OpenVINO compiles a graph for each new count of streams and objects.
 
         Args:
             frames: for each stream of this tracker that has one, its next frame, as for
@@ -98,14 +91,12 @@ class Tracker:
             stream.check(frame)
         members = [stream for stream in frames if len(stream.ids)]
         if not self.engine.batches or len(members) < 2:
-            with ThreadPoolExecutor(self.at_once) as pool:
-                found = pool.map(lambda item: item[0].step(item[1]), frames.items())
-                return dict(zip(frames, found, strict=True))
+            return {stream: stream.step(frame) for stream, frame in frames.items()}
         batch = self._together(members)
         pictures = [stream._fit.shrink(frames[stream]) for stream in members]
-        made = dict(zip(members, batch.step(pictures), strict=True))
+        found = dict(zip(members, batch.step(pictures), strict=True))
         for stream in frames:
-            masks = made.get(stream, np.zeros((0, 0, 0), np.uint8))
+            masks = found.get(stream, np.zeros((0, 0, 0), np.uint8))
             stream.labels = merge(masks, stream.ids, stream._fit)
         return {stream: stream.labels for stream in frames}
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 
 import onnx
 import onnx.parser
 import torch
 from onnx import numpy_helper
+from small_graphs import GRAPHS, PRECISIONS, small_contract, small_graph, small_network
 
 from s2svos.demo.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
@@ -17,9 +17,6 @@ from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.engine import load_engine
 from s2svos_export.calibrate import activations, readings
 from s2svos_export.quantise import convolutions, quantise
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-from small_graphs import GRAPHS, PRECISIONS, small_contract, small_graph, small_network
 
 __all__ = ["GRAPHS", "PRECISIONS"]
 

@@ -166,14 +166,12 @@ def test_a_wrong_frame_is_its_own_stream_s(tracker: Tracker, clips: list[Clip]) 
     assert same(right.result(timeout=0), alone(tracker, clips[1], 1)[0])
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_without_the_graph_each_has_a_call(tmp_path: Path, clips: list[Clip], at_once: int) -> None:
+def test_without_the_graph_they_take_turns(tmp_path: Path, clips: list[Clip]) -> None:
     graphs = {name: small_graph("paper", name) for name in ("init", "step")}
     write_bundle(
         tmp_path / "x.s2s", contract=small_contract("paper"), graphs={"fp32": graphs}, facts={}
     )
     tracker = Tracker.load(tmp_path / "x.s2s", engine="onnxruntime", threads=1)
-    tracker.at_once = at_once
     streams = opened(tracker, clips)
     found = tracker.step_many({s: c[1][0] for s, c in zip(streams, clips, strict=True)})
     for stream, clip in zip(streams, clips, strict=True):

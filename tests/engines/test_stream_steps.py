@@ -1,8 +1,6 @@
 """Several frames a call: the same labels as frame by frame, however they are dealt out."""
 
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
 from s2svos_engines.tracker import Tracker
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 
 FRAMES = 12
 Pictures = list[NDArray[np.uint8]]
