@@ -149,7 +149,13 @@ class _Trials:
         threads: int | None = None,
     ) -> Engine:
         chosen = {precision: graphs[precision]}
-        write_bundle(self._path, contract=self.contract, graphs=chosen, facts={})
+        try:
+            write_bundle(self._path, contract=self.contract, graphs=chosen, facts={})
+        except OSError as error:
+            raise UserError(
+                f"The temporary folder {self._path.parent} cannot be written ({error.strerror}); "
+                "free space there, or set TMPDIR to a folder on another disk."
+            ) from error
         return load_engine(Bundle.open(self._path), name, precision=precision, threads=threads)
 
 
