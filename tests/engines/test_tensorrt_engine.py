@@ -90,7 +90,8 @@ def test_states_come_back_as_they_were_loaded(clip: Clip) -> None:
     runner = engine()
     contract = runner.contract
     rng = np.random.default_rng(0)
-    states = [rng.random((3, *spec.shape), np.float32) for spec in contract.states]
+    specs = [state.input for state in contract.states]
+    states = [rng.random(spec.sizes(objects=3), np.float32) for spec in specs]
     cell = runner.cell(states)
     frame = rng.integers(0, 256, contract.frame.shape, dtype=np.uint8)
     first = cell.step(frame).copy()
