@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -37,7 +37,13 @@ class Batch:
             for spec, *parts in zip(contract.states, *members, strict=True)
         ]
         self._cell = engine.cell(states, np.repeat(np.arange(len(members)), counts))
-        self.seats = [Seat(self, index) for index in range(len(members))]
+
+    @property
+    def seats(self) -> list[Seat]:
+        """The places of its streams, in order."""
+        # Made anew: with seats of its own a batch that nobody needs would wait for Python's cycle
+        # collector, which counts objects and not their megabytes.
+        return [Seat(self, number) for number in range(len(self._ends) + 1)]
 
     def step(self, frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """A frame of each stream, uint8 [H, W, 3], to its probabilities, uint8 [N, H, W].
@@ -87,10 +93,16 @@ class Gatherer:
         """Hands in a stream's next frame, uint8 [H, W, 3]; it is stepped in its turn.
 
         Returns:
-            What :meth:`Stream.step` returns or raises.
+            What :meth:`Stream.step` returns or raises; a frame that is cancelled in time is left
+            out.
+
+        Raises:
+            RuntimeError: the gatherer is closed.
         """
+        if not self._thread.is_alive():
+            raise RuntimeError("the gatherer is closed")
         done: Future[Labels] = Future()
-        self._waiting.put((stream, frame, done))
+        self._waiting.put(_Request(stream, frame, done))
         return done
 
     def close(self) -> None:
@@ -101,53 +113,54 @@ class Gatherer:
     def _run(self) -> None:
         held: list[_Request] = []  # second frames of a stream, which wait for the next call
         while (first := held.pop(0) if held else self._waiting.get()) is not None:
-            call, held = self._gather(first, held)
+            call, held = self._gather([first, *held])
             self._step(call)
 
-    def _gather(
-        self, first: _Request, held: Iterable[_Request]
-    ) -> tuple[list[_Request], list[_Request]]:
+    def _gather(self, held: Sequence[_Request]) -> tuple[list[_Request], list[_Request]]:
         """The requests of one call, one a stream, and those that came too early."""
-        call, early = {first[0]: first}, []
+        call: dict[Stream, _Request] = {}
+        early: list[_Request] = []
         for request in held:
-            if request[0] in call or len(call) == self._most:
-                early.append(request)
-            else:
-                call[request[0]] = request
+            self._sort(request, call, early)
         until = time.monotonic() + self._patience
         while len(call) < self._most:
             try:
-                request_or_end = self._waiting.get(timeout=max(0.0, until - time.monotonic()))
+                arrived = self._waiting.get(timeout=max(0.0, until - time.monotonic()))
             except Empty:
                 break
-            if request_or_end is None:
+            if arrived is None:
                 self._waiting.put(None)
                 break
-            if request_or_end[0] in call:
-                early.append(request_or_end)
-            else:
-                call[request_or_end[0]] = request_or_end
+            self._sort(arrived, call, early)
         return list(call.values()), early
 
+    def _sort(self, request: _Request, call: dict[Stream, _Request], early: list[_Request]) -> None:
+        if request.stream in call or len(call) == self._most:
+            early.append(request)
+        else:
+            call[request.stream] = request
+
     def _step(self, call: Sequence[_Request]) -> None:
-        frames: dict[Stream, Frame] = {}
-        for stream, frame, done in call:
+        right = []
+        for one in call:
+            if not one.done.set_running_or_notify_cancel():
+                continue
             try:
-                stream.check(frame)
-                frames[stream] = frame
+                one.stream.check(one.frame)
+                right.append(one)
             except Exception as error:  # whose fault it is shall know, and nobody else
-                done.set_exception(error)
+                one.done.set_exception(error)
         try:
-            found: Mapping[Stream, Labels] = self._tracker.step_many(frames)
-        except Exception as error:
-            for stream, _, done in call:
-                if stream in frames:
-                    done.set_exception(error)
+            found = self._tracker.step_many({one.stream: one.frame for one in right})
+        except Exception as error:  # of whatever type the engine's library has; all wait for it
+            for one in right:
+                one.done.set_exception(error)
             return
-        for stream, _, done in call:
-            if stream in frames:
-                done.set_result(found[stream])
+        for one in right:
+            one.done.set_result(found[one.stream])
 
 
-if TYPE_CHECKING:
-    _Request = tuple[Stream, Frame, Future[Labels]]
+class _Request(NamedTuple):
+    stream: Stream
+    frame: Frame
+    done: Future[Labels]

@@ -86,7 +86,7 @@ class _Entry(NamedTuple):
     packages: tuple[tuple[str, ...], ...]  # of each group one must be there
 
 
-# Fastest first. A step alone takes both about as long on two AVX2 cores (36 and 35 ms), but ONNX
+# Fastest first. A step alone takes both about as long on two AVX2 cores (33 and 30 ms), but ONNX
 # Runtime's threads spin between steps, which decoding and encoding pay for: infer with an overlay
 # ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. TensorRT is last, so that it has
 # to be asked for: it was written without a GPU, and builds plans for minutes when first used.

@@ -10,7 +10,8 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import BATCH, TensorSpec, step_graph
+from s2svos_engines.cell import ResidentCell
+from s2svos_engines.contract import BATCH, TensorSpec
 from s2svos_engines.engine import States
 
 _CORE = ov.Core()
@@ -93,30 +94,19 @@ class OpenVinoEngine:
             return self._compiled[key]
 
 
-class OpenVinoCell:
+class OpenVinoCell(ResidentCell):
     """Requests over two sets of state buffers: what one writes the other reads."""
 
     def __init__(
         self, engine: OpenVinoEngine, states: States, owners: NDArray[np.int64] | None
     ) -> None:
+        super().__init__(engine.contract, states, owners)
         self._engine, self._owners = engine, owners
-        self._graph = "step" if owners is None else BATCH
-        self._objects = len(states[0])
-        self._streams = 1 if owners is None else int(owners.max()) + 1
-        specs = engine.contract.interface(self._graph).inputs[-len(states) :]
-        self._buffers = [[self._tensor(spec) for spec in specs] for _ in range(2)]
+        self._buffers = [[self._tensor(spec) for spec in self._states] for _ in range(2)]
         # Compiled before the first frame, which would otherwise wait for it.
         self._calls = {self._graph: self._bound(self._graph)}
         self._now = 0
         self.load(states)
-
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        return self._run(self._graph, frame)
-
-    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
-        return self._run(step_graph(len(frames)), frames)
 
     def states(self) -> States:
         """The current state; valid until the next step."""
@@ -157,7 +147,7 @@ class OpenVinoCell:
         return _Call(pictures, masks, requests)
 
     def _tensor(self, spec: TensorSpec) -> ov.Tensor:
-        shape = spec.sizes(objects=self._objects, streams=self._streams)
+        shape = self._sizes(spec)
         return ov.Tensor(np.dtype(spec.dtype), ov.Shape(shape))
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import BATCH, TensorSpec, step_graph
+from s2svos_engines.cell import ResidentCell
+from s2svos_engines.contract import BATCH, TensorSpec
 from s2svos_engines.device import DeviceArray, Gpu, GpuStream
 from s2svos_engines.engine import States
 from s2svos_engines.errors import UserError
@@ -117,36 +118,25 @@ class TensorRtRtxEngine(TensorRtEngine):
     name = "tensorrt-rtx"
 
 
-class TensorRtCell:
+class TensorRtCell(ResidentCell):
     """Two sets of state arrays on the GPU: what a step reads from one it writes to the other."""
 
     def __init__(
         self, engine: TensorRtEngine, states: States, owners: NDArray[np.int64] | None
     ) -> None:
+        super().__init__(engine.contract, states, owners)
         engine.gpu.use()
         self._engine = engine
-        self._graph = "step" if owners is None else BATCH
-        self._objects = len(states[0])
-        self._streams = 1 if owners is None else int(owners.max()) + 1
         self._stream = engine.gpu.stream()
-        specs = engine.contract.interface(self._graph).inputs
-        self._sets = [[self._array(spec) for spec in specs[-len(states) :]] for _ in range(2)]
+        self._sets = [[self._array(spec) for spec in self._states] for _ in range(2)]
         self._fixed: list[DeviceArray] = []
         if owners is not None:
-            self._fixed = [self._array(specs[1])]
+            self._fixed = [self._stream.array(owners.shape, "int64")]
             self._fixed[0].upload(owners)
         # Its memory is taken now, not on the first frame.
         self._calls = {self._graph: self._bound(self._graph)}
         self._now = 0
         self.load(states)
-
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        return self._run(self._graph, frame)
-
-    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
-        return self._run(step_graph(len(frames)), frames)
 
     def states(self) -> States:
         """The current state; valid until the next step."""
@@ -186,7 +176,7 @@ class TensorRtCell:
         return _Call(context, pictures, masks, arrays)
 
     def _array(self, spec: TensorSpec) -> DeviceArray:
-        shape = spec.sizes(objects=self._objects, streams=self._streams)
+        shape = self._sizes(spec)
         return self._stream.array(shape, spec.dtype)
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import BATCH, TensorSpec, step_graph
+from s2svos_engines.cell import ResidentCell
+from s2svos_engines.contract import BATCH, TensorSpec
 from s2svos_engines.engine import States
 from s2svos_engines.torch_graph.graph import Graph
 
@@ -86,29 +87,18 @@ class TorchEngine:
             return self._programs[name]
 
 
-class TorchCell:
+class TorchCell(ResidentCell):
     """Two sets of state tensors on the device: a step reads one and is copied into the other."""
 
     def __init__(
         self, engine: TorchEngine, states: States, owners: NDArray[np.int64] | None
     ) -> None:
+        super().__init__(engine.contract, states, owners)
         self._engine = engine
-        self._graph = "step" if owners is None else BATCH
         self._fixed = [] if owners is None else [engine.upload(owners)]
-        self._objects = len(states[0])
-        self._streams = 1 if owners is None else int(owners.max()) + 1
-        specs = engine.contract.interface(self._graph).inputs[-len(states) :]
-        self._sets = [[self._tensor(spec) for spec in specs] for _ in range(2)]
+        self._sets = [[self._tensor(spec) for spec in self._states] for _ in range(2)]
         self._now = 0
         self.load(states)
-
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        return self._run(self._graph, frame)
-
-    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
-        return self._run(step_graph(len(frames)), frames)
 
     def states(self) -> States:
         """The current state; valid until the next step."""
@@ -130,7 +120,7 @@ class TorchCell:
         return found
 
     def _tensor(self, spec: TensorSpec) -> Tensor:
-        shape = spec.sizes(objects=self._objects, streams=self._streams)
+        shape = self._sizes(spec)
         return torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self._engine.device)
 
 

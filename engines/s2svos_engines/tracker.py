@@ -75,7 +75,8 @@ class Tracker:
 
         In one call of the network where the bundle has a ``batch`` graph, else in turn. Streams
         may join and leave from call to call; a batch of other streams than the last one copies
-        their state, and OpenVINO compiles a graph for each new count of streams and objects.
+        their state, and OpenVINO compiles a graph for each new count of streams and objects. Not to
+        be called by two threads at once; a ``Gatherer`` takes the frames of many threads.
 
         Args:
             frames: for each stream of this tracker that has one, its next frame, as for

@@ -1,5 +1,7 @@
 """Many streams in one call."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -164,6 +166,39 @@ def test_a_wrong_frame_is_its_own_stream_s(tracker: Tracker, clips: list[Clip]) 
     gatherer.close()
     assert isinstance(wrong.exception(timeout=0), UserError)
     assert same(right.result(timeout=0), alone(tracker, clips[1], 1)[0])
+
+
+def test_a_cancelled_frame_is_left_out_and_harms_nobody(
+    tracker: Tracker, clips: list[Clip]
+) -> None:
+    slow = Slow(tracker)
+    streams = opened(slow, clips)
+    gatherer = Gatherer(slow, patience=0.0)
+    first = gatherer.submit(streams[0], clips[0][1][0])
+    while not gatherer._waiting.empty():  # until the first call has begun
+        pass
+    given_up = gatherer.submit(streams[1], clips[1][1][0])
+    assert given_up.cancel()
+    after = gatherer.submit(streams[0], clips[0][2][0])
+    slow.go.set()
+    assert after.result(timeout=30) is not None and first.done()
+    gatherer.close()
+    assert slow.calls == [[streams[0]], [streams[0]]]
+    with pytest.raises(RuntimeError, match="closed"):
+        gatherer.submit(streams[0], clips[0][3][0])
+
+
+def test_a_batch_that_nobody_needs_is_freed_at_once(tracker: Tracker, clips: list[Clip]) -> None:
+    streams = opened(tracker, clips)
+    gc.disable()  # its megabytes must not wait for the cycle collector
+    try:
+        tracker.step_many({s: c[1][0] for s, c in zip(streams, clips, strict=True)})
+        batch = weakref.ref(streams[0]._home.batch)  # type: ignore[union-attr]
+        for stream, clip in zip(streams, clips, strict=True):
+            stream.step(clip[2][0])
+        assert batch() is None
+    finally:
+        gc.enable()
 
 
 def test_without_the_graph_they_take_turns(tmp_path: Path, clips: list[Clip]) -> None:
