@@ -36,10 +36,15 @@ class Fit:
         rows, columns = (max(1, round(scale * size)) for size in native)
         return cls(native, network, (min(rows, network[0]), min(columns, network[1])))
 
+    @property
+    def coarse(self) -> bool:
+        """Whether a frame is averaged down in one go."""
+        return self.native[0] > COARSE * self.inner[0]
+
     def shrink(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A frame [H, W, 3] or mask [H, W] of the video at the network's size."""
         rows, columns = self.inner
-        if self.native[0] > COARSE * rows:
+        if self.coarse:
             small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
         else:
             # As training clips are made: drawn at twice the size, then averaged two by two. From
