@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
 
 
-def pytest_configure() -> None:
-    """Shells start jobs in the background deaf to Ctrl-C, which tests send."""
+SMALL_GRAPHS = "S2SVOS_SMALL_GRAPHS"  # where tests/export/small_graphs.py keeps them
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Shells start jobs in the background deaf to Ctrl-C, which tests send.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if SMALL_GRAPHS not in os.environ:  # else this is a process that pytest-xdist started
+        folder = tempfile.TemporaryDirectory(prefix="small-graphs-")
+        os.environ[SMALL_GRAPHS] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from s2svos_engines.contract import StepContract
 from s2svos_engines.engine import Engine, States
+from s2svos_engines.frames import Frame, Picture
 
 if TYPE_CHECKING:
-    from s2svos_engines.tracker import Frame, Labels, Stream, Tracker
+    from s2svos_engines.tracker import Labels, Stream, Tracker
 
 
 class Batch:
@@ -45,12 +46,12 @@ class Batch:
         # collector, which counts objects and not their megabytes.
         return [Seat(self, number) for number in range(len(self._ends) + 1)]
 
-    def step(self, frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    def step(self, frames: Sequence[Picture]) -> list[NDArray[np.uint8]]:
         """A frame of each stream, uint8 [H, W, 3], to its probabilities, uint8 [N, H, W].
 
         Valid until the next step.
         """
-        return np.split(self._cell.step(np.stack(frames)), self._ends)
+        return np.split(self._cell.steps(frames), self._ends)
 
     def states(self, index: int) -> States:
         """The states of a stream; valid until the next step."""

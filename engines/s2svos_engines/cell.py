@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.contract import BATCH, StepContract, TensorSpec, step_graph
 from s2svos_engines.engine import States
+from s2svos_engines.frames import Picture
+
+Masks = NDArray[np.uint8]
 
 
 class ResidentCell(ABC):
@@ -26,19 +30,47 @@ class ResidentCell(ABC):
         self._graph = "step" if owners is None else BATCH
         self._objects = len(states[0])
         self._streams = 1 if owners is None else int(owners.max()) + 1
+        self._size = contract.height, contract.width
         self._states = contract.interface(self._graph).inputs[-len(states) :]
 
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def step(self, frame: Picture) -> Masks:
         """Probabilities times 255, uint8 [N, H, W], valid until the next step."""
-        return self._run(self._graph, frame)
+        masks: Masks = self.steps([frame])[0]
+        return masks
 
-    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Probabilities times 255, uint8 [T, N, H, W], valid until the next step."""
-        return self._run(step_graph(len(frames)), frames)
+    def steps(self, frames: Sequence[Picture]) -> Masks:
+        """The same for several frames: uint8 [T, N, H, W], or [N, H, W] of many streams."""
+        return self.begin(frames)()
+
+    def begin(self, frames: Sequence[Picture]) -> Callable[[], Masks]:
+        """Starts a call; what returns waits for its masks, which are those of ``steps``."""
+        if self._graph == BATCH:
+            return self._begin(BATCH, frames)
+        masks = self._begin(step_graph(len(frames)), frames)
+        return lambda: masks().reshape(len(frames), self._objects, *self._size)
 
     @abstractmethod
-    def _run(self, graph: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Advances the state by one call of a graph."""
+    def _begin(self, graph: str, frames: Sequence[Picture]) -> Callable[[], Masks]:
+        """Starts to advance the state by one call of a graph."""
 
     def _sizes(self, spec: TensorSpec) -> tuple[int, ...]:
         return spec.sizes(objects=self._objects, streams=self._streams)
+
+
+class HostCell(ResidentCell):
+    """Of an engine on the processor, whose calls are done when they return."""
+
+    def _begin(self, graph: str, frames: Sequence[Picture]) -> Callable[[], Masks]:
+        masks = self._run(graph, frames)
+        return lambda: masks
+
+    @abstractmethod
+    def _run(self, graph: str, frames: Sequence[Picture]) -> Masks:
+        """Advances the state by one call of a graph."""
+
+
+def fill(pictures: NDArray[np.uint8], frames: Sequence[Picture]) -> None:
+    """Copies frames of the host's memory into a graph's input, uint8 [H, W, 3] or [T, H, W, 3]."""
+    places = pictures.reshape(-1, *pictures.shape[-3:])
+    for place, frame in zip(places, frames, strict=True):
+        place[...] = frame

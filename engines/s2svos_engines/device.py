@@ -1,10 +1,15 @@
-"""Memory of an NVIDIA GPU. Needs cuda-core; knows nothing of what runs on it."""
+"""An NVIDIA GPU: its memory, streams of work and CUDA graphs. Needs cuda-core.
+
+Knows nothing of what runs on it.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import math
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +19,8 @@ from numpy.typing import NDArray
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
-    from cuda.core import Buffer, Device
+    from cuda.core import Buffer, Device, Event, Kernel
+    from cuda.core.graph import Graph
 
 
 def gpu_count() -> int:
@@ -50,7 +56,7 @@ class Gpu:
             from cuda.core import Device, system
         except ImportError as error:
             raise UserError(
-                'cuda-core is not installed; install it with pip install "s2svos[tensorrt]".'
+                'cuda-core is not installed; install it with pip install "cuda-core[cu13]>=1.1".'
             ) from error
         self._device = Device(0)
         self.use()
@@ -66,11 +72,19 @@ class Gpu:
         """A new stream of work."""
         return GpuStream(self._device)
 
+    def compile(self, source: str, name: str) -> Kernel:
+        """A kernel of CUDA C++, ``extern "C"``."""
+        from cuda.core import Program, ProgramOptions
+
+        options = ProgramOptions(arch=f"sm_{self._device.arch}")
+        return Program(source, "c++", options).compile("cubin").get_kernel(name)
+
 
 class GpuStream:
     """Work on a GPU, done in the order in which it is given.
 
     Attributes:
+        cuda: the stream of cuda-core.
         handle: the address of CUDA's stream.
     """
 
@@ -80,9 +94,54 @@ class GpuStream:
         self.handle = int(self.cuda.handle)
 
     def array(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
-        """An array on the GPU, of whatever happens to be in its memory."""
+        """An array on the GPU, of whatever happens to be in its memory.
+
+        Other streams may use it once this one was waited for. What is given up is freed when this
+        stream gets there.
+
+        Raises:
+            UserError: the GPU's memory is full.
+        """
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        return DeviceArray(self, self._device.allocate(nbytes, stream=self.cuda), shape, dtype)
+        try:
+            buffer = self._device.allocate(nbytes, stream=self.cuda)
+        except Exception as error:  # cuda-core has no public type for CUDA's errors
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            raise out_of_memory(f"an array of {nbytes / 2**20:.1f} MiB") from error
+        return DeviceArray(buffer, shape, dtype)
+
+    def event(self) -> Event:
+        """What is done once all the work is done that was given so far."""
+        return self.cuda.record()
+
+    def after(self, event: Event) -> None:
+        """What is given from now on starts after an event of another stream."""
+        self.cuda.wait(event)
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """What ``work`` gives to this stream, as one CUDA graph; none of it is done yet.
+
+        Relaunched, it works on the same addresses.
+        """
+        builder = self.cuda.create_graph_builder()
+        collects = gc.isenabled()
+        # Collected garbage may free page-locked memory, which CUDA forbids in a capturing thread.
+        gc.disable()
+        try:
+            builder.begin_building(mode="thread_local")
+            try:
+                work()
+            finally:
+                builder.end_building()
+            return builder.complete()
+        finally:
+            if collects:
+                gc.enable()
+
+    def launch(self, graph: Graph) -> None:
+        """Gives a captured graph."""
+        graph.launch(self.cuda)
 
     def wait(self) -> None:
         """Returns when all work is done."""
@@ -95,22 +154,32 @@ class DeviceArray:
     Attributes:
         address: on the GPU; a multiple of 256 bytes, as CUDA allocates.
         shape: its dimensions.
+        dtype: NumPy's name of its elements' type.
     """
 
-    def __init__(
-        self, stream: GpuStream, buffer: Buffer, shape: tuple[int, ...], dtype: str
-    ) -> None:
-        self._stream, self._buffer, self.shape, self._dtype = stream, buffer, shape, dtype
+    def __init__(self, buffer: Buffer, shape: tuple[int, ...], dtype: str) -> None:
+        self._buffer, self.shape, self.dtype = buffer, shape, dtype
         self.address = int(buffer.handle)
 
-    def upload(self, value: NDArray[Any]) -> None:
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        """For other libraries to work on it; without a stream, so that they do not wait."""
+        typestr = np.dtype(self.dtype).str
+        data = (self.address, False)
+        return {"shape": self.shape, "typestr": typestr, "data": data, "version": 3}
+
+    def upload(self, stream: GpuStream, value: NDArray[Any]) -> None:
         """Copies ``value`` to the twin now, and starts to copy that to the GPU."""
         self.host[...] = value
-        self._buffer.copy_from(self._pinned, stream=self._stream.cuda)
+        self.send(stream)
 
-    def download(self) -> NDArray[Any]:
+    def send(self, stream: GpuStream) -> None:
+        """Starts to copy the twin to the GPU."""
+        self._buffer.copy_from(self._pinned, stream=stream.cuda)
+
+    def download(self, stream: GpuStream) -> NDArray[Any]:
         """Starts to copy the array to the twin, which it returns."""
-        self._buffer.copy_to(self._pinned, stream=self._stream.cuda)
+        self._buffer.copy_to(self._pinned, stream=stream.cuda)
         return self.host
 
     @cached_property
@@ -118,10 +187,18 @@ class DeviceArray:
         """The twin."""
         memory: Any = (ctypes.c_uint8 * self._buffer.size).from_address(int(self._pinned.handle))
         memory.owner = self._pinned  # lives as long as any view of it
-        return np.frombuffer(memory, self._dtype).reshape(self.shape)
+        return np.frombuffer(memory, self.dtype).reshape(self.shape)
 
     @cached_property
     def _pinned(self) -> Buffer:
         from cuda.core import LegacyPinnedMemoryResource
 
         return LegacyPinnedMemoryResource().allocate(self._buffer.size)
+
+
+def out_of_memory(what: str) -> UserError:
+    """The GPU has no room for ``what``."""
+    return UserError(
+        f"The GPU has too little memory for {what}; end other programs on it, follow fewer objects "
+        "or streams at once, or choose --engine openvino or onnxruntime."
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.device import gpu_count
 from s2svos_engines.errors import UserError
+from s2svos_engines.frames import Picture
 
 States = Sequence[NDArray[np.generic]]
 """The contract's state tensors in its order, each [N, ...] for N objects unless it is shared."""
@@ -22,25 +24,35 @@ States = Sequence[NDArray[np.generic]]
 class Cell(Protocol):
     """The step graph with the state of N objects resident in it."""
 
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def step(self, frame: Picture) -> NDArray[np.uint8]:
         """Advances the state by one frame.
 
         Args:
-            frame: uint8 [H, W, 3] RGB at the contract's size, C-contiguous.
+            frame: uint8 [H, W, 3] RGB at the contract's size.
 
         Returns:
             Probabilities times 255, uint8 [N, H, W], valid until the next step.
         """
         ...
 
-    def steps(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def steps(self, frames: Sequence[Picture]) -> NDArray[np.uint8]:
         """Advances the state by several frames in one call.
 
         Args:
-            frames: uint8 [T, H, W, 3], where T is one of the engine's ``frames_per_call``.
+            frames: as many as one of the engine's ``frames_per_call``; of a cell of many streams
+                one a stream.
 
         Returns:
-            Probabilities times 255, uint8 [T, N, H, W], valid until the next step.
+            Probabilities times 255, uint8 [T, N, H, W], of many streams [N, H, W]; valid until the
+            next step.
+        """
+        ...
+
+    def begin(self, frames: Sequence[Picture]) -> Callable[[], NDArray[np.uint8]]:
+        """Starts what :meth:`steps` does; what it returns waits for the masks.
+
+        As many calls as the engine's ``ahead`` may be started before the first is waited for. Masks
+        are valid until so many further calls are started.
         """
         ...
 
@@ -62,8 +74,12 @@ class Engine(Protocol):
     """How many frames a call of a cell may take, rising; 1 is first."""
     batches: bool
     """Whether a cell may hold many streams: whether the bundle has a ``batch`` graph."""
+    on_gpu: bool
+    """Whether it computes on a GPU, and takes frames that are there."""
+    ahead: int
+    """How many calls of a cell may be under way."""
 
-    def init(self, frame: NDArray[np.uint8], first_masks: NDArray[np.uint8]) -> States:
+    def init(self, frame: Picture, first_masks: NDArray[np.uint8]) -> States:
         """The state of objects that enter on ``frame`` with masks uint8 [N, H, W], 0 to 255."""
         ...
 
@@ -73,8 +89,7 @@ class Engine(Protocol):
         Args:
             states: of N objects.
             owners: where the engine ``batches``, for a cell of many streams: int64 [N], the stream
-                of each object. The cell steps on uint8 [streams, H, W, 3], and shared states have a
-                leading axis of streams.
+                of each object. Shared states then have a leading axis of streams.
         """
         ...
 
@@ -84,16 +99,35 @@ class _Entry(NamedTuple):
     class_name: str
     extra: str  # that installs it
     packages: tuple[tuple[str, ...], ...]  # of each group one must be there
+    distribution: str = ""  # which of those that install the same package it must be
 
 
 # Fastest first. A step alone takes both about as long on two AVX2 cores (33 and 30 ms), but ONNX
 # Runtime's threads spin between steps, which decoding and encoding pay for: infer with an overlay
-# ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. TensorRT is last, so that it has
-# to be asked for: it was written without a GPU, and builds plans for minutes when first used.
+# ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. Those of the GPU are last, so
+# that they have to be asked for: they were written without one, and TensorRT builds plans for
+# minutes when first used.
 ENGINES = {
     "openvino": _Entry("openvino_engine", "OpenVinoEngine", "cpu", (("openvino",),)),
     "onnxruntime": _Entry("onnxruntime_engine", "OnnxRuntimeEngine", "cpu", (("onnxruntime",),)),
     "torch": _Entry("torch_engine", "TorchEngine", "train", (("torch",), ("onnx",))),
+    "torch-cuda": _Entry(
+        "torch_cuda_engine", "TorchCudaEngine", "train", (("torch",), ("onnx",), ("cuda.core",))
+    ),
+    "onnxruntime-cuda": _Entry(
+        "onnxruntime_gpu_engine",
+        "OnnxRuntimeCudaEngine",
+        "gpu",
+        (("onnxruntime",), ("cuda.core",)),
+        "onnxruntime-gpu",
+    ),
+    "onnxruntime-tensorrt": _Entry(
+        "onnxruntime_gpu_engine",
+        "OnnxRuntimeTensorRtEngine",
+        "gpu",
+        (("onnxruntime",), ("cuda.core",)),
+        "onnxruntime-gpu",
+    ),
     "tensorrt": _Entry("tensorrt_engine", "TensorRtEngine", "tensorrt", (("tensorrt",),)),
     "tensorrt-rtx": _Entry(
         "tensorrt_engine",
@@ -102,7 +136,13 @@ ENGINES = {
         (("tensorrt_rtx", "tensorrt_rtx_bindings"),),
     ),
 }
-GPU_ENGINES = ("tensorrt", "tensorrt-rtx")
+GPU_ENGINES = (
+    "torch-cuda",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "tensorrt",
+    "tensorrt-rtx",
+)
 SLOW_ENGINES = ("torch",)
 """To be asked for by name. PyTorch, node by node, is what the others are compared with."""
 
@@ -112,8 +152,22 @@ def installed_engines() -> list[str]:
     return [
         name
         for name, entry in ENGINES.items()
-        if all(any(map(importlib.util.find_spec, group)) for group in entry.packages)
+        if all(any(map(_importable, group)) for group in entry.packages)
+        and (not entry.distribution or _distributed(entry.distribution))
     ]
+
+
+def _importable(name: str) -> bool:
+    parents = [part for part in name.rpartition(".")[:1] if part]
+    return all(map(_importable, parents)) and importlib.util.find_spec(name) is not None
+
+
+def _distributed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def usable_engines() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -10,15 +11,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.cell import ResidentCell
+from s2svos_engines.cell import HostCell, Masks, fill
 from s2svos_engines.contract import BATCH, TensorSpec
 from s2svos_engines.engine import States
+from s2svos_engines.frames import Picture
 
 
 class OnnxRuntimeEngine:
     """One session a graph; the object count is free."""
 
     name = "onnxruntime"
+    on_gpu = False
+    ahead = 1
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
         self.contract = bundle.contract
@@ -45,7 +49,7 @@ class OnnxRuntimeEngine:
                 )
             return self._sessions[graph]
 
-    def init(self, frame: NDArray[np.uint8], first_masks: NDArray[np.uint8]) -> States:
+    def init(self, frame: Picture, first_masks: NDArray[np.uint8]) -> States:
         """The state of objects that enter on ``frame``."""
         contract = self.contract
         names = [spec.name for spec in contract.init_outputs]
@@ -58,7 +62,7 @@ class OnnxRuntimeEngine:
         return OnnxRuntimeCell(self, states, owners)
 
 
-class OnnxRuntimeCell(ResidentCell):
+class OnnxRuntimeCell(HostCell):
     """Bindings over two sets of state buffers: what one writes the other reads."""
 
     def __init__(
@@ -80,11 +84,11 @@ class OnnxRuntimeCell(ResidentCell):
         for buffer, value in zip(self._buffers[self._now], states, strict=True):
             buffer[...] = value
 
-    def _run(self, graph: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _run(self, graph: str, frames: Sequence[Picture]) -> Masks:
         if graph not in self._calls:
             self._calls[graph] = self._bound(graph)
         call = self._calls[graph]
-        call.pictures[...] = pictures
+        fill(call.pictures, frames)
         call.session.run_with_iobinding(call.bindings[self._now])
         self._now = 1 - self._now
         return call.masks

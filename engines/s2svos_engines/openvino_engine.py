@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -10,9 +11,10 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.cell import ResidentCell
+from s2svos_engines.cell import HostCell, Masks, fill
 from s2svos_engines.contract import BATCH, TensorSpec
 from s2svos_engines.engine import States
+from s2svos_engines.frames import Picture
 
 _CORE = ov.Core()
 """The one of this process, which is never given up.
@@ -43,6 +45,8 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    on_gpu = False
+    ahead = 1
 
     def __init__(
         self, bundle: Bundle, *, threads: int, precision: str = "fp32", arithmetic: str = "f32"
@@ -65,7 +69,7 @@ class OpenVinoEngine:
         self._compiled: dict[tuple[str, int, int], ov.CompiledModel] = {}
         self._lock = Lock()
 
-    def init(self, frame: NDArray[np.uint8], first_masks: NDArray[np.uint8]) -> States:
+    def init(self, frame: Picture, first_masks: NDArray[np.uint8]) -> States:
         """The state of objects that enter on ``frame``."""
         compiled = self.compiled("init", len(first_masks))
         results = compiled.create_infer_request().infer(
@@ -94,7 +98,7 @@ class OpenVinoEngine:
             return self._compiled[key]
 
 
-class OpenVinoCell(ResidentCell):
+class OpenVinoCell(HostCell):
     """Requests over two sets of state buffers: what one writes the other reads."""
 
     def __init__(
@@ -117,11 +121,11 @@ class OpenVinoCell(ResidentCell):
         for buffer, value in zip(self._buffers[self._now], states, strict=True):
             buffer.data[:] = value
 
-    def _run(self, graph: str, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _run(self, graph: str, frames: Sequence[Picture]) -> Masks:
         if graph not in self._calls:
             self._calls[graph] = self._bound(graph)
         call = self._calls[graph]
-        call.pictures.data[:] = pictures
+        fill(call.pictures.data, frames)
         call.requests[self._now].infer()
         self._now = 1 - self._now
         masks: NDArray[np.uint8] = call.masks.data

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 
 from s2svos_engines.batching import Batch, Seat
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import Cell, Engine, States, load_engine
+from s2svos_engines.engine import GPU_ENGINES, Cell, Engine, States, load_engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.frames import Frame, kind, on_gpu, shrunk
 from s2svos_engines.geometry import Fit, merge
 
-Frame = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 
 
@@ -62,7 +63,8 @@ class Tracker:
         """Starts to follow objects.
 
         Args:
-            frame: uint8 [H, W, 3], RGB, the first frame; any size.
+            frame: uint8 [H, W, 3], RGB, the first frame; any size. It and those that follow may
+                be on the GPU, as PyTorch's, CuPy's and PyCUDA's arrays are, where the engine is.
             mask: uint8 [H, W], ids of the objects in it, 0 for the background.
 
         Raises:
@@ -94,7 +96,7 @@ class Tracker:
         if not self.engine.batches or len(members) < 2:
             return {stream: stream.step(frame) for stream, frame in frames.items()}
         batch = self._together(members)
-        pictures = [stream._fit.shrink(frames[stream]) for stream in members]
+        pictures = [shrunk(frames[stream], stream._fit) for stream in members]
         found = dict(zip(members, batch.step(pictures), strict=True))
         for stream in frames:
             masks = found.get(stream, np.zeros((0, 0, 0), np.uint8))
@@ -124,14 +126,15 @@ class Stream:
     ids: NDArray[np.uint8]
 
     def __init__(self, tracker: Tracker, frame: Frame, mask: Labels) -> None:
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise UserError(f"A frame is uint8 [H, W, 3], not {frame.dtype} {list(frame.shape)}.")
+        dtype, shape = kind(frame)
+        if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
+            raise UserError(f"A frame is uint8 [H, W, 3], not {dtype} {list(shape)}.")
         self._engine, self._contract = tracker.engine, tracker.bundle.contract
-        size = self._contract.height, self._contract.width
-        self._fit = Fit.of(frame.shape[:2], size)
+        native, size = (shape[0], shape[1]), (self._contract.height, self._contract.width)
+        self._fit = Fit.of(native, size)
         self._home: Cell | Seat | None = None  # where the state is
         self.ids = np.zeros(0, np.uint8)
-        self.labels = np.zeros(frame.shape[:2], np.uint8)
+        self.labels = np.zeros(native, np.uint8)
         self.add(frame, mask)
 
     def step(self, frame: Frame) -> Labels:
@@ -151,6 +154,8 @@ class Stream:
     def steps(self, frames: Sequence[Frame]) -> list[Labels]:
         """Follows the objects into the next frames, as many in a call as the engine takes at once.
 
+        A GPU works on the next call while the masks of the one before are merged.
+
         Args:
             frames: any number of uint8 [H, W, 3], RGB, of the first frame's size.
 
@@ -163,32 +168,39 @@ class Stream:
         for frame in frames:
             self.check(frame)
         done: list[Labels] = []
-        while rest := len(frames) - len(done):
-            count = max(count for count in self._engine.frames_per_call if count <= rest)
-            # Merged before the next call, which takes the masks' place.
-            for masks in self._call(frames[len(done) : len(done) + count]):
-                done.append(merge(masks, self.ids, self._fit))
-            self.labels = done[-1]
+        begun: deque[Callable[[], NDArray[np.uint8]]] = deque()
+        rest = list(frames)
+        while rest or begun:
+            if rest and len(begun) < self._engine.ahead:
+                count = max(count for count in self._engine.frames_per_call if count <= len(rest))
+                begun.append(self._begin(rest[:count]))
+                del rest[:count]
+            else:  # Merged before a further call takes the masks' place.
+                done += [merge(masks, self.ids, self._fit) for masks in begun.popleft()()]
+                self.labels = done[-1]
         return done
 
-    def _call(self, frames: Sequence[Frame]) -> NDArray[np.uint8]:
-        """Object masks of so many frames, uint8 [T, N, h, w]; valid until the next call."""
+    def _begin(self, frames: Sequence[Frame]) -> Callable[[], NDArray[np.uint8]]:
+        """A call for so many frames; gives object masks, uint8 [T, N, h, w]."""
         if isinstance(self._home, Seat):  # out of the batch, into a cell of its own
             self._home = self._engine.cell(self._home.states())
         if self._home is None:
-            return np.zeros((len(frames), 0, 0, 0), np.uint8)
-        small = [self._fit.shrink(frame) for frame in frames]
-        if len(small) == 1:
-            return self._home.step(small[0])[np.newaxis]
-        return self._home.steps(np.stack(small))
+            return lambda: np.zeros((len(frames), 0, 0, 0), np.uint8)
+        return self._home.begin([shrunk(frame, self._fit) for frame in frames])
 
     def check(self, frame: Frame) -> None:
         """Whether a frame can be stepped.
 
         Raises:
-            UserError: it has another type or size than the first.
+            UserError: it has another type or size than the first, or is on a GPU where the engine
+                is not.
         """
-        self._check(frame, np.uint8, (*self._fit.native, 3))
+        if on_gpu(frame) and not self._engine.on_gpu:
+            raise UserError(
+                f"The frame is on a GPU, but the engine {self._engine.name} is not; copy it to a "
+                f"NumPy array first, or load the tracker on one of {', '.join(GPU_ENGINES)}."
+            )
+        self._check(*kind(frame), (*self._fit.native, 3))
 
     def add(self, frame: Frame, mask: Labels) -> Labels:
         """Follows further objects, which enter on the latest frame.
@@ -204,14 +216,14 @@ class Stream:
             UserError: wrong types or shapes, no object, or an id that is followed already.
         """
         self.check(frame)
-        self._check(mask, np.uint8, self._fit.native)
+        self._check(str(mask.dtype), mask.shape, self._fit.native)
         new = np.unique(mask[mask > 0])
         if not len(new):
             raise UserError("The mask holds no object; mark each object with its id, 1 to 255.")
         if len(known := np.intersect1d(new, self.ids)):
             raise UserError(f"Object {known[0]} is followed already; give a new object a new id.")
         objects = [self._fit.shrink((mask == one).astype(np.uint8) * np.uint8(255)) for one in new]
-        states = self._engine.init(self._fit.shrink(frame), np.stack(objects))
+        states = self._engine.init(shrunk(frame, self._fit), np.stack(objects))
         if self._home:
             triples = zip(self._contract.states, self._states(), states, strict=True)
             states = [n if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
@@ -240,9 +252,9 @@ class Stream:
         return self._home.states() if self._home else []
 
     @staticmethod
-    def _check(array: NDArray[np.uint8], dtype: type, shape: tuple[int, ...]) -> None:
-        if array.dtype != dtype or array.shape != shape:
+    def _check(dtype: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        if dtype != "uint8" or shape != wanted:
             raise UserError(
-                f"Expected {np.dtype(dtype)} {list(shape)}, got {array.dtype} {list(array.shape)}; "
-                "every frame and mask of a stream has the size of its first frame."
+                f"Expected uint8 {list(wanted)}, got {dtype} {list(shape)}; every frame and mask "
+                "of a stream has the size of its first frame."
             )

@@ -253,7 +253,7 @@ class _Record:
         if len(moments) == 1:
             masks = cell.step(moments[0].picture)[None]
         else:
-            masks = cell.steps(np.stack([moment.picture for moment in moments]))
+            masks = cell.steps([moment.picture for moment in moments])
         last = moments[-1]
         self.frames.append(last.frame)
         self.iou.append(iou(np.stack([moment.masks for moment in moments]), masks))

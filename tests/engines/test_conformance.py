@@ -17,13 +17,13 @@ from threading import Barrier, Thread
 import numpy as np
 import pytest
 from conformance_bundle import (
-    GRAPHS,
     PRECISIONS,
     blend_bundle,
     bold_network,
     small_bundle,
     small_paper_bundle,
 )
+from gpu_stand_in import OnGpu
 from numpy.typing import NDArray
 
 import s2svos
@@ -38,6 +38,7 @@ from s2svos_engines.engine import (
     usable_engines,
 )
 from s2svos_engines.errors import UserError
+from s2svos_engines.frames import CudaArray
 from s2svos_engines.tracker import Stream, Tracker
 
 Array = NDArray[np.uint8]
@@ -125,7 +126,7 @@ def run(stream: Stream, clip: Clip) -> list[Array]:
 
 def masks(stream: Stream, frame: Array) -> Array:
     """The next frame's object masks, before they are merged: uint8 [N, h, w]."""
-    return stream._call([frame])[0].copy()
+    return stream._begin([frame])()[0].copy()
 
 
 def cell_of(tracker: Tracker, clip: Clip) -> Cell:
@@ -182,21 +183,6 @@ def test_untrained_masks_are_the_references(bundle: Bundle, engine: str, precisi
 def test_the_papers_masks_are_the_references(engine: str, tmp_path: Path) -> None:
     bundle = small_paper_bundle(tmp_path / "paper.s2s")
     assert agreement(bundle, engine, "fp32") >= UNTRAINED_IOU["fp32"]
-
-
-@pytest.mark.parametrize("graph", GRAPHS)
-def test_the_reference_leaves_nothing_on_the_processor(
-    bundle: Bundle, precision: str, graph: str
-) -> None:
-    """The meta device, like a GPU, refuses to mix its tensors with those of the CPU."""
-    from s2svos_engines.torch_engine import TorchEngine
-
-    engine = TorchEngine(bundle, threads=1, precision=precision, device="meta")
-    interface = bundle.contract.interface(graph)
-    sizes = {"objects": 3, "streams": 2}
-    inputs = [np.zeros(spec.sizes(**sizes), spec.dtype) for spec in interface.inputs]
-    for spec, found in zip(interface.outputs, engine.run(graph, *inputs), strict=True):
-        assert (found.device.type, tuple(found.shape)) == ("meta", spec.sizes(**sizes))
 
 
 def test_the_reference_is_the_network(bundle: Bundle) -> None:
@@ -297,6 +283,17 @@ def test_several_frames_in_a_call(tracker: Tracker, clip: Clip) -> None:
     assert near(np.concatenate(found), wanted, tracker)
 
 
+def test_calls_that_are_under_way_at_once(tracker: Tracker, clip: Clip) -> None:
+    """As many as the engine has ahead, of one frame and of four, until all are done."""
+    single, several = (tracker.open(*clip[0]) for _ in range(2))
+    frames = [frame for frame, _ in clip[1:]]
+    wanted = [single.step(frame) for frame in frames]
+    found = several.steps(frames[:5]) + several.steps(frames[5:])
+    for a, b in zip(found, wanted, strict=True):
+        assert np.mean(a != b) < 0.03, "where masks of an untrained network are nearly equal"
+    assert np.array_equal(several.labels, found[-1])
+
+
 def test_streams_of_one_call_are_what_they_are_alone(
     tracker: Tracker, clip: Clip, other_clip: Clip
 ) -> None:
@@ -371,6 +368,39 @@ def test_any_number_of_objects(tracker: Tracker, clip: Clip, count: int) -> None
 
 
 # Frames and memory
+
+
+def torch_on_gpu(frame: Array) -> object:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(frame)).cuda()
+
+
+def cupy_on_gpu(frame: Array) -> object:
+    return pytest.importorskip("cupy").asarray(frame)
+
+
+@pytest.mark.parametrize("engine", offered(GPU_ENGINES))
+@pytest.mark.parametrize("moved", [torch_on_gpu, cupy_on_gpu], ids=["PyTorch", "CuPy"])
+def test_frames_on_the_gpu(
+    bundle: Bundle, engine: str, moved: Callable[[Array], CudaArray], clip: Clip
+) -> None:
+    tracker = loaded(bundle.path, engine, "fp32")
+    big = [(frame.repeat(3, 0).repeat(3, 1), ids.repeat(3, 0).repeat(3, 1)) for frame, ids in clip]
+    from_host, from_gpu = tracker.open(*big[0]), tracker.open(moved(big[0][0]), big[0][1])
+    for frame, _ in big[1:]:
+        assert np.mean(from_host.step(frame) != from_gpu.step(moved(frame))) < 0.03
+
+
+def test_frames_on_a_gpu_need_an_engine_there(exact: Tracker, clip: Clip) -> None:
+    if exact.engine.on_gpu:
+        pytest.skip("it is there")
+    frame, ids = clip[0]
+    with pytest.raises(UserError, match=rf"engine {exact.engine_name} is not; copy it"):
+        exact.open(OnGpu(frame), ids)
+    stream = exact.open(frame, ids)
+    with pytest.raises(UserError, match="copy it to a NumPy array"):
+        stream.step(OnGpu(frame))
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,8 @@ class CountingEngine:
 
     def cell(self, states):
         cell = self._engine.cell(states)
-        step, steps = cell.step, cell.steps
-        cell.step = lambda frame: self.calls.append(1) or step(frame)
-        cell.steps = lambda frames: self.calls.append(len(frames)) or steps(frames)
+        begin = cell.begin
+        cell.begin = lambda frames: self.calls.append(len(frames)) or begin(frames)
         return cell
 
 

@@ -3,14 +3,15 @@
 import sys
 from pathlib import Path
 
-import gpu_stand_in as stand_in
+import gpu_stand_in
 import numpy as np
 import pytest
+import tensorrt_stand_in as stand_in
 from numpy.typing import NDArray
 
 import s2svos
 from s2svos.demo.render import render
-from s2svos_engines import device, plan_store, tensorrt_builder, tensorrt_engine
+from s2svos_engines import device, gpu_engine, plan_store, tensorrt_builder, tensorrt_engine
 from s2svos_engines.bundle import Bundle, add_plans
 from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
@@ -37,11 +38,12 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     for module in (tensorrt_builder, tensorrt_engine):
         monkeypatch.setattr(module, "load_library", lambda name: stand_in.Library)
-    monkeypatch.setattr(tensorrt_engine, "Gpu", stand_in.Gpu)
+    monkeypatch.setattr(gpu_engine, "Gpu", gpu_stand_in.Gpu)
     monkeypatch.setattr(tensorrt_engine, "library_log", lambda name: None)
     monkeypatch.setattr(plan_store, "build_target", lambda name: stand_in.TARGET)
     monkeypatch.setattr(plan_store, "build_plan", build_plan)
-    monkeypatch.setitem(sys.modules, "cuda.core", stand_in.CUDA_CORE)
+    for name, module in gpu_stand_in.MODULES.items():
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return built
 
@@ -144,7 +146,7 @@ def test_a_plan_that_does_not_load_says_how_to_rebuild_it(
 @pytest.mark.skipif(device.gpu_count() > 0, reason="there is a GPU here")
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(tensorrt_engine, "Gpu", device.Gpu)
+    monkeypatch.setattr(gpu_engine, "Gpu", device.Gpu)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     with pytest.raises(UserError, match=r"No NVIDIA GPU.*--engine openvino or onnxruntime"):
         load_engine(Bundle.open(s2svos.default_bundle()), name)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from s2svos_export.calibrate import Activation, activations
 from s2svos_export.graphs import export_graph
 from s2svos_export.quantise import convolutions, quantise
 
+FOLDER = "S2SVOS_SMALL_GRAPHS"  # the environment names it, for all processes (conftest.py)
 GRAPHS = ("init", "step", "step4", "batch")
 PRECISIONS = ("fp32", "fp16", "int8")
 SMALL: dict[str, NetworkConfig] = {
@@ -43,6 +47,16 @@ def small_contract(preset: str) -> StepContract:
 
 @cache
 def small_graph(preset: str, graph: str, precision: str = "fp32") -> bytes:
+    """Made by the first of the test run's processes that asks."""
+    path = Path(os.environ[FOLDER], f"{preset}-{graph}-{precision}.onnx")
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            path.write_bytes(_exported(preset, graph, precision))
+        return path.read_bytes()
+
+
+def _exported(preset: str, graph: str, precision: str) -> bytes:
     if precision == "int8":
         exact = small_graph(preset, graph)
         return exact if graph == "init" else quantise(exact, _ranges(preset), _weights(preset))

@@ -379,15 +379,15 @@ STAND_INS = Path(__file__).parents[1] / "engines"
 STAND_IN = """
 import sys
 if "s2svos.doctor.self_test" in sys.orig_argv and "tensorrt" in sys.orig_argv:
-    import gpu_stand_in as stand_in
-    from s2svos_engines import plan_store, tensorrt_builder, tensorrt_engine
+    import gpu_stand_in, tensorrt_stand_in as stand_in
+    from s2svos_engines import gpu_engine, plan_store, tensorrt_builder, tensorrt_engine
     for module in (tensorrt_builder, tensorrt_engine):
         module.load_library = lambda name: stand_in.Library
-    tensorrt_engine.Gpu = stand_in.Gpu
+    gpu_engine.Gpu = gpu_stand_in.Gpu
     tensorrt_engine.library_log = lambda name: None
     plan_store.build_target = lambda name: stand_in.TARGET
     plan_store.build_plan = lambda model, *_, **__: model
-    sys.modules["cuda.core"] = stand_in.CUDA_CORE
+    sys.modules.update(gpu_stand_in.MODULES)
 """
 
 

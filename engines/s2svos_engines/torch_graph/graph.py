@@ -15,6 +15,7 @@ from s2svos_engines.torch_graph.operators import OPERATORS
 from s2svos_engines.torch_graph.spatial import Unsupported
 
 READ = {"Pad": slice(1, 4), "Resize": slice(1, 4)}  # inputs whose values decide what is done
+KERNELS = ("Conv", "ConvTranspose")  # operators whose second input is one
 INDICES = (torch.int32, torch.int64)
 
 
@@ -72,11 +73,18 @@ class Graph:
         whole = {name for name, value in self.constants.items() if value.dtype in INDICES}
         inputs = (node.inputs[READ[node.operator]] for node in self.nodes if node.operator in READ)
         read = whole.union(*inputs)
-        return {
+        constants = {
             name: value if name in read else value.to(device)
             for name, value in self.constants.items()
             if name not in but
         }
+        if device.type == "cuda":  # cuDNN's kernels for halves want channels last
+            for node in self.nodes:
+                if node.operator in KERNELS and (name := node.inputs[1]) in constants:
+                    weight = constants[name]
+                    if weight.ndim == 4:
+                        constants[name] = weight.to(memory_format=torch.channels_last)
+        return constants
 
     def run(self, values: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         """Computes tensors; differentiable.

@@ -54,9 +54,12 @@ def expand(x: Tensor, shape: Tensor) -> Tensor:
 def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     """Slices at ``indices``, whose shape takes the place of the axis."""
     axis %= x.ndim
-    flat = indices.to(x.device).flatten()
-    flat = torch.where(flat < 0, flat + x.shape[axis], flat)
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    flat = indices.flatten()
+    if flat.device != x.device:  # constants, which are not copied: a CUDA graph forbids that
+        parts = [x.narrow(axis, index % x.shape[axis], 1) for index in flat.tolist()]
+        return torch.cat(parts, axis).reshape(shape)
+    flat = torch.where(flat < 0, flat + x.shape[axis], flat)
     return x.index_select(axis, flat).reshape(shape)
 
 
@@ -115,7 +118,8 @@ def slice_of(
         if step == 1:
             x = x.narrow(axis, places.start, len(places))
         else:
-            x = x.index_select(axis, torch.tensor(places, dtype=torch.int64, device=x.device))
+            indices = torch.arange(places.start, places.stop, step, device=x.device)
+            x = x.index_select(axis, indices)
     return x
 
 

@@ -1,0 +1,151 @@
+"""A cell on an NVIDIA GPU, whatever engine runs its graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2svos_engines.cell import Masks, ResidentCell
+from s2svos_engines.contract import TensorSpec
+from s2svos_engines.device import DeviceArray, GpuStream
+from s2svos_engines.engine import States
+from s2svos_engines.frames import Picture
+
+if TYPE_CHECKING:
+    from cuda.core import Event
+    from cuda.core.graph import Graph
+
+    from s2svos_engines.gpu_engine import GpuEngine
+
+
+class GpuCell(ResidentCell):
+    """Two sets of states on the GPU: what an even call reads from one an odd call writes to it.
+
+    A call is an upload, the graph and a download, each on a stream of its own: while one call's
+    graph runs, the frames of the next come and the masks of the one before go. Even and odd calls
+    have their own arrays of frames and masks, so that two may be under way.
+
+    Args:
+        engine: that runs the graphs.
+        states: of N objects, copied.
+        owners: int64 [N], the stream of each object, for a cell of many streams.
+
+    Raises:
+        UserError: the GPU's memory is full.
+    """
+
+    def __init__(self, engine: GpuEngine, states: States, owners: NDArray[np.int64] | None) -> None:
+        super().__init__(engine.contract, states, owners)
+        engine.gpu.use()
+        self._engine = engine
+        self._compute, self._up, self._down = (
+            engine.stream(), engine.gpu.stream(), engine.gpu.stream()
+        )  # fmt: skip
+        self._sets = [[self._array(spec, self._compute) for spec in self._states] for _ in range(2)]
+        self._fixed: list[DeviceArray] = []
+        if owners is not None:
+            self._fixed = [self._compute.array(owners.shape, "int64")]
+            self._fixed[0].upload(self._compute, owners)
+        # Its memory is taken now, not on the first frame.
+        self._calls = {self._graph: self._bound(self._graph)}
+        self._now = 0
+        self.load(states)
+
+    def states(self) -> States:
+        """The current state; valid until the next step."""
+        self._engine.gpu.use()
+        states = [array.download(self._compute) for array in self._sets[self._now]]
+        self._compute.wait()
+        return states
+
+    def load(self, states: States) -> None:
+        """Goes on from a copy of ``states``."""
+        self._engine.gpu.use()
+        for array, value in zip(self._sets[self._now], states, strict=True):
+            array.upload(self._compute, value)
+        self._compute.wait()
+
+    def _begin(self, graph: str, frames: Sequence[Picture]) -> Callable[[], Masks]:
+        self._engine.gpu.use()
+        if graph not in self._calls:
+            self._calls[graph] = self._bound(graph)
+        call = self._calls[graph][self._now]
+        call.wait()  # for the call before the last, which had these arrays
+        self._engine.place(self._up, call.pictures, frames)
+        self._compute.after(self._up.event())
+        call.start()
+        self._down.after(self._compute.event())
+        masks = call.masks.download(self._down)
+        call.done = self._down.event()
+        self._now = 1 - self._now
+
+        def found() -> Masks:
+            call.wait()
+            return masks
+
+        return found
+
+    def _bound(self, graph: str) -> tuple[_Call, _Call]:
+        interface = self._engine.contract.interface(graph)
+        specs = (*interface.inputs, *interface.outputs)
+        pictures = [self._array(interface.inputs[0], self._compute) for _ in range(2)]
+        # Freed by the stream that reads them last.
+        masks = [self._array(interface.outputs[0], self._down) for _ in range(2)]
+        sets = [
+            dict(zip(specs, (pictures[n], *self._fixed, *before, masks[n], *after), strict=True))
+            for n, (before, after) in enumerate((self._sets, self._sets[::-1]))
+        ]
+        starts = self._engine.bind(graph, self._compute, *sets)
+        for stream in (self._compute, self._down):
+            stream.wait()  # until the arrays are there for the other streams
+        captures = self._engine.captures
+        even, odd = (
+            _Call(self._compute, *one, captures=captures)
+            for one in zip(starts, pictures, masks, strict=True)
+        )
+        return even, odd
+
+    def _array(self, spec: TensorSpec, stream: GpuStream) -> DeviceArray:
+        return stream.array(self._sizes(spec), spec.dtype)
+
+
+class _Call:
+    """A graph on one of the two sets of arrays.
+
+    The first time it is started as it is, so that libraries choose their kernels and take their
+    memory; the second time it is captured. Nothing has to be put back: it reads one set of states
+    and writes the other, however often it is run.
+    """
+
+    def __init__(
+        self,
+        stream: GpuStream,
+        work: Callable[[], None],
+        pictures: DeviceArray,
+        masks: DeviceArray,
+        *,
+        captures: bool,
+    ) -> None:
+        self.pictures, self.masks = pictures, masks
+        self.done: Event | None = None
+        self._stream, self._work, self._captures = stream, work, captures
+        self._warm = False
+        self._captured: Graph | None = None
+
+    def start(self) -> None:
+        """Gives the graph to the stream."""
+        if self._captures and self._warm:
+            if self._captured is None:
+                self._captured = self._stream.capture(self._work)
+            self._stream.launch(self._captured)
+        else:
+            self._work()
+            self._warm = True
+
+    def wait(self) -> None:
+        """Returns when the masks of its latest start are there."""
+        if self.done is not None:
+            self.done.sync()

@@ -1,0 +1,88 @@
+"""PyTorch on an NVIDIA GPU: the same graphs as the reference, captured as CUDA graphs.
+
+Written without a GPU: that nothing in a graph waits for the GPU or copies from the host, which a
+capture forbids, is tested with PyTorch's fake tensors. No GPU has run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch.backends import cudnn
+
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.device import DeviceArray, GpuStream, out_of_memory
+from s2svos_engines.errors import UserError
+from s2svos_engines.gpu_engine import Arrays, GpuEngine
+from s2svos_engines.torch_engine import Programs
+
+DEVICE = torch.device("cuda", 0)
+
+
+class TorchCudaEngine(GpuEngine):
+    """Convolutions by cuDNN, channels last, which is what its half precision kernels want.
+
+    Args:
+        bundle: with the graphs.
+        threads: of the processor, not heeded.
+        precision: of the graphs; fp32 is not cut to TF32.
+
+    Raises:
+        UserError: there is no GPU, PyTorch cannot use it, or a graph holds what is not known there.
+    """
+
+    name = "torch-cuda"
+
+    def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
+        super().__init__(bundle, precision=precision)
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"PyTorch {torch.__version__} cannot use the GPU here; install its CUDA build with "
+                'pip install torch, or choose "--engine onnxruntime-cuda" or "tensorrt".'
+            )
+        self._programs = Programs(bundle, precision, DEVICE)
+
+    def bind(self, graph: str, stream: GpuStream, *sets: Arrays) -> list[Callable[[], None]]:
+        """Runs a graph node by node, or records it, and copies what it finds into the arrays."""
+        # What is computed in a captured graph stays where it was, so that nobody else may have it.
+        pool = torch.cuda.MemPool()
+        current = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
+        interface = self.contract.interface(graph)
+
+        def start(arrays: Arrays) -> Callable[[], None]:
+            tensors = {spec: _tensor(array) for spec, array in arrays.items()}
+            inputs = [tensors[spec] for spec in interface.inputs]
+            outputs = [tensors[spec] for spec in interface.outputs]
+
+            def run() -> None:
+                with _computing(current, pool):
+                    found = self._programs.run(graph, inputs)
+                    for place, value in zip(outputs, found, strict=True):
+                        place.copy_(value)
+
+            return run
+
+        return [start(arrays) for arrays in sets]
+
+
+def _tensor(array: DeviceArray) -> torch.Tensor:
+    """The array itself, seen by PyTorch."""
+    return torch.as_tensor(array, device=DEVICE)
+
+
+@contextmanager
+def _computing(stream: torch.cuda.Stream, pool: torch.cuda.MemPool) -> Iterator[None]:
+    try:
+        with (
+            torch.inference_mode(),
+            torch.cuda.stream(stream),
+            torch.cuda.use_mem_pool(pool)
+            if torch.cuda.is_current_stream_capturing()
+            else nullcontext(),
+            cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),
+        ):
+            yield
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory("PyTorch") from error
