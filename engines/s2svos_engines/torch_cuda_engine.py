@@ -40,7 +40,7 @@ class TorchCudaEngine(GpuEngine):
         if not torch.cuda.is_available():
             raise UserError(
                 f"PyTorch {torch.__version__} cannot use the GPU here; install its CUDA build with "
-                'pip install torch, or choose "--engine onnxruntime-cuda" or "tensorrt".'
+                "pip install torch, or choose --engine onnxruntime-cuda or tensorrt."
             )
         self._programs = Programs(bundle, precision, DEVICE)
 

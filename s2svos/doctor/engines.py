@@ -99,7 +99,7 @@ def examine_engines(
 
 def _serves(engine: str, gpu: str | None) -> bool:
     """Whether there is a GPU for an engine; TensorRT-RTX has kernels for some of them only."""
-    if not gpu or engine == "tensorrt":
+    if not gpu or engine != "tensorrt-rtx":
         return gpu is not None
     try:
         return gpu in build_target(engine).compute_capabilities

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -245,6 +246,18 @@ def test_onnxruntime_without_its_libraries_says_so(
 
 
 # Frames on the GPU
+
+
+def test_cudas_compiler_takes_the_kernel() -> None:
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
+    source = files("s2svos_engines").joinpath("shrink.cu").read_bytes()
+    error, program = nvrtc.nvrtcCreateProgram(source, b"shrink.cu", 0, [], [])
+    assert not error
+    (error,) = nvrtc.nvrtcCompileProgram(program, 1, [b"--gpu-architecture=sm_90"])
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = b" " * size
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert not error, log.decode()
 
 
 @needs_compiler

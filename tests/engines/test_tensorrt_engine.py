@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 import s2svos
 from s2svos.demo.render import render
 from s2svos_engines import device, gpu_engine, plan_store, tensorrt_builder, tensorrt_engine
+from s2svos_engines import engine as engine_module
 from s2svos_engines.bundle import Bundle, add_plans
-from s2svos_engines.engine import load_engine
+from s2svos_engines.engine import GPU_ENGINES, load_engine
 from s2svos_engines.errors import UserError
 from s2svos_engines.plans import Target
 from s2svos_engines.tensorrt_engine import TensorRtEngine
@@ -144,9 +145,9 @@ def test_a_plan_that_does_not_load_says_how_to_rebuild_it(
 
 
 @pytest.mark.skipif(device.gpu_count() > 0, reason="there is a GPU here")
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("name", GPU_ENGINES)
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(gpu_engine, "Gpu", device.Gpu)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(engine_module, "installed_engines", lambda: GPU_ENGINES)
     with pytest.raises(UserError, match=r"No NVIDIA GPU.*--engine openvino or onnxruntime"):
         load_engine(Bundle.open(s2svos.default_bundle()), name)
