@@ -22,6 +22,7 @@ def main(
         Path | None, typer.Option(help="Exported with --batch. Default: the one that ships.")
     ] = None,
     streams: Annotated[int, typer.Option(min=2, help="How many.")] = 8,
+    precision: Annotated[str, typer.Option(help="Of the graphs.")] = "fp32",
     rounds: Annotated[int, typer.Option(min=3, help="Frames of each stream.")] = 20,
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
 ) -> None:
@@ -29,7 +30,11 @@ def main(
     from s2svos_engines.engine import SLOW_ENGINES, usable_engines
 
     engines = [name for name in usable_engines() if name not in SLOW_ENGINES]
-    variants = {(name, how): run for name in engines for how, run in ways(bundle, name, streams)}
+    variants = {
+        (name, how): run
+        for name in engines
+        for how, run in ways(bundle, name, streams, precision=precision)
+    }
     samples: dict[tuple[str, str], list[float]] = {key: [] for key in variants}
     for turn in range(rounds + 2):
         for key, run in variants.items():
@@ -39,17 +44,20 @@ def main(
                 samples[key].append(1000 * (time.perf_counter() - began) / streams)
     medians = {key: statistics.median(values) for key, values in samples.items()}
     rows = [
-        [engine, how, f"{ms:.1f}", f"{ms / medians[engine, 'in turn']:.2f}"]
+        [engine, how, f"{ms:.2f}", f"{1000 / ms:.1f}", f"{ms / medians[engine, 'in turn']:.2f}"]
         for (engine, how), ms in medians.items()
     ]
     title = f"a frame of {streams} streams, ms a frame, median of {rounds}"
-    print_table(title, ["engine", "how", "ms", "to in turn"], rows)
+    print_table(title, ["engine", "how", "ms", "frames/s", "to in turn"], rows)
     if json:
         results = {f"{engine}, {how}": ms for (engine, how), ms in medians.items()}
-        append_json(json, "batching", {"streams": streams, "milliseconds": results})
+        facts = {"streams": streams, "precision": precision, "milliseconds": results}
+        append_json(json, "batching", facts)
 
 
-def ways(bundle: Path | None, engine: str, streams: int) -> list[tuple[str, Callable[[], object]]]:
+def ways(
+    bundle: Path | None, engine: str, streams: int, *, precision: str
+) -> list[tuple[str, Callable[[], object]]]:
     """Ways to step so many streams by a frame each."""
     import numpy as np
 
@@ -57,7 +65,7 @@ def ways(bundle: Path | None, engine: str, streams: int) -> list[tuple[str, Call
     from s2svos_engines.errors import UserError
     from s2svos_engines.tracker import Stream
 
-    tracker = s2svos.load(bundle, engine=engine)
+    tracker = s2svos.load(bundle, engine=engine, precision=precision)
     if not tracker.engine.batches:
         raise UserError(f"{bundle} has no batch graph; export it with --batch.")
     size = tracker.bundle.contract.height, tracker.bundle.contract.width

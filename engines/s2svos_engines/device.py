@@ -10,6 +10,7 @@ import gc
 import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +133,11 @@ class GpuStream:
             builder.begin_building(mode="thread_local")
             try:
                 work()
-            finally:
-                builder.end_building()
-            return builder.complete()
+            except BaseException:
+                with suppress(Exception):  # the capture is void, which it would complain of
+                    builder.end_building()
+                raise
+            return builder.end_building().complete()
         finally:
             if collects:
                 gc.enable()
@@ -181,6 +184,10 @@ class DeviceArray:
         """Starts to copy the array to the twin, which it returns."""
         self._buffer.copy_to(self._pinned, stream=stream.cuda)
         return self.host
+
+    def copy(self, stream: GpuStream, other: DeviceArray) -> None:
+        """Starts to copy another array of the same size here, on the GPU."""
+        self._buffer.copy_from(other._buffer, stream=stream.cuda)
 
     @cached_property
     def host(self) -> NDArray[Any]:

@@ -135,8 +135,9 @@ class Builder:
         assert self._stream.recording is None
         self._stream.recording = []
 
-    def end_building(self) -> None:
+    def end_building(self) -> Builder:
         self._work, self._stream.recording = self._stream.recording or [], None
+        return self
 
     def complete(self) -> Graph:
         lot.captured += 1

@@ -21,6 +21,7 @@ from gpu_stand_in import OnGpu
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks import cuda_graphs
 from s2svos.demo.render import render
 from s2svos_engines import (
     gpu_engine,
@@ -36,7 +37,7 @@ from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
 from s2svos_engines.frames import GpuPicture
 from s2svos_engines.geometry import Fit
-from s2svos_engines.gpu_engine import Arrays
+from s2svos_engines.gpu_engine import Arrays, GpuEngine
 from s2svos_engines.gpu_shrink import Shrinker
 from s2svos_engines.onnxruntime_gpu_engine import OnnxRuntimeCudaEngine, OnnxRuntimeTensorRtEngine
 from s2svos_engines.tensorrt_engine import TensorRtEngine
@@ -209,6 +210,21 @@ def test_a_graph_is_captured_once_for_even_and_once_for_odd_calls(
         assert stand_in.lot.launched == (max(0, steps - 2) if captures else 0)
 
 
+def test_what_fails_while_it_is_captured_leaves_the_stream_usable(
+    bundle: Bundle, host: Tracker, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tracker(bundle, "tensorrt", 0, 0.5)
+    stream, wanted = made.open(*clip[0]), host.open(*clip[0])
+    for frame, _ in clip[1:3]:
+        assert near(stream.step(frame), wanted.step(frame))
+    with monkeypatch.context() as broken:
+        broken.setattr(tensorrt_stand_in.Context, "execute_async_v3", lambda *_: False)
+        with pytest.raises(RuntimeError, match="TensorRT refused to run"):
+            stream.step(clip[3][0])
+    for frame, _ in clip[3:]:
+        assert near(stream.step(frame), wanted.step(frame))
+
+
 def test_two_calls_are_under_way_and_a_third_waits(bundle: Bundle, clip: Clip) -> None:
     engine = tracker(bundle, "tensorrt", 0, 0.0).engine
     frames = [frame for frame, _ in clip]
@@ -225,6 +241,21 @@ def test_two_calls_are_under_way_and_a_third_waits(bundle: Bundle, clip: Clip) -
     takes.append(cell.begin([frames[3]]))
     assert waiting() < 2 * before, "the first is done, since its arrays are needed"
     takes[2]()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_way_to_go_from_step_to_step_is_right(bundle: Bundle, clip: Clip, name: str) -> None:
+    """The ways that benchmarks/cuda_graphs.py times."""
+    engine = tracker(bundle, name, 0, 0.5).engine
+    frames = [frame for frame, _ in clip]
+    masks = np.uint8(255) * (clip[0][1] == 1)[np.newaxis]
+    wanted = cuda_graphs.reference(bundle.path, frames, masks)
+    assert isinstance(engine, GpuEngine)
+    ways = cuda_graphs.measure(engine, frames, masks, turns=2)
+    assert len(ways) == (4 if engine.captures else 2)
+    for way, times, found in ways:
+        assert len(times) == 2
+        assert cuda_graphs.overlap(found, wanted) > 0.999, way
 
 
 @pytest.mark.parametrize("name", ENGINES)
