@@ -35,6 +35,9 @@ class EngineChoice(StrEnum):
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
     TORCH = "torch"
+    TORCH_CUDA = "torch-cuda"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
 

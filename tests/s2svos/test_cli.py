@@ -42,6 +42,13 @@ def test_infer_imports_neither_torch_nor_onnx(tmp_path: Path) -> None:
     assert not loaded & set(HEAVY)
 
 
+def test_every_engine_can_be_chosen() -> None:
+    from s2svos.commands.infer import EngineChoice
+    from s2svos_engines.engine import ENGINES
+
+    assert {*EngineChoice} == {"auto", *ENGINES}
+
+
 def test_help_names_the_commands(tmp_path: Path) -> None:
     run = s2svos("--help", cwd=tmp_path)
     assert run.returncode == 0
