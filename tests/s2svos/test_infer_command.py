@@ -119,12 +119,12 @@ def test_an_engine_that_dies(folder: Path, processes: list[Process]) -> None:
     code = (
         "from s2svos.cli import main\n"
         "from s2svos_engines.onnxruntime_engine import OnnxRuntimeCell\n"
-        "step, left = OnnxRuntimeCell.step, iter(range(5))\n"
-        "def die(cell, frame):\n"
+        "begin, left = OnnxRuntimeCell.begin, iter(range(5))\n"
+        "def die(cell, frames):\n"
         "    if next(left, None) is None:\n"
         "        raise RuntimeError('bad allocation')\n"
-        "    return step(cell, frame)\n"
-        "OnnxRuntimeCell.step = die\n"
+        "    return begin(cell, frames)\n"
+        "OnnxRuntimeCell.begin = die\n"
         "main()\n"
     )
     write_video(folder / "v.mp4", 30)
