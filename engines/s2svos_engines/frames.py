@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos_engines.errors import UserError
 from s2svos_engines.geometry import Fit
 
 
@@ -45,9 +46,18 @@ def on_gpu(frame: Frame) -> bool:
 
 
 def kind(frame: Frame) -> tuple[str, tuple[int, ...]]:
-    """NumPy's name of the type of a frame's elements, and its shape."""
+    """NumPy's name of the type of a frame's elements, and its shape.
+
+    Raises:
+        UserError: it is no array.
+    """
     if isinstance(frame, np.ndarray):
         return str(frame.dtype), frame.shape
+    if not on_gpu(frame):
+        raise UserError(
+            f"A frame is a NumPy array or one on a GPU, not {type(frame).__name__}; convert it "
+            "with numpy.asarray."
+        )
     interface = frame.__cuda_array_interface__
     return str(np.dtype(interface["typestr"])), tuple(interface["shape"])
 

@@ -57,6 +57,8 @@ def test_mistakes_are_named(tracker: Tracker, clip: Clip) -> None:
         stream.remove(77)
     with pytest.raises(UserError, match="uint8"):
         tracker.open(frame.astype(np.float32), mask)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"not list; convert it with numpy\.asarray"):
+        stream.step(frame.tolist())
 
 
 def test_missing_engine_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
