@@ -59,12 +59,12 @@ class OneGraph:
         self._stream.wait()
         (self._start,) = engine.bind("step", self._stream, arrays)
         self._start()  # libraries choose their kernels; the states read stay as they are
-        self._graph = self._stream.capture(self._advance)
+        self._launch = engine.capture(self._stream, self._advance)
 
     def step(self, frame: Masks) -> Masks:
         """uint8 [H, W, 3] to uint8 [N, H, W]."""
         self._engine.place(self._stream, self._frame, [frame])
-        self._stream.launch(self._graph)
+        self._launch()
         masks = self._masks.download(self._stream)
         self._stream.wait()
         return masks

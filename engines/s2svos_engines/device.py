@@ -9,8 +9,8 @@ import ctypes
 import gc
 import math
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -126,10 +126,7 @@ class GpuStream:
         Relaunched, it works on the same addresses.
         """
         builder = self.cuda.create_graph_builder()
-        collects = gc.isenabled()
-        # Collected garbage may free page-locked memory, which CUDA forbids in a capturing thread.
-        gc.disable()
-        try:
+        with no_collection():
             builder.begin_building(mode="thread_local")
             try:
                 work()
@@ -138,9 +135,6 @@ class GpuStream:
                     builder.end_building()
                 raise
             return builder.end_building().complete()
-        finally:
-            if collects:
-                gc.enable()
 
     def launch(self, graph: Graph) -> None:
         """Gives a captured graph."""
@@ -201,6 +195,21 @@ class DeviceArray:
         from cuda.core import LegacyPinnedMemoryResource
 
         return LegacyPinnedMemoryResource().allocate(self._buffer.size)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Leaves garbage where it is.
+
+    Collected, it may free page-locked memory, which CUDA forbids to a thread that captures.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def out_of_memory(what: str) -> UserError:

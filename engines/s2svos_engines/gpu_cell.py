@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,6 @@ from s2svos_engines.frames import Picture
 
 if TYPE_CHECKING:
     from cuda.core import Event
-    from cuda.core.graph import Graph
 
     from s2svos_engines.gpu_engine import GpuEngine
 
@@ -101,11 +101,8 @@ class GpuCell(ResidentCell):
         starts = self._engine.bind(graph, self._compute, *sets)
         for stream in (self._compute, self._down):
             stream.wait()  # until the arrays are there for the other streams
-        captures = self._engine.captures
-        even, odd = (
-            _Call(self._compute, *one, captures=captures)
-            for one in zip(starts, pictures, masks, strict=True)
-        )
+        capture = partial(self._engine.capture, self._compute) if self._engine.captures else None
+        even, odd = (_Call(*one, capture) for one in zip(starts, pictures, masks, strict=True))
         return even, odd
 
     def _array(self, spec: TensorSpec, stream: GpuStream) -> DeviceArray:
@@ -122,28 +119,23 @@ class _Call:
 
     def __init__(
         self,
-        stream: GpuStream,
         work: Callable[[], None],
         pictures: DeviceArray,
         masks: DeviceArray,
-        *,
-        captures: bool,
+        capture: Callable[[Callable[[], None]], Callable[[], None]] | None,
     ) -> None:
         self.pictures, self.masks = pictures, masks
         self.done: Event | None = None
-        self._stream, self._work, self._captures = stream, work, captures
+        self._work, self._capture = work, capture
         self._warm = False
-        self._captured: Graph | None = None
+        self._captured: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Gives the graph to the stream."""
-        if self._captures and self._warm:
-            if self._captured is None:
-                self._captured = self._stream.capture(self._work)
-            self._stream.launch(self._captured)
-        else:
-            self._work()
-            self._warm = True
+        if self._captured is None and self._capture is not None and self._warm:
+            self._captured = self._capture(self._work)
+        (self._captured or self._work)()
+        self._warm = True
 
     def wait(self) -> None:
         """Returns when the masks of its latest start are there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,14 @@ class GpuEngine(ABC):
         Raises:
             UserError: the graph cannot be run, or the GPU's memory is full.
         """
+
+    def capture(self, stream: GpuStream, work: Callable[[], None]) -> Callable[[], None]:
+        """A CUDA graph of what ``work`` gives to a stream.
+
+        Returns:
+            What launches it, as often as one likes.
+        """
+        return partial(stream.launch, stream.capture(work))
 
     def stream(self) -> GpuStream:
         """The stream on which a new cell computes."""

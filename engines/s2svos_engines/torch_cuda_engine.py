@@ -1,19 +1,21 @@
 """PyTorch on an NVIDIA GPU: the same graphs as the reference, captured as CUDA graphs.
 
 Written without a GPU: that nothing in a graph waits for the GPU or copies from the host, which a
-capture forbids, is tested with PyTorch's fake tensors. No GPU has run it.
+capture forbids, is tested on PyTorch's meta device. No GPU has run it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.backends import cudnn
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.device import DeviceArray, GpuStream, out_of_memory
+from s2svos_engines.device import DeviceArray, GpuStream, no_collection, out_of_memory
 from s2svos_engines.errors import UserError
 from s2svos_engines.gpu_engine import Arrays, GpuEngine
 from s2svos_engines.torch_engine import Programs
@@ -43,11 +45,10 @@ class TorchCudaEngine(GpuEngine):
                 "pip install torch, or choose --engine onnxruntime-cuda or tensorrt."
             )
         self._programs = Programs(bundle, precision, DEVICE)
+        self._pools: WeakKeyDictionary[GpuStream, Any] = WeakKeyDictionary()
 
     def bind(self, graph: str, stream: GpuStream, *sets: Arrays) -> list[Callable[[], None]]:
         """Runs a graph node by node, or records it, and copies what it finds into the arrays."""
-        # What is computed in a captured graph stays where it was, so that nobody else may have it.
-        pool = torch.cuda.MemPool()
         current = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
         interface = self.contract.interface(graph)
 
@@ -57,7 +58,7 @@ class TorchCudaEngine(GpuEngine):
             outputs = [tensors[spec] for spec in interface.outputs]
 
             def run() -> None:
-                with _computing(current, pool):
+                with _computing(current):
                     found = self._programs.run(graph, inputs)
                     for place, value in zip(outputs, found, strict=True):
                         place.copy_(value)
@@ -66,6 +67,24 @@ class TorchCudaEngine(GpuEngine):
 
         return [start(arrays) for arrays in sets]
 
+    def capture(self, stream: GpuStream, work: Callable[[], None]) -> Callable[[], None]:
+        """By PyTorch, whose allocator must know what memory the graph goes on to use."""
+        current = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
+        # Even and odd calls, one after the other, can do with the same memory.
+        pool = self._pools.setdefault(stream, torch.cuda.graph_pool_handle())
+        graph = torch.cuda.CUDAGraph()
+        with (
+            no_collection(),
+            torch.cuda.graph(graph, pool, current, capture_error_mode="thread_local"),
+        ):
+            work()
+
+        def launch() -> None:
+            with torch.cuda.stream(current):
+                graph.replay()
+
+        return launch
+
 
 def _tensor(array: DeviceArray) -> torch.Tensor:
     """The array itself, seen by PyTorch."""
@@ -73,14 +92,11 @@ def _tensor(array: DeviceArray) -> torch.Tensor:
 
 
 @contextmanager
-def _computing(stream: torch.cuda.Stream, pool: torch.cuda.MemPool) -> Iterator[None]:
+def _computing(stream: torch.cuda.Stream) -> Iterator[None]:
     try:
         with (
             torch.inference_mode(),
             torch.cuda.stream(stream),
-            torch.cuda.use_mem_pool(pool)
-            if torch.cuda.is_current_stream_capturing()
-            else nullcontext(),
             cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),
         ):
             yield

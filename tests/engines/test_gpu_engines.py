@@ -92,6 +92,8 @@ class TorchEngine(TorchCudaEngine):
         give = stand_in.stream_at(stream.handle).give
         return [partial(give, start) for start in super().bind(graph, stream, *sets)]
 
+    capture = GpuEngine.capture
+
 
 def on_processor(array: Any) -> torch.Tensor:
     size = int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize
@@ -133,9 +135,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runtime = SimpleNamespace(**{**vars(ort), "InferenceSession": Session})
     monkeypatch.setattr(onnxruntime_gpu_engine, "ort", runtime)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "MemPool", lambda: None)
     monkeypatch.setattr(torch.cuda, "ExternalStream", lambda handle: None)
-    monkeypatch.setattr(torch_cuda_engine, "_computing", lambda *_: torch.inference_mode())
+    monkeypatch.setattr(torch_cuda_engine, "_computing", lambda stream: torch.inference_mode())
     monkeypatch.setattr(torch_cuda_engine, "_tensor", on_processor)
     monkeypatch.setattr(torch_cuda_engine, "DEVICE", torch.device("cpu"))
 
