@@ -1,6 +1,6 @@
 """A regression, or noise?
 
-Every run times a fixed matrix product among its contestants. Medians are divided by its median,
+Every group times a fixed matrix product among its contestants. Medians are divided by its median,
 so that a machine that is slower today slows both. The interval comes from resampled turns.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.latency.records import Heat, Row, label
+from benchmarks.latency.records import Heat, Row, label, once
 from benchmarks.latency.statistics import bootstrap
 
 INTERVAL = (1.0, 99.0)  # percent; many rows are tested at once
@@ -40,7 +40,8 @@ def compare_heats(before: Sequence[Heat], after: Sequence[Heat]) -> list[Change]
     for key in earlier.keys() & later.keys():
         (old_heat, old), (new_heat, new) = earlier[key], later[key]
         groups = [x["turns_ms"] for x in (new, old)] + [
-            heat["control_ms"] for heat in (old_heat, new_heat)
+            heat["groups"][row["group"]]["control_ms"]
+            for heat, row in ((old_heat, old), (new_heat, new))
         ]
         whole = [np.concatenate([np.asarray(turn) for turn in turns]) for turns in groups]
         low, high = np.percentile(bootstrap(groups, _ratio), INTERVAL)
@@ -57,7 +58,7 @@ def _rows(heat: Heat) -> dict[tuple[object, ...], tuple[Heat, Row]]:
             heat,
             row,
         )
-        for row in heat["rows"]
+        for row in once(heat)
         if row["kind"] != "peer"
     }
 

@@ -7,7 +7,8 @@ host; ``onnxruntime bind`` is its loop for the GPU, which binds anew every frame
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import gc
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,20 +18,14 @@ from numpy.typing import NDArray
 
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.device import gpu_count
-from s2svos_engines.engine import (
-    GPU_ENGINES,
-    SLOW_ENGINES,
-    Engine,
-    States,
-    load_engine,
-    usable_engines,
-)
+from s2svos_engines.engine import GPU_ENGINES, Engine, States, load_engine
 
 if TYPE_CHECKING:
     from s2svos_engines.bundle import Bundle
 
 Pictures = NDArray[np.uint8]
 OURS, BARE, PEER = "s2svos", "bare", "peer"
+REFERENCE = ("onnxruntime", "fp32")  # whose graphs the export compared with PyTorch
 
 
 class Loop(Protocol):
@@ -62,32 +57,6 @@ class Contestant:
     precision: str
     objects: int = 1
     streams: int = 1
-
-
-def contestants(
-    bundle: Bundle, objects: tuple[int, ...], streams: tuple[int, ...], *, everything: bool
-) -> Iterator[Contestant]:
-    """All that this machine has; without ``everything`` peers follow one object, uncompiled."""
-    for precision in bundle.precisions:
-        for engine in usable_engines():
-            if engine in SLOW_ENGINES:  # runs what the peer "torch eager" runs
-                continue
-            for count in objects:
-                yield Contestant(engine, OURS, precision, count)
-            for count in streams:
-                if count > 1:
-                    yield Contestant(engine, OURS, precision, 1, count)
-            if engine not in GPU_ENGINES:  # their step is the bare call between two transfers
-                yield Contestant(f"bare {engine}", BARE, precision)
-    for count in objects if everything else objects[:1]:
-        for precision in bundle.precisions:
-            yield Contestant("onnxruntime run", PEER, precision, count)
-            yield Contestant("openvino infer", PEER, precision, count)
-        yield Contestant("onnxruntime bind", PEER, "fp32", count)
-    yield Contestant("openvino infer", PEER, "bf16")
-    yield Contestant("torch eager", PEER, "fp32")
-    if everything:
-        yield Contestant("torch compile", PEER, "fp32")
 
 
 def runs_on_gpu(who: Contestant) -> bool:
@@ -137,7 +106,7 @@ class Workshop:
         if who.kind == OURS:
             engine = self.engine(who.name, who.precision)
             return OurLoop(engine, engine.init(frame, masks))
-        states = [np.array(x) for x in self.engine("onnxruntime", "fp32").init(frame, masks)]
+        states = [np.array(x) for x in self.engine(*REFERENCE).init(frame, masks)]
         makers: dict[str, Callable[[], Loop]] = {
             "bare openvino": lambda: BareOpenVino(self.engine("openvino", who.precision), states),
             "bare onnxruntime": lambda: BareOnnxRuntime(
@@ -150,6 +119,12 @@ class Workshop:
             "torch compile": lambda: self._torch(states, compiled=True),
         }
         return makers[who.name]()
+
+    def clear(self) -> None:
+        """Lets go of all but the reference, which every group needs."""
+        self._engines = {key: engine for key, engine in self._engines.items() if key == REFERENCE}
+        self._sessions.clear()
+        gc.collect()
 
     def _session(self, precision: str) -> Any:
         import onnxruntime as ort

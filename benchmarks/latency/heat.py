@@ -1,34 +1,32 @@
-"""One bundle's measurement: all contestants in turns, with what else there is to know of them."""
+"""One bundle's measurement: its groups one after the other, in a time that is kept."""
 
 from __future__ import annotations
 
 import os
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.latency.contestants import (
-    BARE,
     OURS,
+    REFERENCE,
     Contestant,
-    Loop,
     Pictures,
     Workshop,
-    contestants,
     runs_on_gpu,
 )
 from benchmarks.latency.gpu import gpu_state
-from benchmarks.latency.isolated import measure_alone
-from benchmarks.latency.records import BENCHMARK, Heat, Row
-from benchmarks.latency.roofline import Ceiling, Work, ceilings, count, gpu_ceilings
+from benchmarks.latency.groups import Group, groups
+from benchmarks.latency.isolated import measure_alone, peak_mib
+from benchmarks.latency.records import BENCHMARK, Heat, Row, label
+from benchmarks.latency.roofline import Work, ceilings, count, gpu_ceilings
 from benchmarks.latency.stages import stage_times
 from benchmarks.latency.statistics import misses, summary
+from benchmarks.latency.turns import Entry, Overlap, compare, warm_up
 from s2svos.evaluation.environment import environment
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.errors import UserError
@@ -36,11 +34,9 @@ from s2svos_engines.errors import UserError
 if TYPE_CHECKING:
     from rich.status import Status
 
-TURN_SECONDS = 0.2  # of one contestant; slow ones take one step
 ALONE_SECONDS = 60.0  # after which a process of its own is given up
 FEWEST_TURNS = 3  # without which there is no telling how they vary
-WINDOW = 5  # steps whose median tells whether a contestant still gets faster
-STEADY = 0.05  # by how much medians of two windows may differ
+NO_TIME = "does not fit in the time"
 
 
 @dataclass(frozen=True)
@@ -49,9 +45,9 @@ class Plan:
 
     Args:
         seconds: for the whole heat.
-        objects, streams: counts.
+        objects, streams: counts, rising from 1.
         frames: on which masks are compared with the reference.
-        warm_up: seconds of a contestant at most, and as many for its comparison.
+        warm_up: seconds of a contestant at most, and as many for its comparison and its stages.
         everything: compiled peers too, and peers at every object count.
         threads: of our engines.
     """
@@ -72,29 +68,15 @@ class Plan:
     @classmethod
     def full(cls, seconds: float, threads: int | None) -> Plan:
         """All that the suite has."""
-        return cls(seconds, (1, 2, 10), (1, 2, 4), 40, 6.0, True, threads or _cores())
-
-
-@dataclass
-class Entry:
-    """A contestant that runs here, and what has been seen of it."""
-
-    who: Contestant
-    loops: list[Loop]
-    iou: tuple[float, float, int]  # mean, worst, frames
-    warm_up_steps: int
-    steady: bool
-    burst: int
-    turns: list[list[float]] = field(default_factory=list)
-    seconds: float = 0.0  # on the clock, while the turns' steps ran
+        return cls(seconds, (1, 2, 10), (1, 2, 4), 40, 3.0, True, threads or _cores())
 
 
 class Reference:
-    """Masks by ONNX Runtime in fp32, whose graphs the export compared with PyTorch."""
+    """Masks of a number of objects by the reference engine, computed when first asked for."""
 
     def __init__(self, workshop: Workshop, clip: Sequence[Pictures], masks: Pictures) -> None:
         self._loop = workshop.loop(
-            Contestant("onnxruntime", OURS, "fp32", len(masks)), clip[0], masks
+            Contestant(REFERENCE[0], OURS, REFERENCE[1], len(masks)), clip[0], masks
         )
         self._clip, self._masks = clip, list[Pictures]()
 
@@ -108,7 +90,8 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
     """Measures a bundle.
 
     Raises:
-        UserError: the bundle cannot be read, or onnxruntime and onnx are not installed.
+        UserError: the bundle cannot be read, onnxruntime or onnx is not installed, or the time is
+            too short for anything.
     """
     from rich.console import Console
 
@@ -120,44 +103,19 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
             'The suite needs onnxruntime and onnx; pip install "s2svos[cpu,train]".'
         ) from error
     end = time.perf_counter() + plan.seconds
-    bundle = Bundle.open(path)
-    clip, first = picture_clip(bundle, plan.frames + 1)
-    workshop = Workshop(bundle, threads=plan.threads, checkpoint=checkpoint)
     before = {"environment": environment(), "gpu": gpu_state()}
     with Console(stderr=True).status(f"{path.name}: preparing") as status:
-        entries, skipped = _prepare(workshop, plan, clip, first, status)
-        ours = {(e.who.name, e.who.precision) for e in entries if e.who.kind == OURS}
-        alone, stages = {}, {}
-        for engine, precision in sorted(ours):
-            status.update(f"{path.name}: {engine} {precision} alone and end to end")
-            for objects in (plan.objects[0], plan.objects[-1]):
-                alone[engine, precision, objects] = measure_alone(
-                    path, engine, precision, objects, plan.threads, limit=ALONE_SECONDS
-                )
-            stages[engine, precision] = stage_times(
-                workshop.engine(engine, precision),
-                (bundle.contract.height, bundle.contract.width),
-                video=video,
-                frames=plan.frames + 1,
-                seconds=plan.warm_up,
-            )
-        limits = [*ceilings(plan.threads), *gpu_ceilings()]
-        turn, began = 0, [time.perf_counter()]
-        # The last turn is to end in time, if it takes no longer than the one before.
-        while turn < FEWEST_TURNS or 2 * began[-1] - began[-2] < end:
-            turn += 1
-            status.update(f"{path.name}: turn {turn}, {max(0, end - time.perf_counter()):.0f} s")
-            for limit in limits:
-                limit.turn()
-            for entry in entries:
-                _turn(entry, clip)
-            began.append(time.perf_counter())
-    work = {
-        (precision, objects): count(bundle.graph("step", precision=precision), objects=objects)
-        for precision in bundle.precisions
-        for objects in plan.objects
-    }
-    rows = [_row(entry, work, limits, alone, stages) for entry in entries]
+        race = Race(path, plan, end, checkpoint=checkpoint, video=video, status=status)
+        bundle = race.bundle
+        todo = groups(bundle, plan.objects, plan.streams, everything=plan.everything)
+        while todo:
+            group = todo.pop(0)
+            left = end - time.perf_counter()
+            weight = sum(map(_weight, (group, *todo)))
+            share = left * len(group.contestants) / weight
+            race.run(group, time.perf_counter() + share)
+    if not race.rows:
+        raise UserError(f"Nothing fits into {plan.seconds:g} seconds; give more --seconds.")
     return {
         "benchmark": BENCHMARK,
         "bundle": bundle.sha256,
@@ -165,13 +123,14 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
         "preset": bundle.manifest.get("network", {}).get("preset", path.stem),
         "size": [bundle.contract.height, bundle.contract.width],
         "threads": plan.threads,
-        "turns": turn,
         "torch_network": "the checkpoint's" if checkpoint else "the bundle's graphs",
-        "reference": "onnxruntime fp32",
-        "ceilings": {limit.name: limit.per_second for limit in limits},
-        "control_ms": next(limit.turns for limit in limits if limit.name == "fp32"),
-        "rows": rows,
-        "skipped": skipped,
+        "reference": " ".join(REFERENCE),
+        "ceilings": {limit.name: limit.per_second for limit in race.limits},
+        "groups": race.groups,
+        "rows": [{**row, "roofline": race.roofline(row)} for row in race.rows],
+        "skipped": race.skipped,
+        "seconds": plan.seconds + time.perf_counter() - end,
+        "peak_host_mib": peak_mib(),
         "gpu_before": before["gpu"],
         "gpu_after": gpu_state(),
         "environment": before["environment"],
@@ -194,147 +153,201 @@ def picture_clip(bundle: Bundle, frames: int) -> tuple[list[Pictures], Pictures]
     return clip, np.asarray(cv2.resize(mask, size), np.uint8)
 
 
-def _prepare(
-    workshop: Workshop, plan: Plan, clip: list[Pictures], first: Pictures, status: Status
-) -> tuple[list[Entry], list[dict[str, str]]]:
-    entries, skipped = [], []
-    references: dict[int, Reference] = {}
-    for who in contestants(workshop.bundle, plan.objects, plan.streams, everything=plan.everything):
-        status.update(f"{workshop.bundle.path.name}: {who.name} {who.precision} warms up")
+class Race:
+    """What the groups of a bundle share, and what came of them.
+
+    Args:
+        path: of the bundle.
+        plan: how much.
+        end: when all has to be over, by ``time.perf_counter``.
+        checkpoint, video: see :func:`measure`.
+        status: tells what is being done.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        plan: Plan,
+        end: float,
+        *,
+        checkpoint: Path | None,
+        video: Path | None,
+        status: Status,
+    ) -> None:
+        self.bundle, self._plan, self._end = Bundle.open(path), plan, end
+        self._video, self._status = video, status
+        self._clip, self._first = picture_clip(self.bundle, plan.frames + 1)
+        self._workshop = Workshop(self.bundle, threads=plan.threads, checkpoint=checkpoint)
+        self.limits = [*ceilings(plan.threads), *gpu_ceilings()]
+        self.rows: list[Row] = []
+        self.groups: dict[str, dict[str, Any]] = {}
+        self.skipped: list[dict[str, Any]] = []
+        self._references: dict[int, Reference] = {}
+        self._overlaps: dict[Contestant, Overlap] = {}
+        self._work: dict[tuple[str, int], Work] = {}
+        self._took: dict[str, float] = {}  # seconds of preparing a contestant of a name, at most
+
+    def run(self, group: Group, share: float) -> None:
+        """Loads a group, measures it in turns until ``share``, and lets go of it.
+
+        From the first on who would leave too little time for the fewest turns, all are left out.
+        """
+        entries: list[Entry] = []
+        fits = True
+        for who in group.contestants:
+            fits = fits and self._left(entries) > self._took.get(who.name, 0)
+            if not fits:
+                self._skip(group, who, NO_TIME)
+                continue
+            self._say(f"{group.name}: {who.name} {who.precision} warms up")
+            try:
+                entry = self._prepare(who)
+            # Whatever a peer's library raises, the others are to be measured; the reason is kept.
+            except Exception as error:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                self._skip(group, who, reason[0])
+                continue
+            fits = self._left([*entries, entry]) > 0
+            if fits:
+                entries.append(entry)
+            else:
+                self._skip(group, who, NO_TIME)
+        if not entries:
+            return
+        self._take_turns(group, entries, share)
+        stages = {entry.who: self._stages(entry.who) for entry in entries}
+        found = [self._row(group, entry, stages[entry.who]) for entry in entries]
+        del entries
+        self._workshop.clear()
+        for row in found:
+            row["alone"] = self._alone(row)
+        self.rows += found
+
+    def roofline(self, row: Row) -> dict[str, float] | None:
+        """Shares of a row's median step; None where its processor has no ceiling of its kind."""
+        speeds = {limit.name: limit.per_second for limit in self.limits}
+        seconds, place = row["percentiles"]["p50"]["ms"] / 1000, "gpu " if row["on_gpu"] else ""
+        names = f"{place}{row['precision']}", f"{place}bytes"
+        if row["streams"] > 1 or not speeds.keys() >= set(names):
+            return None
+        compute = row["flops"] / speeds[names[0]] / seconds
+        memory = row["bytes"] / speeds[names[1]] / seconds
+        return {"compute": compute, "memory": memory, "achieved": max(compute, memory)}
+
+    def _left(self, entries: Sequence[Entry]) -> float:
+        """Seconds that remain when some have taken the fewest turns."""
+        turn = sum(entry.turn_seconds for entry in entries)
+        return self._end - time.perf_counter() - FEWEST_TURNS * turn
+
+    def _say(self, words: str) -> None:
+        left = max(0.0, self._end - time.perf_counter())
+        self._status.update(f"{self.bundle.path.name}, {left:.0f} s left: {words}")
+
+    def _skip(self, group: Group, who: Contestant, why: str) -> None:
+        names = ("contestant", "precision", "objects", "streams")
+        values = (who.name, who.precision, who.objects, who.streams)
+        fields = dict(zip(names, values, strict=True))
+        self.skipped.append({"group": group.name, **fields, "why": why})
+
+    def _prepare(self, who: Contestant) -> Entry:
+        began = time.perf_counter()
         # Shifted, so that no two objects are the same.
-        masks = np.stack([np.roll(first, 8 * index, axis=1) for index in range(who.objects)])
-        if who.objects not in references:
-            references[who.objects] = Reference(workshop, clip, masks)
-        try:
-            loops = [workshop.loop(who, clip[0], masks) for _ in range(who.streams)]
-            entries.append(_warm(who, loops, clip, references[who.objects], plan))
-        # Whatever a peer's library raises, the others are to be measured; the reason is recorded.
-        except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            skipped.append({"contestant": who.name, "precision": who.precision, "why": reason[0]})
-    if not plan.everything:
-        why = "a quick run leaves it out"
-        skipped.append({"contestant": "torch compile", "precision": "fp32", "why": why})
-    return entries, skipped
+        masks = np.stack([np.roll(self._first, 8 * index, axis=1) for index in range(who.objects)])
+        if who.objects not in self._references:
+            self._references[who.objects] = Reference(self._workshop, self._clip, masks)
+        loops = [self._workshop.loop(who, self._clip[0], masks) for _ in range(who.streams)]
+        seconds = self._plan.warm_up
+        if who not in self._overlaps:
+            reference = self._references[who.objects]
+            self._overlaps[who] = compare(who, loops[0], self._clip, reference, seconds)
+        key = ("fp32" if who.precision == "bf16" else who.precision, who.objects)
+        if key not in self._work:
+            graph = self.bundle.graph("step", precision=key[0])
+            self._work[key] = count(graph, objects=who.objects)
+        entry = warm_up(who, loops, self._clip, self._overlaps[who], seconds)
+        took = time.perf_counter() - began
+        self._took[who.name] = max(took, self._took.get(who.name, 0))
+        return entry
+
+    def _take_turns(self, group: Group, entries: list[Entry], share: float) -> None:
+        began = [time.perf_counter()]
+        # The last turn is to end in time, if it takes no longer than the one before.
+        while len(began) <= FEWEST_TURNS or 2 * began[-1] - began[-2] < share:
+            self._say(f"{group.name}: turn {len(began)}")
+            for limit in self.limits:
+                limit.turn()
+            for entry in entries:
+                entry.turn(self._clip)
+            began.append(time.perf_counter())
+        turns = len(began) - 1
+        control = next(limit.turns for limit in self.limits if limit.name == "fp32")
+        self.groups[group.name] = {"turns": turns, "control_ms": control[-turns:]}
+
+    def _stages(self, who: Contestant) -> dict[str, float] | None:
+        """Of ours alone with one object, once."""
+        known = any(
+            (row["contestant"], row["precision"]) == (who.name, who.precision) and row["stages"]
+            for row in self.rows
+        )
+        if known or (who.kind, who.objects, who.streams) != (OURS, 1, 1) or self._left([]) < 0:
+            return None
+        self._say(f"{who.name} {who.precision} end to end")
+        contract = self.bundle.contract
+        return stage_times(
+            self._workshop.engine(who.name, who.precision),
+            (contract.height, contract.width),
+            video=self._video,
+            frames=self._plan.frames + 1,
+            seconds=self._plan.warm_up,
+        )
+
+    def _alone(self, row: Row) -> dict[str, Any] | None:
+        """Of ours with the fewest and the most objects, once, in a process of its own."""
+        names = ("contestant", "precision", "objects")
+        who = [row[name] for name in names]
+        known = any(
+            [other[name] for name in names] == who and other["alone"] for other in self.rows
+        )
+        counts = (self._plan.objects[0], self._plan.objects[-1])
+        limit = min(ALONE_SECONDS, self._left([]))
+        if known or row["kind"] != OURS or row["streams"] > 1 or who[2] not in counts or limit < 1:
+            return None
+        self._say(f"{label(row)} in a process of its own")
+        engine, precision, objects = who
+        return measure_alone(
+            self.bundle.path, engine, precision, objects, self._plan.threads, limit=limit
+        )
+
+    def _row(self, group: Group, entry: Entry, stages: dict[str, float] | None) -> Row:
+        who, turns = entry.who, entry.turns
+        mean, worst, frames = entry.iou
+        steps = sum(map(len, turns))
+        cost = self._work["fp32" if who.precision == "bf16" else who.precision, who.objects]
+        return {
+            "group": group.name,
+            "contestant": who.name,
+            "kind": who.kind,
+            "precision": who.precision,
+            "objects": who.objects,
+            "streams": who.streams,
+            "on_gpu": runs_on_gpu(who),
+            "iou": {"mean": mean, "worst": worst, "frames": frames},
+            "warm_up_steps": entry.warm_up_steps,
+            "steady": entry.steady,
+            "steps": steps,
+            "percentiles": summary(turns),
+            "misses": {str(rate): misses(turns, rate) for rate in (30, 60)},
+            "frames_per_second": steps / entry.seconds,
+            "flops": cost.flops,
+            "bytes": cost.bytes,
+            "stages": stages,
+            "turns_ms": turns,
+        }
 
 
-def _warm(
-    who: Contestant, loops: list[Loop], clip: list[Pictures], reference: Reference, plan: Plan
-) -> Entry:
-    """Compares the masks, then steps until the time of a step stays."""
-    loop = loops[0]
-    loop.restart()
-    overlaps: list[float] = []
-    spent = 0.0
-    for index, frame in enumerate(clip[1:2] if who.kind == BARE else clip[1:]):
-        began = time.perf_counter()
-        masks = loop.step(frame)
-        spent += time.perf_counter() - began
-        overlaps.extend(overlap(masks, reference[index]))
-        if spent > plan.warm_up and index:
-            break
-    compared = len(overlaps) // who.objects
-    for other in loops[1:]:
-        other.step(clip[1])
-    windows: list[float] = []
-    steady, deadline = False, time.perf_counter() + plan.warm_up
-    while not steady and (not windows or time.perf_counter() < deadline):
-        times = _steps(loop, clip, WINDOW if windows or spent < 1 else 1)
-        windows.append(statistics.median(times))
-        steady = len(windows) > 1 and abs(windows[-1] / windows[-2] - 1) < STEADY
-    burst = max(1, min(20, round(1000 * TURN_SECONDS / windows[-1])))
-    iou = (float(np.mean(overlaps)), float(np.min(overlaps)), compared)
-    return Entry(who, loops, iou, compared + WINDOW * len(windows), steady, burst)
-
-
-def overlap(masks: Pictures, others: Pictures) -> list[float]:
-    """IoU of each object's mask, of probabilities of at least one half; 1 where both are empty."""
-    result = []
-    for mask, other in zip(masks >= 128, others >= 128, strict=True):
-        union = np.count_nonzero(mask | other)
-        result.append(np.count_nonzero(mask & other) / union if union else 1.0)
-    return result
-
-
-def _turn(entry: Entry, clip: list[Pictures]) -> None:
-    """One step that nobody counts, since the one before may leave spinning threads; then some."""
-    for loop in entry.loops:
-        loop.step(clip[1])
-    began = time.perf_counter()
-    if len(entry.loops) == 1:
-        times = _steps(entry.loops[0], clip, entry.burst)
-    else:
-        work: Callable[[Loop], list[float]] = lambda loop: _steps(loop, clip, entry.burst)  # noqa: E731
-        with ThreadPoolExecutor(len(entry.loops)) as pool:
-            times = [ms for part in pool.map(work, entry.loops) for ms in part]
-    entry.seconds += time.perf_counter() - began
-    entry.turns.append(times)
-
-
-def _steps(loop: Loop, clip: list[Pictures], steps: int) -> list[float]:
-    """Milliseconds of each of several steps in a closed loop."""
-    times = []
-    for index in range(steps):
-        frame = clip[1 + index % (len(clip) - 1)]
-        began = time.perf_counter()
-        loop.step(frame)
-        times.append(round(1000 * (time.perf_counter() - began), 4))
-    return times
-
-
-def _row(
-    entry: Entry,
-    work: dict[tuple[str, int], Work],
-    limits: list[Ceiling],
-    alone: dict[tuple[str, str, int], dict[str, Any] | None],
-    stages: dict[tuple[str, str], dict[str, float]],
-) -> Row:
-    who, turns = entry.who, entry.turns
-    mean, worst, frames = entry.iou
-    steps = sum(map(len, turns))
-    percentiles = summary(turns)
-    own = who.kind == OURS and who.streams == 1
-    cost = work["fp32" if who.precision == "bf16" else who.precision, who.objects]
-    return {
-        "contestant": who.name,
-        "kind": who.kind,
-        "precision": who.precision,
-        "objects": who.objects,
-        "streams": who.streams,
-        "iou": {"mean": mean, "worst": worst, "frames": frames},
-        "warm_up_steps": entry.warm_up_steps,
-        "steady": entry.steady,
-        "steps": steps,
-        "percentiles": percentiles,
-        "misses": {str(rate): misses(turns, rate) for rate in (30, 60)},
-        "frames_per_second": steps / entry.seconds,
-        "flops": cost.flops,
-        "bytes": cost.bytes,
-        "roofline": None if who.streams > 1 else _share(who, cost, limits, percentiles),
-        "alone": alone.get((who.name, who.precision, who.objects)) if own else None,
-        "stages": stages[who.name, who.precision] if own and who.objects == 1 else None,
-        "turns_ms": turns,
-    }
-
-
-def _share(
-    who: Contestant,
-    cost: Work,
-    limits: list[Ceiling],
-    percentiles: dict[str, dict[str, float] | None],
-) -> dict[str, float] | None:
-    """Shares of the median step; None where its processor has no ceiling of this precision."""
-    speeds = {limit.name: limit.per_second for limit in limits}
-    median, place = percentiles["p50"], "gpu " if runs_on_gpu(who) else ""
-    if median is None or not {f"{place}{who.precision}", f"{place}bytes"} <= speeds.keys():
-        return None
-    compute = cost.flops / speeds[f"{place}{who.precision}"]
-    memory = cost.bytes / speeds[f"{place}bytes"]
-    return {
-        "compute": 1000 * compute / median["ms"],
-        "memory": 1000 * memory / median["ms"],
-        "achieved": 1000 * max(compute, memory) / median["ms"],
-    }
+def _weight(group: Group) -> int:
+    """Shares of the time: one for each contestant's turns, one for the start-up of each of ours."""
+    return len(group.contestants) + sum(who.kind == OURS for who in group.contestants)
 
 
 def _cores() -> int:

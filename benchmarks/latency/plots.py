@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.latency.records import Heat, label
+from benchmarks.latency.records import Heat, label, once
 
 COLOURS = {"s2svos": "#2a6f97", "bare": "#a9a9a9", "peer": "#e07a3f"}
 
@@ -23,7 +23,7 @@ def draw(heats: Sequence[Heat], folder: Path) -> list[Path]:
         from matplotlib.patches import Patch
     paths = []
     for number, heat in enumerate(heats):
-        rows = sorted(heat["rows"], key=lambda row: row["percentiles"]["p50"]["ms"])
+        rows = sorted(once(heat), key=lambda row: row["percentiles"]["p50"]["ms"])
         figure = Figure(figsize=(10, 1.2 + 0.28 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for place, row in enumerate(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,28 @@ def label(row: Row) -> str:
     return words + (f", {row['streams']} streams" if row["streams"] > 1 else "")
 
 
-def find(heat: Heat, contestant: str, precision: str, objects: int = 1) -> Row | None:
-    """The row of a contestant with one stream."""
-    wanted = (contestant, precision, objects, 1)
-    for row in heat["rows"]:
+def find(
+    rows: Iterable[Row], contestant: str, precision: str, objects: int = 1, streams: int = 1
+) -> Row | None:
+    """The row of a contestant, the first of several; those of a group took turns."""
+    wanted = (contestant, precision, objects, streams)
+    for row in rows:
         if (row["contestant"], row["precision"], row["objects"], row["streams"]) == wanted:
-            return dict(row)
+            return row
     return None
+
+
+def by_group(heat: Heat) -> dict[str, list[Row]]:
+    """The rows of each group; one with one object and one stream is in many."""
+    found: dict[str, list[Row]] = {name: [] for name in heat["groups"]}
+    for row in heat["rows"]:
+        found[row["group"]].append(row)
+    return found
+
+
+def once(heat: Heat) -> list[Row]:
+    """The rows, each contestant's first only."""
+    found: dict[str, Row] = {}
+    for row in heat["rows"]:
+        found.setdefault(label(row), row)
+    return list(found.values())

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.latency.records import Heat, Row, find, label
+from benchmarks.latency.groups import host_peers
+from benchmarks.latency.records import Heat, Row, by_group, find, label, once
 from benchmarks.latency.statistics import ratio
 from s2svos_engines.errors import UserError
 
 BEGIN, END = "<!-- latency: begin -->", "<!-- latency: end -->"
-PEERS_OF = {
-    "openvino": ("openvino infer",),
-    "onnxruntime": ("onnxruntime run", "onnxruntime bind"),
-}
 
 
 def document(heats: Sequence[Heat], pictures: Sequence[Path]) -> str:
     """All tables of all heats, with the plots between."""
     parts = ["# Latency\n"]
     for heat in heats:
-        parts += [_title(heat), _latency(heat), _demands(heat), _service(heat), _stages(heat)]
+        parts += [_title(heat), _latency(heat), _ratios(heat), _service(heat), _stages(heat)]
         parts += [_left_out(heat)]
     parts += [f"![{path.stem}]({path.name})\n" for path in pictures]
     return "\n".join(part for part in parts if part)
@@ -39,8 +36,8 @@ def into_readme(heats: Sequence[Heat], readme: Path) -> None:
     _, _, tail = rest.partition(END)
     rows = []
     for heat in heats:
-        for row in heat["rows"]:
-            if row["kind"] == "bare" or row["streams"] > 1:
+        for row in once(heat):
+            if row["kind"] == "bare" or row["streams"] > 1 or row["objects"] not in (1, 10):
                 continue
             rows.append([heat["preset"], label(row), _ms(row, "p50"), _ms(row, "p99"), _iou(row)])
     heading = ["preset", "", "median ms", "p99 ms", "IoU"]
@@ -52,9 +49,10 @@ def into_readme(heats: Sequence[Heat], readme: Path) -> None:
 def _title(heat: Heat) -> str:
     height, width = heat["size"]
     return (
-        f"## {heat['preset']}, {height}x{width}\n\n{_machine(heat)}; {heat['threads']} threads, "
-        f"{heat['turns']} turns; bundle `{heat['bundle'][:12]}`. IoU is with {heat['reference']}; "
-        f"PyTorch runs {heat['torch_network']}. Intervals are of 95 %.\n"
+        f"## {heat['preset']}, {height}x{width}\n\n{_machine(heat)}; {heat['threads']} threads; "
+        f"{heat['seconds']:.0f} s, at most {heat['peak_host_mib'] / 1024:.1f} GiB of memory; "
+        f"bundle `{heat['bundle'][:12]}`. IoU is with {heat['reference']}; PyTorch runs "
+        f"{heat['torch_network']}. Intervals are of 95 %.\n"
     )
 
 
@@ -65,7 +63,20 @@ def _machine(heat: Heat) -> str:
 
 
 def _latency(heat: Heat) -> str:
-    rows = [
+    parts = ["### Step\n"]
+    for name, rows in by_group(heat).items():
+        parts += [f"{name}; {heat['groups'][name]['turns']} turns:\n", _steps(rows)]
+    ceilings = ", ".join(
+        f"{name} {value / 1e9:.4g} {'GB' if name.endswith('bytes') else 'GOP'}/s"
+        for name, value in heat["ceilings"].items()
+    )
+    note = f"Ceilings of this run: {ceilings}. "
+    note += "A percentile with too few steps beyond it is left out.\n"
+    return "\n".join([*parts, note])
+
+
+def _steps(rows: Sequence[Row]) -> str:
+    lines = [
         [
             *(label(row), _interval(row)),
             *(_ms(row, name) for name in ("p90", "p99", "p99.9")),
@@ -74,39 +85,47 @@ def _latency(heat: Heat) -> str:
             f"{100 * row['roofline']['achieved']:.0f} %" if row["roofline"] else "-",
             *(_iou(row), str(row["steps"]) + ("" if row["steady"] else " (not steady)")),
         ]
-        for row in heat["rows"]
+        for row in rows
     ]
     heading = ["", "median ms", "p90", "p99", "p99.9", "late at 30 fps", "late at 60 fps"]
     heading += ["frames/s", "of the roofline", "IoU", "steps"]
-    ceilings = ", ".join(
-        f"{name} {value / 1e9:.4g} {'GB' if name.endswith('bytes') else 'GOP'}/s"
-        for name, value in heat["ceilings"].items()
-    )
-    note = f"Ceilings of this run: {ceilings}. "
-    note += "A percentile with too few steps beyond it is left out.\n"
-    return f"### Step\n\n{_table(heading, rows)}\n{note}"
+    return _table(heading, lines)
 
 
-def _demands(heat: Heat) -> str:
-    rows = []
-    pairs: list[tuple[str, Row | None, Row | None]] = []
-    for engine, precision in _ours(heat):
-        ours = find(heat, engine, precision)
-        bare, ten = find(heat, f"bare {engine}", precision), find(heat, engine, precision, 10)
-        name = f"{engine} {precision}"
-        pairs += [(f"{name}: step / bare call", ours, bare), (f"{name}: 10 objects / 1", ten, ours)]
-        for peer in PEERS_OF.get(engine, ()):
-            theirs = find(heat, peer, precision)
-            pairs.append((f"state by {peer} / {name}", theirs, ours))
-        pairs.append((f"torch eager / {name}", find(heat, "torch eager", "fp32"), ours))
-        pairs.append((f"torch compile / {name}", find(heat, "torch compile", "fp32"), ours))
-    for name, above, below in pairs:
-        if above and below:
+def _ratios(heat: Heat) -> str:
+    lines = []
+    for rows in by_group(heat).values():
+        for name, above, below in _pairs(rows):
             value, low, high = ratio(above["turns_ms"], below["turns_ms"])
             ious = f"{_iou(above)} / {_iou(below)}"
-            rows.append([name, f"{value:.3f}", f"{low:.3f} to {high:.3f}", ious])
-    heading = ["medians, one object", "ratio", "interval", "IoU"]
-    return f"### Ratios\n\n{_table(heading, rows)}"
+            lines.append([name, f"{value:.3f}", f"{low:.3f} to {high:.3f}", ious])
+    heading = ["medians of those that took turns", "ratio", "interval", "IoU"]
+    return f"### Ratios\n\n{_table(heading, lines)}"
+
+
+def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
+    """What the rows of a group are to be divided by, with the ratio's name."""
+    for ours in rows:
+        if ours["kind"] != "s2svos":
+            continue
+        engine, precision, objects = (ours[name] for name in ("contestant", "precision", "objects"))
+        one = find(rows, engine, precision)
+        if one and ours["streams"] > 1:
+            name = f"{engine} {precision}: step of {ours['streams']} streams at once / of one"
+            yield name, ours, one
+            continue
+        if one and objects > 1:
+            yield f"{engine} {precision}: {objects} objects / 1", ours, one
+        if bare := find(rows, f"bare {engine}", precision, objects):
+            yield f"{engine} {precision}: step / bare call", ours, bare
+        many = f", {objects} objects" if objects > 1 else ""
+        for peer in host_peers(engine, precision):
+            theirs = find(rows, peer, precision, objects)
+            if theirs and theirs["on_gpu"] == ours["on_gpu"]:
+                yield f"state by {peer} / {engine} {precision}{many}", theirs, ours
+        for peer in ("torch eager", "torch compile"):
+            if theirs := find(rows, peer, "fp32", objects):
+                yield f"{peer} / {engine} {precision}{many}", theirs, ours
 
 
 def _service(heat: Heat) -> str:
@@ -141,13 +160,13 @@ def _stages(heat: Heat) -> str:
 
 
 def _left_out(heat: Heat) -> str:
-    lines = [f"- {x['contestant']} {x['precision']}: {x['why']}" for x in heat["skipped"]]
-    return "Not measured:\n\n" + "\n".join(lines) + "\n" if lines else ""
-
-
-def _ours(heat: Heat) -> Iterable[tuple[str, str]]:
-    pairs = [(r["contestant"], r["precision"]) for r in heat["rows"] if r["kind"] == "s2svos"]
-    return dict.fromkeys(pairs)
+    measured = {label(row) for row in heat["rows"]}
+    reasons: dict[str, dict[str, None]] = {}  # names in their order, each once
+    for row in heat["skipped"]:
+        if (name := label(row)) not in measured:
+            reasons.setdefault(row["why"], {})[name] = None
+    lines = [f"- {why}: {'; '.join(names)}" for why, names in reasons.items()]
+    return "### Not measured\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _ms(row: Row, name: str) -> str:

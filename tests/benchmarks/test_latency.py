@@ -12,10 +12,15 @@ from typer.testing import CliRunner
 
 from benchmarks.latency.__main__ import app
 from benchmarks.latency.comparison import compare_heats
-from benchmarks.latency.records import append, read
+from benchmarks.latency.contestants import OURS
+from benchmarks.latency.groups import groups
+from benchmarks.latency.heat import Plan, measure
+from benchmarks.latency.records import append, by_group, read
 from benchmarks.latency.roofline import Work, count
 from benchmarks.latency.statistics import misses, ratio, summary
-from benchmarks.latency.tables import BEGIN, END
+from benchmarks.latency.tables import BEGIN, END, document
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "s2svos"))
 
@@ -26,7 +31,7 @@ def results(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("latency")
     bundle = small_bundle(folder)
-    arguments = ["run", "--quick", "--seconds", "8", "--threads", "1"]
+    arguments = ["run", "--quick", "--seconds", "40", "--threads", "1"]
     arguments += ["--bundle", str(bundle.path), "--out", str(folder / "results.jsonl")]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -45,13 +50,55 @@ def test_quick_run_measures_every_contestant_and_its_iou(results):
     for row in heat["rows"]:
         assert row["iou"]["worst"] > 0.9, row["contestant"]
         assert row["iou"]["mean"] <= 1
-        assert len(row["turns_ms"]) == heat["turns"]
+        assert len(row["turns_ms"]) == heat["groups"][row["group"]]["turns"]
         assert row["flops"] > 0
     ours = next(row for row in heat["rows"] if row["contestant"] == "openvino")
     assert ours["alone"]["host_mib"] > 20
     assert ours["alone"]["cold_start_seconds"] > ours["alone"]["first_mask_seconds"]
     assert set(ours["stages"]) == {"decode", "shrink", "upload, step, download", "merge", "write"}
     assert heat["environment"]["cpu"]
+    assert heat["peak_host_mib"] > 100
+    several = [group for group in by_group(heat).values() if group[0]["objects"] == 10]
+    assert [[row["objects"] for row in group] for group in several] == [[10, 1], [10, 1]]
+
+
+@pytest.mark.slow
+def test_what_the_time_does_not_allow_is_left_out_and_named(results, tmp_path):
+    bundle = Bundle.open(results.parent / "small.s2s")
+    out = tmp_path / "short.jsonl"
+    arguments = ["run", "--quick", "--seconds", "9", "--threads", "1"]
+    arguments += ["--bundle", str(bundle.path), "--out", str(out)]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (heat,) = read(out)
+    every = [
+        who
+        for group in groups(bundle, (1, 10), (1, 2), everything=False)
+        for who in group.contestants
+    ]
+    assert len(heat["rows"]) + len(heat["skipped"]) == len(every)
+    assert heat["rows"][0]["contestant"] == "openvino"
+    late = [row for row in heat["skipped"] if row["why"] == "does not fit in the time"]
+    assert {"10 objects, onnxruntime fp32"} <= {row["group"] for row in late}
+    assert "does not fit in the time: " in document([heat], [])
+
+
+def test_a_time_that_nothing_fits_into_is_refused(results):
+    with pytest.raises(UserError, match="Nothing fits into 1 seconds"):
+        measure(results.parent / "small.s2s", Plan.quick(1, 1), checkpoint=None, video=None)
+
+
+def test_every_precision_and_object_count_has_its_group(tmp_path):
+    from small_bundle import small_bundle
+
+    found = groups(small_bundle(tmp_path), (1, 2, 10), (1, 2), everything=True)
+    assert found[0].name == "1 object, fp32"
+    names = [group.name for group in found]
+    assert names.index("10 objects, openvino fp32") < names.index("streams, openvino fp32")
+    assert names.index("streams, openvino fp32") < names.index("2 objects, openvino fp32")
+    for group in found:
+        ours = {(who.objects, who.streams) for who in group.contestants if who.kind == OURS}
+        assert (1, 1) in ours, group.name
 
 
 @pytest.mark.slow
@@ -140,13 +187,13 @@ def _heat(seed, *, slower=1.0, machine=1.0):
         busy = machine * rng.lognormal(0, 0.08, (30, 1))
         return (median * busy * rng.lognormal(0, 0.03, (30, 5))).tolist()
 
-    common = {"precision": "fp32", "objects": 1, "streams": 1}
+    common = {"group": "1 object", "precision": "fp32", "objects": 1, "streams": 1}
     return {
         "benchmark": "latency",
         "preset": "lite",
         "size": [256, 448],
         "threads": 2,
-        "control_ms": turns(20.0),
+        "groups": {"1 object": {"turns": 30, "control_ms": turns(20.0)}},
         "rows": [
             {"contestant": "openvino", "kind": "s2svos", **common, "turns_ms": turns(36 * slower)},
             {"contestant": "onnxruntime", "kind": "s2svos", **common, "turns_ms": turns(35.0)},

@@ -1,0 +1,94 @@
+"""Who takes turns with whom.
+
+All at once do not fit into memory: 40 contestants of a large network held 20 GB. A group's are
+loaded together, which is what their ratios need, and let go of after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.latency.contestants import BARE, OURS, PEER, Contestant
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.engine import GPU_ENGINES, SLOW_ENGINES, usable_engines
+
+
+@dataclass(frozen=True)
+class Group:
+    """Contestants that take turns, the most important first."""
+
+    name: str
+    contestants: tuple[Contestant, ...]
+
+
+def groups(
+    bundle: Bundle, objects: tuple[int, ...], streams: tuple[int, ...], *, everything: bool
+) -> list[Group]:
+    """All that this machine has, the most important first: what time does not allow is last.
+
+    Args:
+        bundle: whose precisions are measured.
+        objects, streams: counts, rising from 1.
+        everything: with peers at every object count, and compiled ones.
+    """
+    # The engine "torch" runs what the peer "torch eager" runs.
+    engines = [engine for engine in usable_engines() if engine not in SLOW_ENGINES]
+    several = [count for count in objects if count > 1]
+    found = [
+        Group(f"1 object, {precision}", tuple(_one_object(engines, precision, everything)))
+        for precision in bundle.precisions
+    ]
+    for counts in (several[-1:], None, several[:-1]):
+        for precision in bundle.precisions:
+            for engine in engines:
+                if counts is None:
+                    found += _streams(engine, precision, streams)
+                else:
+                    found += _objects(engine, precision, counts, everything)
+    return found
+
+
+def host_peers(engine: str, precision: str) -> Iterator[str]:
+    """The loops that a user would write with the library of an engine."""
+    if engine == "openvino":
+        yield "openvino infer"
+        return
+    yield "onnxruntime run"
+    if precision == "fp32":
+        yield "onnxruntime bind"
+
+
+def _one_object(engines: list[str], precision: str, everything: bool) -> Iterator[Contestant]:
+    for engine in engines:
+        yield Contestant(engine, OURS, precision)
+        if engine not in GPU_ENGINES:  # their step is the bare call between two transfers
+            yield Contestant(f"bare {engine}", BARE, precision)
+    # Each once, of however many engines it is a peer.
+    for peer in dict.fromkeys(
+        peer for engine in ("openvino", "onnxruntime") for peer in host_peers(engine, precision)
+    ):
+        yield Contestant(peer, PEER, precision)
+    # In every group, so that every precision has its ratio to it.
+    yield Contestant("torch eager", PEER, "fp32")
+    if precision == "fp32":
+        yield Contestant("openvino infer", PEER, "bf16")
+        if everything:
+            yield Contestant("torch compile", PEER, "fp32")
+
+
+def _objects(engine: str, precision: str, counts: list[int], everything: bool) -> Iterator[Group]:
+    for count in counts:
+        peers = host_peers(engine, precision) if everything else ()
+        members = [Contestant(engine, OURS, precision, number) for number in (count, 1)]
+        members += [Contestant(peer, PEER, precision, count) for peer in peers]
+        yield Group(f"{count} objects, {engine} {precision}", tuple(members))
+
+
+def _streams(engine: str, precision: str, streams: tuple[int, ...]) -> Iterator[Group]:
+    several = [count for count in streams if count > 1]
+    members = [
+        Contestant(engine, OURS, precision, 1, count) for count in (*several[:1], 1, *several[1:])
+    ]
+    if len(members) > 1:
+        yield Group(f"streams, {engine} {precision}", tuple(members))
