@@ -68,7 +68,7 @@ class Plan:
     @classmethod
     def full(cls, seconds: float, threads: int | None) -> Plan:
         """All that the suite has."""
-        return cls(seconds, (1, 2, 10), (1, 2, 4), 40, 3.0, True, threads or _cores())
+        return cls(seconds, (1, 2, 10), (1, 2, 4), 40, 1.5, True, threads or _cores())
 
 
 class Reference:
@@ -190,10 +190,11 @@ class Race:
     def run(self, group: Group, share: float) -> None:
         """Loads a group, measures it in turns until ``share``, and lets go of it.
 
+        Turns go on beyond it until they have taken half as long as preparing, lest they be few.
         From the first on who would leave too little time for the fewest turns, all are left out.
         """
         entries: list[Entry] = []
-        fits = True
+        began, fits = time.perf_counter(), True
         for who in group.contestants:
             fits = fits and self._left(entries) > self._took.get(who.name, 0)
             if not fits:
@@ -214,7 +215,8 @@ class Race:
                 self._skip(group, who, NO_TIME)
         if not entries:
             return
-        self._take_turns(group, entries, share)
+        prepared = time.perf_counter()
+        self._take_turns(group, entries, max(share, prepared + (prepared - began) / 2))
         stages = {entry.who: self._stages(entry.who) for entry in entries}
         found = [self._row(group, entry, stages[entry.who]) for entry in entries]
         del entries
@@ -269,10 +271,10 @@ class Race:
         self._took[who.name] = max(took, self._took.get(who.name, 0))
         return entry
 
-    def _take_turns(self, group: Group, entries: list[Entry], share: float) -> None:
-        began = [time.perf_counter()]
+    def _take_turns(self, group: Group, entries: list[Entry], until: float) -> None:
+        until, began = min(until, self._end), [time.perf_counter()]
         # The last turn is to end in time, if it takes no longer than the one before.
-        while len(began) <= FEWEST_TURNS or 2 * began[-1] - began[-2] < share:
+        while len(began) <= FEWEST_TURNS or 2 * began[-1] - began[-2] < until:
             self._say(f"{group.name}: turn {len(began)}")
             for limit in self.limits:
                 limit.turn()

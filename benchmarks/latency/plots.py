@@ -36,10 +36,8 @@ def draw(heats: Sequence[Heat], folder: Path) -> list[Path]:
             text = f"  {median['ms']:.3g} ms, IoU {row['iou']['mean']:.4f}"
             axes.text(end, place, text, va="center", fontsize=8)
         axes.set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=8)
-        axes.invert_yaxis()
-        axes.set_xscale("log")
-        left, right = axes.get_xlim()
-        axes.set_xlim(left, right * (right / left) ** 0.35)
+        axes.set_ylim(len(rows), -1)
+        axes.set_xlim(0, 1.3 * axes.get_xlim()[1])  # with room for the words behind the longest
         axes.set_xlabel("median ms a step; line: its 95 % interval, tick: p99")
         machine = heat["environment"]
         title = f"{heat['preset']} {heat['size'][0]}x{heat['size'][1]}, {machine['cpu']}"

@@ -33,7 +33,7 @@ def read(path: Path) -> list[Heat]:
     """The heats of a file; lines of other benchmarks are left out.
 
     Raises:
-        UserError: missing, damaged or without a heat.
+        UserError: missing, damaged, of an earlier form or without a heat.
     """
     try:
         lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
@@ -42,6 +42,8 @@ def read(path: Path) -> list[Heat]:
     heats = [line for line in lines if line.get("benchmark") == BENCHMARK]
     if not heats:
         raise UserError(f"{path} holds no result of the latency suite; name what run wrote.")
+    if not all("groups" in heat for heat in heats):
+        raise UserError(f"{path} is of an earlier form, without groups; measure again.")
     return heats
 
 

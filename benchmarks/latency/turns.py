@@ -107,7 +107,8 @@ def warm_up(
         loop.step(clip[1])
     deadline = time.perf_counter() + seconds
     steps, medians, steady = 1, _steps(loops[0], clip, 1), False
-    while not steady and time.perf_counter() < deadline:
+    # The first step may have compiled something, so one more is needed at least.
+    while len(medians) < 2 or (not steady and time.perf_counter() < deadline):
         window = max(1, min(WINDOW, round(1000 * TURN_SECONDS / medians[-1])))
         medians.append(statistics.median(_steps(loops[0], clip, window)))
         steady = abs(medians[-1] / medians[-2] - 1) < STEADY
