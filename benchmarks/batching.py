@@ -21,6 +21,9 @@ def main(
     bundle: Annotated[
         Path | None, typer.Option(help="Exported with --batch. Default: the one that ships.")
     ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="May be repeated. Default: all that are fast.")
+    ] = None,
     streams: Annotated[int, typer.Option(min=2, help="How many.")] = 8,
     precision: Annotated[str, typer.Option(help="Of the graphs.")] = "fp32",
     rounds: Annotated[int, typer.Option(min=3, help="Frames of each stream.")] = 20,
@@ -29,7 +32,7 @@ def main(
     """Time a frame of each of many streams on every fast engine."""
     from s2svos_engines.engine import SLOW_ENGINES, usable_engines
 
-    engines = [name for name in usable_engines() if name not in SLOW_ENGINES]
+    engines = engine or [name for name in usable_engines() if name not in SLOW_ENGINES]
     variants = {
         (name, how): run
         for name in engines
@@ -44,13 +47,13 @@ def main(
                 samples[key].append(1000 * (time.perf_counter() - began) / streams)
     medians = {key: statistics.median(values) for key, values in samples.items()}
     rows = [
-        [engine, how, f"{ms:.2f}", f"{1000 / ms:.1f}", f"{ms / medians[engine, 'in turn']:.2f}"]
-        for (engine, how), ms in medians.items()
+        [name, how, f"{ms:.2f}", f"{1000 / ms:.1f}", f"{ms / medians[name, 'in turn']:.2f}"]
+        for (name, how), ms in medians.items()
     ]
     title = f"a frame of {streams} streams, ms a frame, median of {rounds}"
     print_table(title, ["engine", "how", "ms", "frames/s", "to in turn"], rows)
     if json:
-        results = {f"{engine}, {how}": ms for (engine, how), ms in medians.items()}
+        results = {f"{name}, {how}": ms for (name, how), ms in medians.items()}
         facts = {"streams": streams, "precision": precision, "milliseconds": results}
         append_json(json, "batching", facts)
 
