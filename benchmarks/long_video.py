@@ -76,11 +76,7 @@ def main(
             runs[path].append(_infer(path, options, folder / "out"))
         told = json_module.loads((folder / "out" / "run.json").read_text())
 
-    total, step, memory = (
-        statistics.median(getattr(run, field) for run in runs[long])
-        / statistics.median(getattr(run, field) for run in runs[short])
-        for field in ("seconds", "ms_a_frame", "peak_mib")
-    )
+    ratios = _ratios(runs[short], runs[long])
     rows = [
         [str(run.frames), f"{run.seconds:.2f}", f"{run.ms_a_frame:.2f}", f"{run.peak_mib:.0f}"]
         for path in (short, long)
@@ -88,8 +84,9 @@ def main(
     ]
     columns = ["frames", "seconds without loading", "ms a frame after the first", "peak MiB"]
     print_table("infer, each in a process of its own", columns, rows)
-    typer.echo(f"{times} times as many frames, medians: {total:.3f} times as long,")
-    typer.echo(f"{step:.3f} times as long a frame, {memory:.3f} times as much memory")
+    typer.echo(f"{times} times as many frames: {ratios['seconds']:.3f} times as long,")
+    typer.echo(f"{ratios['ms_a_frame']:.3f} times as long a frame,")
+    typer.echo(f"{ratios['peak_mib']:.3f} times as much memory; medians of pairs")
     if json:
         results = {
             "engine": told["engine"],
@@ -97,9 +94,20 @@ def main(
             "size": told["size"],
             "overlay": overlay,
             "runs": [asdict(run) for path in (short, long) for run in runs[path]],
-            "ratios": {"seconds": total, "ms_a_frame": step, "peak_mib": memory},
+            "ratios": ratios,
         }
         append_json(json, "long_video", results)
+
+
+def _ratios(short: list[Run], long: list[Run]) -> dict[str, float]:
+    """Long / short, each divided by the one just before it: medians of those pairs."""
+    return {
+        field: statistics.median(
+            getattr(after, field) / getattr(before, field)
+            for before, after in zip(short, long, strict=True)
+        )
+        for field in ("seconds", "ms_a_frame", "peak_mib")
+    }
 
 
 def _clip(video: Path | None, mask: Path | None, folder: Path, frames: int) -> tuple[Frames, Path]:
