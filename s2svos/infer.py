@@ -35,6 +35,7 @@ __all__ = ["InferProgress", "RunSummary", "Seconds", "default_out", "infer"]
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
+_OVERLAPPING_CALLS = 4  # as many frames as wait between the stages, where a call takes one
 
 
 def default_out(video: str | Path) -> Path:
@@ -117,7 +118,7 @@ class _Run:
         self.adapt = adapt
         self.report = report
         self.adapted: Adaptation | None = None
-        self.frames_per_call = 1  # the mask's own frame goes alone
+        self.frames_per_call = self.frames_at_once = 1  # the mask's own frame goes alone
         self.began = time.perf_counter()
         self.seconds_loading = self.seconds_stepping = 0.0
         self.first_mask: float | None = None
@@ -194,16 +195,16 @@ class _Run:
                 yield name, frame, ids
 
     def _groups(self) -> Iterator[list[tuple[str, Frame]]]:
-        """What is read, in groups for one call each; before an error, what was read until then."""
+        """What is read, in groups to step; before an error, what was read until then."""
         frames = iter(self.reader)
         error: BaseException | None = None
         more = True
         while more:
             group: list[tuple[str, Frame]] = []
             try:
-                for item in islice(frames, self.frames_per_call):
+                for item in islice(frames, self.frames_at_once):
                     group.append(item)
-                more = len(group) == self.frames_per_call
+                more = len(group) == self.frames_at_once
             except BaseException as raised:  # Ctrl-C too
                 error, more = raised, False
             if group:
@@ -218,6 +219,9 @@ class _Run:
             stream = tracker.open(frame, self.first.ids)
         if not self.video.live:  # whose masks would be late by the frames that a call waits for
             self.frames_per_call = max(tracker.engine.frames_per_call)
+            # Calls overlap within a group only, where the engine has several under way.
+            calls = _OVERLAPPING_CALLS if tracker.engine.ahead > 1 else 1
+            self.frames_at_once = calls * self.frames_per_call
         return stream
 
     @contextmanager

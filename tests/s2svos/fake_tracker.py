@@ -19,6 +19,7 @@ class FakeTracker:
 
     on_step: Callable[[int], None] = lambda index: None
     frames_per_call: tuple[int, ...] = (1,)
+    ahead: int = 1
     engine_name: str = "fake"
     bundle: Any = field(default_factory=lambda: SimpleNamespace(path=Path("f.s2s"), sha256="0f"))
     calls: list[int] = field(default_factory=list)  # how many frames each was given
@@ -26,7 +27,9 @@ class FakeTracker:
 
     @property
     def engine(self) -> Any:
-        return SimpleNamespace(precision="fp32", frames_per_call=self.frames_per_call)
+        return SimpleNamespace(
+            precision="fp32", frames_per_call=self.frames_per_call, ahead=self.ahead
+        )
 
     def open(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> FakeTracker:
         self.label = int(mask.max())

@@ -251,14 +251,21 @@ def test_failing_step_keeps_what_was_whole(
 
 
 @pytest.mark.parametrize(
-    ("frames_per_call", "calls"),
-    [((1,), [1] * 29), ((1, 4), [4] * 7 + [1]), ((1, 2, 8), [8] * 3 + [5]), ((1, 64), [29])],
+    ("ahead", "frames_per_call", "calls"),
+    [
+        (1, (1,), [1] * 29),
+        (1, (1, 4), [4] * 7 + [1]),
+        (1, (1, 2, 8), [8] * 3 + [5]),
+        (1, (1, 64), [29]),
+        (2, (1,), [4] * 7 + [1]),  # so that calls overlap
+        (2, (1, 4), [16, 13]),
+    ],
 )
 def test_frames_of_a_file_are_stepped_together(
-    clip: Path, tmp_path: Path, frames_per_call: tuple[int, ...], calls: list[int]
+    clip: Path, tmp_path: Path, ahead: int, frames_per_call: tuple[int, ...], calls: list[int]
 ) -> None:
     seen: list[InferProgress] = []
-    tracker = FakeTracker(frames_per_call=frames_per_call)
+    tracker = FakeTracker(frames_per_call=frames_per_call, ahead=ahead)
     summary = run(clip, tmp_path / "out", tracker, label=1, report=seen.append)
     assert tracker.calls == calls  # after the first frame, whose mask is given
     assert whole(tmp_path / "out") == summary.frames == FRAMES
@@ -289,7 +296,7 @@ def follow(video: IncomingVideo, out: Path, tracker: FakeTracker) -> RunSummary:
 
 @pytest.mark.parametrize("live", [True, False])
 def test_frames_of_a_live_video_do_not_wait_for_each_other(tmp_path: Path, live: bool) -> None:
-    tracker = FakeTracker(frames_per_call=(1, 4))
+    tracker = FakeTracker(frames_per_call=(1, 4), ahead=2 if live else 1)
     summary = follow(sent(10, live=live), tmp_path / "out", tracker)
     assert summary.frames_per_call == max(tracker.calls) == (1 if live else 4)
     assert summary.frames + (summary.dropped or 0) == 10
