@@ -7,6 +7,7 @@ host; ``onnxruntime bind`` is its loop for the GPU, which binds anew every frame
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos_engines.batching import Batch
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.device import gpu_count
 from s2svos_engines.engine import GPU_ENGINES, Engine, States, load_engine
+from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from s2svos_engines.bundle import Bundle
@@ -45,11 +48,12 @@ class Contestant:
     """One row of the results.
 
     Args:
-        name: the engine for ours, ``bare ENGINE``, or the peer's name.
+        name: the engine for ours, after ``batched`` or ``in turn`` where streams are not each in a
+            thread of its own; ``bare ENGINE``, or the peer's name.
         kind: ``s2svos``, ``bare`` or ``peer``.
         precision: of the graphs, or in which a peer computes with the fp32 graphs.
         objects: that are followed.
-        streams: that run at once, each in a thread of its own.
+        streams: that are followed: each in a thread of its own, or all in a step of the loop.
     """
 
     name: str
@@ -57,6 +61,16 @@ class Contestant:
     precision: str
     objects: int = 1
     streams: int = 1
+
+    @property
+    def engine(self) -> str:
+        """Of ours, and of the bare call."""
+        return self.name.split()[-1]
+
+    @property
+    def in_one_loop(self) -> bool:
+        """Whether a step of its loop is one of every stream."""
+        return self.name != self.engine and self.kind == OURS
 
 
 def runs_on_gpu(who: Contestant) -> bool:
@@ -71,7 +85,7 @@ def runs_on_gpu(who: Contestant) -> bool:
         import onnxruntime as ort
 
         return "CUDAExecutionProvider" in ort.get_available_providers()
-    return who.name in GPU_ENGINES
+    return who.engine in GPU_ENGINES
 
 
 class Workshop:
@@ -104,8 +118,13 @@ class Workshop:
             UserError, RuntimeError, ImportError: this machine cannot run it.
         """
         if who.kind == OURS:
-            engine = self.engine(who.name, who.precision)
-            return OurLoop(engine, engine.init(frame, masks))
+            engine = self.engine(who.engine, who.precision)
+            states = engine.init(frame, masks)
+            if not who.in_one_loop:
+                return OurLoop(engine, states)
+            if who.name.startswith("batched"):
+                return BatchedLoop(self.bundle, engine, states, who.streams)
+            return InTurnLoop([OurLoop(engine, states) for _ in range(who.streams)])
         states = [np.array(x) for x in self.engine(*REFERENCE).init(frame, masks)]
         makers: dict[str, Callable[[], Loop]] = {
             "bare openvino": lambda: BareOpenVino(self.engine("openvino", who.precision), states),
@@ -115,8 +134,8 @@ class Workshop:
             "onnxruntime run": lambda: RunLoop(self.bundle, self._session(who.precision), states),
             "onnxruntime bind": lambda: BindLoop(self.bundle, self._session(who.precision), states),
             "openvino infer": lambda: InferLoop(self.bundle, who.precision, states),
-            "torch eager": lambda: self._torch(states, compiled=False),
-            "torch compile": lambda: self._torch(states, compiled=True),
+            "torch eager": lambda: self._torch(states, who.precision, compiled=False),
+            "torch compile": lambda: self._torch(states, who.precision, compiled=True),
         }
         return makers[who.name]()
 
@@ -138,11 +157,16 @@ class Workshop:
             self._sessions[precision] = ort.InferenceSession(model, providers=wanted)
         return self._sessions[precision]
 
-    def _torch(self, states: States, *, compiled: bool) -> Loop:
+    def _torch(self, states: States, precision: str, *, compiled: bool) -> Loop:
         from benchmarks.latency.torch_peer import TorchLoop
 
         return TorchLoop(
-            self.bundle, states, self.checkpoint, threads=self.threads, compiled=compiled
+            self.bundle,
+            states,
+            self.checkpoint,
+            precision=precision,
+            threads=self.threads,
+            compiled=compiled,
         )
 
 
@@ -160,6 +184,46 @@ class OurLoop:
     def step(self, frame: Pictures) -> Pictures:
         """uint8 [H, W, 3] to uint8 [N, H, W]."""
         return self._cell.step(frame)
+
+
+class BatchedLoop:
+    """A frame of every stream in one call.
+
+    Raises:
+        UserError: the bundle has no graph for it.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, states: States, streams: int) -> None:
+        if not engine.batches:
+            raise UserError("the bundle has no batch graph; export it with --batch")
+        first = [np.array(state) for state in states]
+        self._new = functools.partial(Batch, engine, bundle.contract, [first] * streams)
+        self._streams = streams
+        self.restart()
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        self._batch = self._new()
+
+    def step(self, frame: Pictures) -> Pictures:
+        """The masks of the last stream, all of which see the same."""
+        return self._batch.step([frame] * self._streams)[-1]
+
+
+class InTurnLoop:
+    """A frame of one stream after the other, in one thread."""
+
+    def __init__(self, loops: list[OurLoop]) -> None:
+        self._loops = loops
+
+    def restart(self) -> None:
+        """Goes back to the first frame's state."""
+        for loop in self._loops:
+            loop.restart()
+
+    def step(self, frame: Pictures) -> Pictures:
+        """The masks of the last stream, all of which see the same."""
+        return [loop.step(frame) for loop in self._loops][-1]
 
 
 class BareOpenVino:

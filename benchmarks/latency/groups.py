@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from benchmarks.latency.contestants import BARE, OURS, PEER, Contestant
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.device import gpu_count
 from s2svos_engines.engine import GPU_ENGINES, SLOW_ENGINES, usable_engines
+
+MOST_ON_CPU = 8  # streams
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,13 @@ def groups(
         Group(f"1 object, {precision}", tuple(_one_object(engines, precision, everything)))
         for precision in bundle.precisions
     ]
-    for counts in (several[-1:], None, several[:-1]):
-        for precision in bundle.precisions:
-            for engine in engines:
-                if counts is None:
-                    found += _streams(engine, precision, streams)
-                else:
-                    found += _objects(engine, precision, counts, everything)
+    for precision in bundle.precisions:
+        for engine in engines:
+            found += _objects(engine, precision, several[-1:], everything)
+            found += _streams(engine, precision, streams)
+    for precision in bundle.precisions:
+        for engine in engines:
+            found += _objects(engine, precision, several[:-1], everything)
     return found
 
 
@@ -71,6 +74,8 @@ def _one_object(engines: list[str], precision: str, everything: bool) -> Iterato
         yield Contestant(peer, PEER, precision)
     # In every group, so that every precision has its ratio to it.
     yield Contestant("torch eager", PEER, "fp32")
+    if gpu_count():
+        yield Contestant("torch eager", PEER, "fp16")
     if precision == "fp32":
         yield Contestant("openvino infer", PEER, "bf16")
         if everything:
@@ -86,9 +91,10 @@ def _objects(engine: str, precision: str, counts: list[int], everything: bool) -
 
 
 def _streams(engine: str, precision: str, streams: tuple[int, ...]) -> Iterator[Group]:
-    several = [count for count in streams if count > 1]
-    members = [
-        Contestant(engine, OURS, precision, 1, count) for count in (*several[:1], 1, *several[1:])
-    ]
-    if len(members) > 1:
-        yield Group(f"streams, {engine} {precision}", tuple(members))
+    for count in streams:
+        if count == 1 or (count > MOST_ON_CPU and engine not in GPU_ENGINES):
+            continue
+        names = (f"batched {engine}", f"in turn {engine}", engine)
+        members = [Contestant(name, OURS, precision, 1, count) for name in names]
+        one = Contestant(engine, OURS, precision)
+        yield Group(f"{count} streams, {engine} {precision}", (*members[:2], one, members[2]))

@@ -63,12 +63,12 @@ class Plan:
     @classmethod
     def quick(cls, seconds: float, threads: int | None) -> Plan:
         """What fits into minutes."""
-        return cls(seconds, (1, 10), (1, 2), 8, 1.0, False, threads or _cores())
+        return cls(seconds, (1, 10), (1, 8), 8, 1.0, False, threads or _cores())
 
     @classmethod
     def full(cls, seconds: float, threads: int | None) -> Plan:
         """All that the suite has."""
-        return cls(seconds, (1, 2, 10), (1, 2, 4), 40, 1.5, True, threads or _cores())
+        return cls(seconds, (1, 2, 10), (1, 8, 16), 40, 1.5, True, threads or _cores())
 
 
 class Reference:
@@ -257,15 +257,13 @@ class Race:
         masks = np.stack([np.roll(self._first, 8 * index, axis=1) for index in range(who.objects)])
         if who.objects not in self._references:
             self._references[who.objects] = Reference(self._workshop, self._clip, masks)
-        loops = [self._workshop.loop(who, self._clip[0], masks) for _ in range(who.streams)]
+        count_of_loops = 1 if who.in_one_loop else who.streams
+        loops = [self._workshop.loop(who, self._clip[0], masks) for _ in range(count_of_loops)]
         seconds = self._plan.warm_up
         if who not in self._overlaps:
             reference = self._references[who.objects]
             self._overlaps[who] = compare(who, loops[0], self._clip, reference, seconds)
-        key = ("fp32" if who.precision == "bf16" else who.precision, who.objects)
-        if key not in self._work:
-            graph = self.bundle.graph("step", precision=key[0])
-            self._work[key] = count(graph, objects=who.objects)
+        self._cost(who)
         entry = warm_up(who, loops, self._clip, self._overlaps[who], seconds)
         took = time.perf_counter() - began
         self._took[who.name] = max(took, self._took.get(who.name, 0))
@@ -320,11 +318,21 @@ class Race:
             self.bundle.path, engine, precision, objects, self._plan.threads, limit=limit
         )
 
+    def _cost(self, who: Contestant) -> Work:
+        """Of a frame; peers may compute in a precision that the bundle has no graphs of."""
+        precision = who.precision if who.precision in self.bundle.precisions else "fp32"
+        key = precision, who.objects
+        if key not in self._work:
+            graph = self.bundle.graph("step", precision=precision)
+            self._work[key] = count(graph, objects=who.objects)
+        return self._work[key]
+
     def _row(self, group: Group, entry: Entry, stages: dict[str, float] | None) -> Row:
         who, turns = entry.who, entry.turns
         mean, worst, frames = entry.iou
         steps = sum(map(len, turns))
-        cost = self._work["fp32" if who.precision == "bf16" else who.precision, who.objects]
+        frames_a_step = who.streams if who.in_one_loop else 1
+        cost = self._cost(who)
         return {
             "group": group.name,
             "contestant": who.name,
@@ -339,7 +347,7 @@ class Race:
             "steps": steps,
             "percentiles": summary(turns),
             "misses": {str(rate): misses(turns, rate) for rate in (30, 60)},
-            "frames_per_second": steps / entry.seconds,
+            "frames_per_second": steps * frames_a_step / entry.seconds,
             "flops": cost.flops,
             "bytes": cost.bytes,
             "stages": stages,

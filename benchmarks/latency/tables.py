@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -111,11 +112,14 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
     for ours in rows:
         if ours["kind"] != "s2svos":
             continue
-        engine, precision, objects = (ours[name] for name in ("contestant", "precision", "objects"))
+        names = ("contestant", "precision", "objects", "streams")
+        engine, precision, objects, streams = (ours[name] for name in names)
         one = find(rows, engine, precision)
-        if one and ours["streams"] > 1:
-            name = f"{engine} {precision}: step of {ours['streams']} streams at once / of one"
-            yield name, ours, one
+        if streams > 1:
+            turn = find(rows, f"in turn {engine.split()[-1]}", precision, objects, streams)
+            if turn and turn is not ours:
+                how = engine if engine.startswith("batched") else f"a thread each, {engine}"
+                yield f"{how} {precision}: {streams} streams / in turn", ours, turn
             continue
         if one and objects > 1:
             yield f"{engine} {precision}: {objects} objects / 1", ours, one
@@ -126,9 +130,9 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
             theirs = find(rows, peer, precision, objects)
             if theirs and theirs["on_gpu"] == ours["on_gpu"]:
                 yield f"state by {peer} / {engine} {precision}{many}", theirs, ours
-        for peer in ("torch eager", "torch compile"):
-            if theirs := find(rows, peer, "fp32", objects):
-                yield f"{peer} / {engine} {precision}{many}", theirs, ours
+        for peer, half in itertools.product(("torch eager", "torch compile"), ("fp32", "fp16")):
+            if theirs := find(rows, peer, half, objects):
+                yield f"{peer} {half} / {engine} {precision}{many}", theirs, ours
 
 
 def _service(heat: Heat) -> str:

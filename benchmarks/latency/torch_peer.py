@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from s2svos_engines.errors import UserError
 
@@ -23,6 +25,7 @@ class TorchLoop:
         bundle: whose graphs are run where there is no checkpoint.
         states: of the first frame.
         checkpoint: that s2svos train wrote.
+        precision: to compute in, fp32 or fp16.
         threads: of the processor.
         compiled: by torch.compile.
 
@@ -36,6 +39,7 @@ class TorchLoop:
         states: States,
         checkpoint: Path | None,
         *,
+        precision: str,
         threads: int,
         compiled: bool,
     ) -> None:
@@ -45,8 +49,8 @@ class TorchLoop:
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._first = [torch.tensor(state).to(self._device) for state in states]
-        network = _network(bundle, checkpoint, self._device)
-        self._step = torch.compile(network.step) if compiled else network.step
+        step = _step(bundle, checkpoint, precision, self._device)
+        self._step = torch.compile(step) if compiled else step
         self.restart()
 
     def restart(self) -> None:
@@ -61,15 +65,19 @@ class TorchLoop:
         return result
 
 
-def _network(bundle: Bundle, checkpoint: Path | None, device: torch.device) -> Any:
+def _step(
+    bundle: Bundle, checkpoint: Path | None, precision: str, device: torch.device
+) -> Callable[..., Sequence[Tensor]]:
     if checkpoint is None:
-        from s2svos.adapt.network import BundleNetwork
+        from s2svos_engines.torch_engine import Programs
 
-        return BundleNetwork(bundle, device)
+        programs = Programs(bundle, precision, device)
+        return lambda *inputs: programs.run("step", inputs)
     from s2svos.network.checkpoint import load_network
 
     size = (bundle.contract.height, bundle.contract.width)
     network = load_network(checkpoint, size=size)
     if network.contract != bundle.contract:
         raise UserError(f"{checkpoint} is of another network than {bundle.path}; give its own.")
-    return network.to(device)
+    network = network.to(device)
+    return (network.half() if precision == "fp16" else network).step

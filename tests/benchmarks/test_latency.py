@@ -12,25 +12,43 @@ from typer.testing import CliRunner
 
 from benchmarks.latency.__main__ import app
 from benchmarks.latency.comparison import compare_heats
-from benchmarks.latency.contestants import OURS
+from benchmarks.latency.contestants import OURS, Contestant, Workshop
 from benchmarks.latency.groups import groups
 from benchmarks.latency.heat import Plan, measure
-from benchmarks.latency.records import append, by_group, read
+from benchmarks.latency.records import append, by_group, find, read
 from benchmarks.latency.roofline import Work, count
 from benchmarks.latency.statistics import misses, ratio, summary
 from benchmarks.latency.tables import BEGIN, END, document
-from s2svos_engines.bundle import Bundle
+from s2svos_engines.bundle import Bundle, write_bundle
+from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "s2svos"))
 
 
+def _bundle(folder, **names):
+    """Of the small network, with graphs of these names in each precision."""
+    from small_bundle import small_network
+
+    from s2svos_export.graphs import export_graph
+
+    network = small_network()
+    graphs = {
+        precision: {
+            name: export_graph(network, name, title=f"{name}_{precision}", precision=precision)
+            for name in each
+        }
+        for precision, each in names.items()
+    }
+    path = folder / "small.s2s"
+    write_bundle(path, contract=network.contract, graphs=graphs, facts={})
+    return Bundle.open(path)
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    from small_bundle import small_bundle
-
     folder = tmp_path_factory.mktemp("latency")
-    bundle = small_bundle(folder)
+    bundle = _bundle(folder, fp32=["init", "step", "batch"])
     arguments = ["run", "--quick", "--seconds", "40", "--threads", "1"]
     arguments += ["--bundle", str(bundle.path), "--out", str(folder / "results.jsonl")]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -43,7 +61,8 @@ def test_quick_run_measures_every_contestant_and_its_iou(results):
     (heat,) = read(results)
     names = {(row["contestant"], row["objects"], row["streams"]) for row in heat["rows"]}
     for engine in ("openvino", "onnxruntime"):
-        assert {(engine, 1, 1), (engine, 10, 1), (engine, 1, 2)} <= names
+        assert {(engine, 1, 1), (engine, 10, 1), (engine, 1, 8)} <= names
+        assert {(f"batched {engine}", 1, 8), (f"in turn {engine}", 1, 8)} <= names
         assert (f"bare {engine}", 1, 1) in names
     peers = {"onnxruntime run", "onnxruntime bind", "openvino infer", "torch eager"}
     assert {(peer, 1, 1) for peer in peers} <= names
@@ -58,6 +77,11 @@ def test_quick_run_measures_every_contestant_and_its_iou(results):
     assert set(ours["stages"]) == {"decode", "shrink", "upload, step, download", "merge", "write"}
     assert heat["environment"]["cpu"]
     assert heat["peak_host_mib"] > 100
+    for engine in ("openvino", "onnxruntime"):
+        batched = find(heat["rows"], f"batched {engine}", "fp32", streams=8)
+        assert batched["frames_per_second"] == pytest.approx(
+            8 * batched["steps"] / (sum(map(sum, batched["turns_ms"])) / 1000), rel=0.1
+        )
     several = [group for group in by_group(heat).values() if group[0]["objects"] == 10]
     assert [[row["objects"] for row in group] for group in several] == [[10, 1], [10, 1]]
 
@@ -73,7 +97,7 @@ def test_what_the_time_does_not_allow_is_left_out_and_named(results, tmp_path):
     (heat,) = read(out)
     every = [
         who
-        for group in groups(bundle, (1, 10), (1, 2), everything=False)
+        for group in groups(bundle, (1, 10), (1, 8), everything=False)
         for who in group.contestants
     ]
     assert len(heat["rows"]) + len(heat["skipped"]) == len(every)
@@ -89,13 +113,14 @@ def test_a_time_that_nothing_fits_into_is_refused(results):
 
 
 def test_every_precision_and_object_count_has_its_group(tmp_path):
-    from small_bundle import small_bundle
-
-    found = groups(small_bundle(tmp_path), (1, 2, 10), (1, 2), everything=True)
+    found = groups(
+        _bundle(tmp_path, fp32=["init", "step"]), (1, 2, 10), (1, 8, 16), everything=True
+    )
     assert found[0].name == "1 object, fp32"
     names = [group.name for group in found]
-    assert names.index("10 objects, openvino fp32") < names.index("streams, openvino fp32")
-    assert names.index("streams, openvino fp32") < names.index("2 objects, openvino fp32")
+    assert names.index("10 objects, openvino fp32") < names.index("8 streams, openvino fp32")
+    assert names.index("8 streams, openvino fp32") < names.index("2 objects, openvino fp32")
+    assert "16 streams, openvino fp32" not in names
     for group in found:
         ours = {(who.objects, who.streams) for who in group.contestants if who.kind == OURS}
         assert (1, 1) in ours, group.name
@@ -118,7 +143,10 @@ def test_render_gives_tables_plots_and_the_readme(results, tmp_path):
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     text = (tmp_path / "latency.md").read_text()
-    for words in ("openvino fp32: step / bare call", "onnxruntime fp32: 10 objects / 1"):
+    for words in (
+        *("openvino fp32: step / bare call", "onnxruntime fp32: 10 objects / 1"),
+        *("batched openvino fp32: 8 streams / in turn", "torch eager fp32 / openvino fp32"),
+    ):
         assert words in text
     (picture,) = tmp_path.glob("*.png")
     assert picture.name in text
@@ -127,6 +155,42 @@ def test_render_gives_tables_plots_and_the_readme(results, tmp_path):
     assert table.endswith("below\n")
     assert "old" not in table
     assert "openvino fp32, 10 objects" in table
+
+
+def test_streams_in_one_call_are_left_out_with_the_reason_where_there_is_no_graph(tmp_path):
+    bundle = _bundle(tmp_path, fp32=["init", "step"])
+    frame = np.zeros((bundle.contract.height, bundle.contract.width, 3), np.uint8)
+    who = Contestant("batched onnxruntime", OURS, "fp32", streams=8)
+    with pytest.raises(UserError, match="no batch graph; export it with --batch"):
+        Workshop(bundle, threads=1).loop(who, frame, frame[None, ..., 0])
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_pytorch_computes_in_half_precision_what_it_does_in_single(trained, tmp_path):
+    from small_bundle import small_network
+
+    from benchmarks.latency.torch_peer import TorchLoop
+    from s2svos.network.checkpoint import save_checkpoint
+
+    bundle = _bundle(tmp_path, fp32=["init", "step"], fp16=["init", "step"])
+    checkpoint, network = tmp_path / "final.pt", small_network()
+    save_checkpoint(checkpoint, config=network.config, weights=network.state_dict(), facts={})
+    rng = np.random.default_rng(0)
+    height, width = bundle.contract.height, bundle.contract.width
+    frame = rng.integers(0, 256, (height, width, 3), np.uint8)
+    states = load_engine(bundle, "onnxruntime").init(frame, frame[None, ..., 0])
+    single, half = (
+        TorchLoop(
+            bundle,
+            states,
+            checkpoint if trained else None,
+            precision=precision,
+            threads=1,
+            compiled=False,
+        ).step(frame)
+        for precision in ("fp32", "fp16")
+    )
+    assert np.abs(single.astype(int) - half).max() <= 2
 
 
 def test_flops_and_bytes_by_hand():
