@@ -33,7 +33,8 @@ def draw(heats: Sequence[Heat], folder: Path) -> list[Path]:
             if tail:
                 axes.plot(tail["ms"], place, "|", color="black", markersize=9)
             end = max(median["high"], tail["ms"] if tail else 0)
-            text = f"  {median['ms']:.{1 if median['ms'] < 100 else 0}f} ms, IoU {row['iou']['mean']:.4f}"
+            digits = 1 if median["ms"] < 100 else 0
+            text = f"  {median['ms']:.{digits}f} ms, IoU {row['iou']['mean']:.4f}"
             axes.text(end, place, text, va="center", fontsize=8)
         axes.set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=8)
         axes.set_ylim(len(rows), -1)
