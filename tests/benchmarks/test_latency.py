@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,22 +27,26 @@ from s2svos_engines.errors import UserError
 sys.path.insert(0, str(Path(__file__).parents[1] / "s2svos"))
 
 
-def _bundle(folder, **names):
-    """Of the small network, with graphs of these names in each precision."""
+@cache
+def _graph(name, precision):
     from small_bundle import small_network
 
     from s2svos_export.graphs import export_graph
 
-    network = small_network()
+    title = f"small_{name}_{precision}"
+    return export_graph(small_network(), name, title=title, precision=precision)
+
+
+def _bundle(folder, **names):
+    """Of the small network, with graphs of these names in each precision."""
+    from small_bundle import small_network
+
     graphs = {
-        precision: {
-            name: export_graph(network, name, title=f"{name}_{precision}", precision=precision)
-            for name in each
-        }
+        precision: {name: _graph(name, precision) for name in each}
         for precision, each in names.items()
     }
     path = folder / "small.s2s"
-    write_bundle(path, contract=network.contract, graphs=graphs, facts={})
+    write_bundle(path, contract=small_network().contract, graphs=graphs, facts={})
     return Bundle.open(path)
 
 
