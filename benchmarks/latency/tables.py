@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.latency.contestants import OURS, PEER
 from benchmarks.latency.groups import host_peers
 from benchmarks.latency.records import Heat, Row, by_group, find, label, once
 from benchmarks.latency.statistics import ratio
@@ -27,7 +28,7 @@ def document(heats: Sequence[Heat], pictures: Sequence[Path]) -> str:
 
 
 def into_readme(heats: Sequence[Heat], readme: Path) -> None:
-    """Puts the short table between the marks of a file.
+    """Puts a short table of medians between the marks of a file.
 
     Raises:
         UserError: the file has no marks.
@@ -37,14 +38,20 @@ def into_readme(heats: Sequence[Heat], readme: Path) -> None:
         raise UserError(f"{readme} has no {BEGIN} and {END}; put both where the table should be.")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
+    cells: dict[tuple[str, str, int], dict[str, str]] = {}
+    for heat in heats:
+        for row in once(heat):
+            kind, objects = row["kind"], row["objects"]
+            if row["streams"] > 1 or (kind, objects) not in ((OURS, 1), (OURS, 10), (PEER, 1)):
+                continue
+            line = cells.setdefault((heat["preset"], row["contestant"], objects), {})
+            line[row["precision"]] = f"{_ms(row, 'p50')} ({_iou(row)})"
+    precisions = list(dict.fromkeys(name for line in cells.values() for name in line))
     rows = [
-        [heat["preset"], label(row), _ms(row, "p50"), _ms(row, "p99"), _iou(row)]
-        for heat in heats
-        for row in once(heat)
-        if (row["kind"], row["objects"]) in (("s2svos", 1), ("s2svos", 10), ("peer", 1))
-        and row["streams"] == 1
+        [preset, name, str(objects), *(line.get(precision, "") for precision in precisions)]
+        for (preset, name, objects), line in cells.items()
     ]
-    heading = ["preset", "", "median ms", "p99 ms", "IoU"]
+    heading = ["preset", "", "objects", *(f"{precision}, ms (IoU)" for precision in precisions)]
     table = _table(heading, rows)
     where = "; ".join(dict.fromkeys(_machine(heat) for heat in heats))
     readme.write_text(f"{head}{BEGIN}\n{table}\n{where}\n{END}{tail}")
@@ -110,7 +117,7 @@ def _ratios(heat: Heat) -> str:
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
     """What the rows of a group are to be divided by, with the ratio's name."""
     for ours in rows:
-        if ours["kind"] != "s2svos":
+        if ours["kind"] != OURS:
             continue
         names = ("contestant", "precision", "objects", "streams")
         engine, precision, objects, streams = (ours[name] for name in names)

@@ -159,7 +159,8 @@ def test_render_gives_tables_plots_and_the_readme(results, tmp_path):
     assert table.startswith("above\n")
     assert table.endswith("below\n")
     assert "old" not in table
-    assert "openvino fp32, 10 objects" in table
+    assert "| small | openvino | 10 | " in table
+    assert "batched" not in table
 
 
 def test_streams_in_one_call_are_left_out_with_the_reason_where_there_is_no_graph(tmp_path):
