@@ -112,9 +112,10 @@ def test_what_the_time_does_not_allow_is_left_out_and_named(results, tmp_path):
     assert "does not fit in the time: " in document([heat], [])
 
 
-def test_a_time_that_nothing_fits_into_is_refused(results):
+def test_a_time_that_nothing_fits_into_is_refused(tmp_path):
+    path = _bundle(tmp_path, fp32=["init", "step"]).path
     with pytest.raises(UserError, match="Nothing fits into 1 seconds"):
-        measure(results.parent / "small.s2s", Plan.quick(1, 1), checkpoint=None, video=None)
+        measure(path, Plan.quick(1, 1), checkpoint=None, video=None)
 
 
 def test_every_precision_and_object_count_has_its_group(tmp_path):
