@@ -40,6 +40,7 @@ def main(
     mask: Annotated[Path, typer.Option(help="Mask of its first frame.")],
     bundle: Annotated[Path | None, typer.Option(help="Default: the one that ships.")] = None,
     engine: Annotated[str, typer.Option(help="openvino, onnxruntime or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
     repeat: Annotated[int, typer.Option(min=1, help="Runs of each; the median counts.")] = 3,
     frames: Annotated[int | None, typer.Option(min=2, help="Only so many; default: all.")] = None,
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
@@ -55,7 +56,7 @@ def main(
     pictures = [frame for _, frame in source]
     bundle = bundle or s2svos.default_bundle()
     began = time.perf_counter()
-    tracker = Tracker.load(bundle, engine=engine)
+    tracker = Tracker.load(bundle, engine=engine, precision=precision)
     load = time.perf_counter() - began
 
     labels = _step_all(tracker, pictures, first.ids)  # warms up
@@ -64,7 +65,7 @@ def main(
     for _ in range(repeat):
         for name, taken in _measure(tracker, video, frames, first, pictures, labels).items():
             samples.setdefault(name, []).append(taken)
-        starts.append(_fresh_process(video, mask, bundle, engine, frames))
+        starts.append(_fresh_process(video, mask, bundle, engine, precision, frames))
 
     seconds = {name: statistics.median(values) for name, values in samples.items()}
     rates = {name: len(pictures) / value for name, value in seconds.items()}
@@ -78,7 +79,7 @@ def main(
 
     title = (
         f"{len(pictures)} frames {source.width}x{source.height}, {len(first.objects)} object(s), "
-        f"{tracker.engine_name}, median of {repeat}"
+        f"{tracker.engine_name} {precision}, median of {repeat}"
     )
     rows = [
         [name, f"{rate:.1f}", f"{1000 / rate:.2f}", f"{_spread(samples[name]):.0f} %"]
@@ -91,6 +92,7 @@ def main(
     if json:
         results = {
             **describe(tracker),
+            "precision": precision,
             "frames": len(pictures),
             "size": [source.width, source.height],
             "objects": len(first.objects),
@@ -157,7 +159,7 @@ def _write_masks(labels: Arrays, palette: bytes) -> float:
 
 
 def _fresh_process(
-    video: Path, mask: Path, bundle: Path, engine: str, frames: int | None
+    video: Path, mask: Path, bundle: Path, engine: str, precision: str, frames: int | None
 ) -> dict[str, float]:
     """Seconds until a new ``s2svos infer`` has written the network's first mask.
 
@@ -170,6 +172,7 @@ def _fresh_process(
         out = Path(folder) / "out"
         command = [sys.executable, "-m", "s2svos", "infer", str(video), "--mask", str(mask)]
         command += ["--out", str(out), "--bundle", str(bundle), "--engine", engine]
+        command += ["--precision", precision]
         command += ["--end", str(frames)] if frames else []
         began = time.perf_counter()
         process = subprocess.Popen(
