@@ -40,6 +40,8 @@ class Lot:
         self.random, self.eager = random.Random(seed), eager
         self.captured = self.launched = 0
         self.streams: list[Stream] = []
+        # Kept until the next lot: work that nobody waits for may be done when all else is gone.
+        self.memory: list[Buffer] = []
 
     def some(self) -> None:
         """Does as much as it likes."""
@@ -162,6 +164,7 @@ class Buffer:
         self._memory = np.full(size + ALIGNMENT, 0xAB, np.uint8)
         self.handle = -(-self._memory.ctypes.data // ALIGNMENT) * ALIGNMENT
         self.size = size
+        lot.memory.append(self)
 
     @property
     def bytes(self) -> NDArray[np.uint8]:
