@@ -287,7 +287,7 @@ def test_cudas_compiler_takes_the_kernel() -> None:
     assert not error
     (error,) = nvrtc.nvrtcCompileProgram(program, 1, [b"--gpu-architecture=sm_90"])
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
+    log = bytes(size)  # NVRTC writes into it; b" " * 1 would be the b" " of the whole process
     nvrtc.nvrtcGetProgramLog(program, log)
     assert not error, log.decode()
 
