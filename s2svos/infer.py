@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,6 @@ __all__ = ["InferProgress", "RunSummary", "Seconds", "default_out", "infer"]
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
-_OVERLAPPING_CALLS = 4  # as many frames as wait between the stages, where a call takes one
 
 
 def default_out(video: str | Path) -> Path:
@@ -64,7 +63,8 @@ def infer(
     whole is kept and the overlay is finished; the error's notes say where. If there is no mask yet,
     nothing is left behind. Frames of a live video that come faster than they are followed are
     dropped and counted, and Ctrl-C is how such a run ends: then it is no error. Frames of any other
-    video are followed as many at a time as the bundle has a step graph for.
+    video are followed as many at a time as the bundle has a step graph for, and those of a file
+    with several calls of the engine under way.
 
     Args:
         video: to segment.
@@ -118,7 +118,7 @@ class _Run:
         self.adapt = adapt
         self.report = report
         self.adapted: Adaptation | None = None
-        self.frames_per_call = self.frames_at_once = 1  # the mask's own frame goes alone
+        self.frames_per_call = 1
         self.began = time.perf_counter()
         self.seconds_loading = self.seconds_stepping = 0.0
         self.first_mask: float | None = None
@@ -181,47 +181,50 @@ class _Run:
 
     def _step(self, tracker: Tracker) -> Iterator[tuple[str, Frame, Ids]]:
         """The step stage: every frame that is read with its name and its mask."""
-        stream = self._open(tracker, self.mask_frame.frame) if self.mask_frame else None
-        for group in self._groups():
-            if stream is None:
-                ((name, frame),) = group
-                stream = self._open(tracker, frame)
-                yield name, frame, self.first.ids
-                continue
-            with self._engine(tracker.engine_name):
-                labels = stream.steps([frame for _, frame in group])
-            self.first_mask = self.first_mask or time.perf_counter() - self.began
-            for (name, frame), ids in zip(group, labels, strict=True):
-                yield name, frame, ids
-
-    def _groups(self) -> Iterator[list[tuple[str, Frame]]]:
-        """What is read, in groups to step; before an error, what was read until then."""
         frames = iter(self.reader)
-        error: BaseException | None = None
-        more = True
-        while more:
-            group: list[tuple[str, Frame]] = []
-            try:
-                for item in islice(frames, self.frames_at_once):
-                    group.append(item)
-                more = len(group) == self.frames_at_once
-            except BaseException as raised:  # Ctrl-C too
-                error, more = raised, False
-            if group:
-                yield group
-        if error:
-            raise error
+        if self.mask_frame:
+            stream = self._open(tracker, self.mask_frame.frame)
+        else:
+            if (first := next(frames, None)) is None:
+                return
+            stream = self._open(tracker, first[1])
+            yield *first, self.first.ids
+        taken: deque[tuple[str, Frame]] = deque()
+        labels = self._labels(stream, self._take(frames, taken))
+        while True:
+            with self._engine(tracker.engine_name):
+                ids = next(labels, None)
+            if ids is None:
+                return
+            self.first_mask = self.first_mask or time.perf_counter() - self.began
+            yield *taken.popleft(), ids
+
+    def _labels(self, stream: Stream, frames: Iterator[Frame]) -> Iterator[Ids]:
+        if self.video.live:  # whose masks would be late by the frames that a call waits for
+            return map(stream.step, frames)
+        # Whoever sends frames may wait for a mask before the next one.
+        return stream.follow(frames, ahead=None if isinstance(self.video, Video) else 1)
+
+    def _take(
+        self, frames: Iterator[tuple[str, Frame]], taken: deque[tuple[str, Frame]]
+    ) -> Iterator[Frame]:
+        """Frames for the engine, whose time does not include the wait for them."""
+        while True:
+            began = time.perf_counter()
+            item = next(frames, None)
+            self.seconds_stepping -= time.perf_counter() - began
+            if item is None:
+                return
+            taken.append(item)
+            yield item[1]
 
     def _open(self, tracker: Tracker, frame: Frame) -> Stream:
         if self.adapt:
             tracker, self.adapted = self.adapt(tracker, frame, self.first.ids)
         with self._engine(tracker.engine_name):
             stream = tracker.open(frame, self.first.ids)
-        if not self.video.live:  # whose masks would be late by the frames that a call waits for
+        if not self.video.live:
             self.frames_per_call = max(tracker.engine.frames_per_call)
-            # Calls overlap within a group only, where the engine has several under way.
-            calls = _OVERLAPPING_CALLS if tracker.engine.ahead > 1 else 1
-            self.frames_at_once = calls * self.frames_per_call
         return stream
 
     @contextmanager
@@ -234,7 +237,8 @@ class _Run:
             raise
         except Exception as error:  # of whatever type the engine's library has
             raise StageFailed(f"Following with {name}", error) from error
-        self.seconds_stepping += time.perf_counter() - began
+        finally:
+            self.seconds_stepping += time.perf_counter() - began
 
     def _summary(self, tracker: Tracker, error: BaseException | None) -> RunSummary:
         seconds = Seconds(

@@ -51,8 +51,9 @@ class Cell(Protocol):
     def begin(self, frames: Sequence[Picture]) -> Callable[[], NDArray[np.uint8]]:
         """Starts what :meth:`steps` does; what it returns waits for the masks.
 
-        As many calls as the engine's ``ahead`` may be started before the first is waited for. Masks
-        are valid until so many further calls are started.
+        As many calls as the engine's ``ahead`` may be started before the first is waited for, and
+        they are waited for in their order. Masks are valid until the next call is started or waited
+        for, states once all calls are done.
         """
         ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -152,9 +153,7 @@ class Stream:
         return self.steps([frame])[0]
 
     def steps(self, frames: Sequence[Frame]) -> list[Labels]:
-        """Follows the objects into the next frames, as many in a call as the engine takes at once.
-
-        A GPU works on the next call while the masks of the one before are merged.
+        """Follows the objects into the next frames, as :meth:`follow` does.
 
         Args:
             frames: any number of uint8 [H, W, 3], RGB, of the first frame's size.
@@ -167,18 +166,66 @@ class Stream:
         """
         for frame in frames:
             self.check(frame)
-        done: list[Labels] = []
+        return list(self.follow(frames))
+
+    def follow(self, frames: Iterable[Frame], *, ahead: int | None = None) -> Iterator[Labels]:
+        """Follows the objects through frames that need not be answered one by one.
+
+        Faster than to step: a call takes as many frames as the engine can at once, and several
+        calls are under way, so frames are taken before the labels of those before them are given.
+        To be iterated to its end before anything else is done with the stream.
+
+        Args:
+            frames: uint8 [H, W, 3], RGB, of the first frame's size, such as those of a video.
+            ahead: how many calls are under way at most; None for what the engine can.
+
+        Yields:
+            For each frame what ``step`` returns, but for rounding; also for those that came before
+            an error.
+
+        Raises:
+            UserError: a frame has another type or size.
+            Exception: what ``frames`` raised.
+        """
+        error: BaseException | None = None
+
+        def until_error() -> Iterator[Frame]:
+            nonlocal error
+            try:
+                for frame in frames:
+                    self.check(frame)
+                    yield frame
+            except BaseException as raised:  # Ctrl-C too
+                error = raised
+
+        calls = self._calls(until_error())
         begun: deque[Callable[[], NDArray[np.uint8]]] = deque()
-        rest = list(frames)
-        while rest or begun:
-            if rest and len(begun) < self._engine.ahead:
-                count = max(count for count in self._engine.frames_per_call if count <= len(rest))
-                begun.append(self._begin(rest[:count]))
+        most = min(ahead or self._engine.ahead, self._engine.ahead)
+        while True:
+            if len(begun) == most:  # before another frame is waited for
+                yield from self._finish(begun.popleft())
+            if (call := next(calls, None)) is None:
+                break
+            begun.append(self._begin(call))
+        while begun:
+            yield from self._finish(begun.popleft())
+        if error:
+            raise error
+
+    def _calls(self, frames: Iterator[Frame]) -> Iterator[list[Frame]]:
+        """Frames in as large portions as a call may take."""
+        counts = self._engine.frames_per_call
+        while rest := list(islice(frames, max(counts))):
+            while rest:
+                count = max(count for count in counts if count <= len(rest))
+                yield rest[:count]
                 del rest[:count]
-            else:  # Merged before a further call takes the masks' place.
-                done += [merge(masks, self.ids, self._fit) for masks in begun.popleft()()]
-                self.labels = done[-1]
-        return done
+
+    def _finish(self, begun: Callable[[], NDArray[np.uint8]]) -> list[Labels]:
+        """The labels of a call; merged at once, since a further call takes the masks' place."""
+        labels = [merge(masks, self.ids, self._fit) for masks in begun()]
+        self.labels = labels[-1]
+        return labels
 
     def _begin(self, frames: Sequence[Frame]) -> Callable[[], NDArray[np.uint8]]:
         """A call for so many frames; gives object masks, uint8 [T, N, h, w]."""

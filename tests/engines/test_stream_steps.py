@@ -1,5 +1,6 @@
 """Several frames a call: the same labels as frame by frame, however they are dealt out."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -43,9 +44,15 @@ class CountingEngine:
         return cell
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+@pytest.fixture(
+    scope="module",
+    # OpenVINO with two threads has several calls under way.
+    params=[("onnxruntime", 1), ("openvino", 1), ("openvino", 2)],
+    ids=lambda engine: "-".join(map(str, engine)),
+)
 def tracker(request: pytest.FixtureRequest, bundle: Bundle) -> Tracker:
-    return Tracker(bundle, CountingEngine(load_engine(bundle, request.param, threads=1)))
+    name, threads = request.param
+    return Tracker(bundle, CountingEngine(load_engine(bundle, name, threads=threads)))
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +152,48 @@ def test_a_wrong_frame_is_named_before_any_is_followed(
             stream.steps([*pictures[1:4], wrong])
     assert (stream.labels == mask).all()
     assert all(map(same, stream.steps(pictures[1:5]), expected))
+
+
+def test_frames_are_taken_as_they_are_needed(
+    tracker: Tracker, pictures: Pictures, mask: NDArray[np.uint8], expected: Pictures
+) -> None:
+    """Of calls of four frames, as many as may be under way, and no more."""
+    taken = []
+    stream = tracker.open(pictures[0], mask)
+    labels = stream.follow(taken.append(0) or frame for frame in pictures[1:])
+    assert same(next(labels), expected[0])
+    assert len(taken) == min(4 * tracker.engine.ahead, len(expected))
+    assert all(map(same, labels, expected[1:]))
+    one_by_one = tracker.open(pictures[0], mask).follow(pictures[1:], ahead=1)
+    assert all(map(same, one_by_one, expected))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_came_before_an_error_is_followed(
+    tracker: Tracker,
+    pictures: Pictures,
+    mask: NDArray[np.uint8],
+    expected: Pictures,
+    error: type[BaseException],
+) -> None:
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        yield from pictures[1:7]
+        raise error("lost")
+
+    stream, labels = tracker.open(pictures[0], mask), []
+    with pytest.raises(error, match="lost"):
+        labels.extend(stream.follow(frames()))
+    assert all(map(same, labels, expected)) and len(labels) == 6
+    assert all(map(same, stream.steps(pictures[7:]), expected[6:]))
+
+
+def test_calls_that_nobody_waits_for(
+    tracker: Tracker, pictures: Pictures, mask: NDArray[np.uint8]
+) -> None:
+    """As after Ctrl-C: a stream can be opened and followed all the same."""
+    cell = tracker.open(pictures[0], mask)._home
+    small = [tracker.open(pictures[0], mask)._fit.shrink(frame) for frame in pictures[1:]]
+    for frame in small[: tracker.engine.ahead]:
+        cell.begin([frame])
+    for frame in small:
+        assert cell.step(frame).shape == (len(np.unique(mask)) - 1, *small[0].shape[:2])

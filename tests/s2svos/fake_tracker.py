@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,32 +12,57 @@ import numpy as np
 from numpy.typing import NDArray
 from video_files import reds
 
+from s2svos_engines.tracker import Stream
+
+Pictures = NDArray[np.uint8]
+
 
 @dataclass
 class FakeTracker:
-    """Calls red what is red; ``on_step`` may fail or wait, and is called before every frame."""
+    """Calls red what is red; ``on_step`` may fail or wait, and is called before every frame.
+
+    Attributes:
+        calls: how many frames each was given.
+        under_way: how many calls had been begun and not waited for, at most.
+    """
 
     on_step: Callable[[int], None] = lambda index: None
     frames_per_call: tuple[int, ...] = (1,)
     ahead: int = 1
     engine_name: str = "fake"
+    precision: str = "fp32"
+    on_gpu: bool = False
     bundle: Any = field(default_factory=lambda: SimpleNamespace(path=Path("f.s2s"), sha256="0f"))
-    calls: list[int] = field(default_factory=list)  # how many frames each was given
-    label: int = 0
+    calls: list[int] = field(default_factory=list)
+    under_way: int = 0
+    waiting: int = 0
 
     @property
     def engine(self) -> Any:
-        return SimpleNamespace(
-            precision="fp32", frames_per_call=self.frames_per_call, ahead=self.ahead
-        )
-
-    def open(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> FakeTracker:
-        self.label = int(mask.max())
         return self
 
-    def steps(self, frames: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    def open(self, frame: Pictures, mask: Pictures) -> Stream:
+        height, width = mask.shape
+        self.bundle.contract = SimpleNamespace(height=height, width=width, states=())
+        return Stream(self, frame, mask)  # type: ignore[arg-type]
+
+    def init(self, frame: Pictures, masks: Pictures) -> list[Pictures]:
+        return []
+
+    def cell(self, states: list[Pictures]) -> FakeTracker:
+        return self
+
+    def begin(self, frames: Sequence[Pictures]) -> Callable[[], Pictures]:
         before = sum(self.calls)
         self.calls.append(len(frames))
         for index in range(len(frames)):
             self.on_step(before + index + 1)
-        return [reds(frame, self.label) for frame in frames]
+        masks = np.stack([reds(frame, 255)[np.newaxis] for frame in frames])
+        self.waiting += 1
+        self.under_way = max(self.under_way, self.waiting)
+
+        def found() -> Pictures:
+            self.waiting -= 1
+            return masks
+
+        return found

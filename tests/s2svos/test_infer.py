@@ -26,6 +26,7 @@ from s2svos.video.incoming import Feed, IncomingVideo
 from s2svos.video.masks import davis_palette, read_first_mask, write_mask
 from s2svos.video.read import TruncatedVideo, Video
 from s2svos.video.stages import Sink, Source
+from s2svos_engines.geometry import Fit
 
 FRAMES = 30
 
@@ -255,10 +256,10 @@ def test_failing_step_keeps_what_was_whole(
     [
         (1, (1,), [1] * 29),
         (1, (1, 4), [4] * 7 + [1]),
-        (1, (1, 2, 8), [8] * 3 + [5]),
-        (1, (1, 64), [29]),
-        (2, (1,), [4] * 7 + [1]),  # so that calls overlap
-        (2, (1, 4), [16, 13]),
+        (1, (1, 2, 8), [8] * 3 + [2, 2, 1]),
+        (1, (1, 64), [1] * 29),
+        (2, (1,), [1] * 29),
+        (3, (1, 4), [4] * 7 + [1]),
     ],
 )
 def test_frames_of_a_file_are_stepped_together(
@@ -268,10 +269,11 @@ def test_frames_of_a_file_are_stepped_together(
     tracker = FakeTracker(frames_per_call=frames_per_call, ahead=ahead)
     summary = run(clip, tmp_path / "out", tracker, label=1, report=seen.append)
     assert tracker.calls == calls  # after the first frame, whose mask is given
+    assert tracker.under_way == min(ahead, len(calls))
     assert whole(tmp_path / "out") == summary.frames == FRAMES
     for name, frame in islice(Video(clip), 1, None):
         mask = np.array(Image.open(tmp_path / "out" / "masks" / f"{name}.png"))
-        assert np.array_equal(mask, reds(frame))
+        assert np.array_equal(mask, reds(Fit.of(mask.shape, mask.shape).shrink(frame)))
     assert [now.frames for now in seen] == list(range(1, FRAMES + 1))
     facts = json.loads((tmp_path / "out" / "run.json").read_text())
     assert facts["frames_per_call"] == summary.frames_per_call == max(frames_per_call)
@@ -302,12 +304,27 @@ def test_frames_of_a_live_video_do_not_wait_for_each_other(tmp_path: Path, live:
     assert summary.frames + (summary.dropped or 0) == 10
 
 
+def test_a_sender_that_waits_for_each_mask(tmp_path: Path) -> None:
+    """However many calls the engine could have under way."""
+    masks = tmp_path / "out" / "masks"
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for index in range(1, 6):
+            while not (masks / f"{index - 1:05}.png").exists():
+                time.sleep(0.01)
+            yield picture(index)
+
+    feed = Feed(picture(0), pictures(), Fraction(25), False, 6)
+    video = IncomingVideo("sender", lambda: feed, timeout=5.0)
+    assert follow(video, tmp_path / "out", FakeTracker(ahead=4)).frames == 6
+
+
 def test_silence_within_a_call(tmp_path: Path) -> None:
     release, tracker = Event(), FakeTracker(frames_per_call=(1, 4))
     with pytest.raises(EndedEarly, match="no frame for"):
         follow(sent(8, live=False, then=release.wait), tmp_path / "out", tracker)
     release.set()
-    assert tracker.calls == [4, 3] and whole(tmp_path / "out") == 8
+    assert tracker.calls == [4, 1, 1, 1] and whole(tmp_path / "out") == 8
 
 
 @pytest.mark.parametrize("error", [RuntimeError("lens fell off"), UserError("unplugged")])
@@ -318,7 +335,7 @@ def test_a_reader_that_dies_within_a_call(tmp_path: Path, error: Exception) -> N
     tracker = FakeTracker(frames_per_call=(1, 4))
     with pytest.raises(UserError, match=str(error)):
         follow(sent(8, live=False, then=die), tmp_path / "out", tracker)
-    assert tracker.calls == [4, 3] and whole(tmp_path / "out") == 8
+    assert tracker.calls == [4, 1, 1, 1] and whole(tmp_path / "out") == 8
 
 
 def test_ctrl_c_within_a_call(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +348,7 @@ def test_ctrl_c_within_a_call(clip: Path, tmp_path: Path, monkeypatch: pytest.Mo
     tracker = FakeTracker(frames_per_call=(1, 4))
     with pytest.raises(KeyboardInterrupt):
         run(clip, tmp_path / "out", tracker)
-    assert tracker.calls == [4, 3] and whole(tmp_path / "out") == 8
+    assert tracker.calls == [4, 1, 1, 1] and whole(tmp_path / "out") == 8
 
 
 def test_a_writer_that_dies_within_a_call(

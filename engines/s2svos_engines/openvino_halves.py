@@ -1,0 +1,55 @@
+"""A graph of OpenVINO in two: what depends on frames alone, and what needs the state."""
+
+from __future__ import annotations
+
+import openvino as ov
+from openvino import opset13 as ops
+
+
+def halves(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
+    """Cuts a graph where its frames alone no longer tell what comes next.
+
+    Args:
+        model: with static shapes; of no use afterwards, since its nodes are in the halves.
+        frames: name of the input that holds them.
+
+    Returns:
+        The encoder, from the frames to features, and the rest, whose first inputs take these
+        features in the same order. Inputs and outputs of ``model`` keep their names.
+    """
+    (pictures,) = [one for one in model.get_parameters() if frames in one.output(0).get_names()]
+    encoder = _depends_on_alone(pictures, model)
+    results, features = [], []
+    for node in model.get_ordered_ops():
+        if node.get_name() not in encoder:
+            continue
+        for output in node.outputs():
+            readers = [one for one in output.get_target_inputs() if _node(one) not in encoder]
+            if readers:
+                feature = ops.parameter(output.get_shape(), output.get_element_type())
+                for reader in readers:
+                    reader.replace_source_output(feature.output(0))
+                results.append(ops.result(output))
+                features.append(feature)
+    states = [one for one in model.get_parameters() if one.get_name() != pictures.get_name()]
+    return (
+        ov.Model(results, [pictures], "encoder"),
+        ov.Model(model.get_results(), [*features, *states], "rest"),
+    )
+
+
+def _depends_on_alone(pictures: ov.Node, model: ov.Model) -> set[str]:
+    """Names of the nodes, results of the graph excepted, that need the frames and no state."""
+    constant: set[str] = set()
+    found = {pictures.get_name()}
+    for node in model.get_ordered_ops():
+        kind, name = node.get_type_name(), node.get_name()
+        sources = {source.get_source_output().get_node().get_name() for source in node.inputs()}
+        if kind in ("Parameter", "Result") or not sources <= found | constant:
+            continue
+        (found if sources & found else constant).add(name)
+    return found
+
+
+def _node(reader: ov.Input) -> str:
+    return str(reader.get_node().get_name())
