@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import cycle
 from threading import Lock
 
 import numpy as np
@@ -42,9 +41,9 @@ class OpenVinoEngine:
     Static, since the CPU plugin (2026.4) fails on the step graph when the object count changes
     between calls ("Can not clone with new dims"); compiling takes about 0.2 s.
 
-    A call alone is run by all threads. Of calls that are under way at once the parts that need no
-    state, the encoders, run side by side on a thread each, which leaves nobody to wait for: a frame
-    then takes 55 ms of two cores' time instead of 65.
+    A call alone is run by all threads. Of calls that are under way at once, and of the streams of
+    one call, the parts that need no state, the encoders, run side by side on a thread each, which
+    leaves nobody to wait for: a frame then takes 55 ms of two cores' time instead of 65.
 
     Args:
         bundle: with the graphs.
@@ -111,16 +110,16 @@ class OpenVinoEngine:
     def halves(
         self, graph: str, objects: int, streams: int = 1
     ) -> tuple[ov.CompiledModel, ov.CompiledModel]:
-        """The same as encoder, which any number of objects share, and rest."""
-        encoder, rest = ("encoder", graph, streams), ("rest", graph, objects, streams)
+        """The same as the encoder of one stream's frames, and the rest."""
+        encoder, rest = ("encoder", graph), ("rest", graph, objects, streams)
+        frames = self.contract.interface(graph).inputs[0].name
         with self._lock:
+            if encoder not in self._compiled:
+                model, _ = halves(self._model(graph, 1, 1), frames)
+                self._compiled[encoder] = _CORE.compile_model(model, "CPU", self._encoding)
             if rest not in self._compiled:
-                model = self._model(graph, objects, streams)
-                parts = halves(model, self.contract.interface(graph).inputs[0].name)
-                if encoder not in self._compiled:
-                    compiled = _CORE.compile_model(parts[0], "CPU", self._encoding)
-                    self._compiled[encoder] = compiled
-                self._compiled[rest] = _CORE.compile_model(parts[1], "CPU", self._settings)
+                _, model = halves(self._model(graph, objects, streams), frames)
+                self._compiled[rest] = _CORE.compile_model(model, "CPU", self._settings)
             return self._compiled[encoder], self._compiled[rest]
 
     def _model(self, graph: str, objects: int, streams: int) -> ov.Model:
@@ -141,8 +140,8 @@ class OpenVinoCell(ResidentCell):
         super().__init__(engine.contract, states, owners)
         self._engine, self._owners = engine, owners
         self._buffers = [[self._tensor(spec) for spec in self._states] for _ in range(2)]
-        self._graphs: dict[str, _Graph] = {}
-        self._under_way: deque[tuple[_Graph, _Call]] = deque()
+        self._calls: dict[str, list[_Call]] = {}
+        self._under_way: deque[_Call] = deque()
         self._now = 0
         self.load(states)
 
@@ -156,26 +155,35 @@ class OpenVinoCell(ResidentCell):
             buffer.data[:] = value
 
     def _begin(self, graph: str, frames: Sequence[Picture]) -> Callable[[], Masks]:
-        if graph not in self._graphs:
-            sizes = graph, self._objects, self._streams
-            self._graphs[graph] = _Graph(self._engine, sizes, self._buffers, self._owners)
-        bound = self._graphs[graph]
-        call = next(bound.calls)
+        call = self._free(graph)
         call.take(frames)
-        self._under_way.append((bound, call))
-        if len(self._under_way) > 1:
-            for its_graph, one in self._under_way:
-                one.start(its_graph)
+        self._under_way.append(call)
+        if len(self._under_way) > 1 or (self._streams > 1 and self._engine.ahead > 1):
+            for one in self._under_way:
+                one.start()
 
         def found() -> Masks:
-            while self._under_way.popleft()[1] is not call:
+            while self._under_way.popleft() is not call:
                 pass  # of those that nobody waited for
-            call.finish(bound, self._now)
+            masks = call.finish(self._now)
             self._now = 1 - self._now
-            masks: Masks = bound.masks.data
             return masks
 
         return found
+
+    def _free(self, graph: str) -> _Call:
+        """A call of a graph that is not under way."""
+        if graph not in self._calls:
+            sizes = graph, self._objects, self._streams
+            bound = _Graph(self._engine, sizes, self._buffers, self._owners)
+            self._calls[graph] = [_Call(bound)]
+        calls = self._calls[graph]
+        while all(call in self._under_way for call in calls):
+            if len(calls) < self._engine.ahead:
+                calls.append(_Call(calls[0].graph))
+            else:
+                self._under_way.popleft()  # nobody waited for it
+        return next(call for call in calls if call not in self._under_way)
 
     def _tensor(self, spec: TensorSpec) -> ov.Tensor:
         return _tensor(spec, self._sizes(spec))
@@ -185,8 +193,9 @@ class _Graph:
     """A graph on a cell's buffers, compiled when it is first run: whole, or in halves.
 
     Attributes:
-        calls: over and over, as many as may be under way.
-        masks: what the latest call found.
+        frame: what the contract says of its frames.
+        streams: whose frames they are.
+        masks: of the latest call.
     """
 
     def __init__(
@@ -197,14 +206,10 @@ class _Graph:
         owners: NDArray[np.int64] | None,
     ) -> None:
         self._engine, self._sizes, self._buffers, self._owners = engine, sizes, buffers, owners
-        graph, objects, streams = sizes
+        graph, objects, self.streams = sizes
         self._interface = engine.contract.interface(graph)
         self.frame, self._mask = self._interface.inputs[0], self._interface.outputs[0]
-        pictures, masks = (
-            spec.sizes(objects=objects, streams=streams) for spec in (self.frame, self._mask)
-        )
-        self.calls = cycle([_Call(_tensor(self.frame, pictures)) for _ in range(engine.ahead)])
-        self.masks = _tensor(self._mask, masks)
+        self.masks = _tensor(self._mask, self._mask.sizes(objects=objects, streams=self.streams))
 
     @cached_property
     def whole(self) -> list[ov.InferRequest]:
@@ -214,11 +219,12 @@ class _Graph:
     @cached_property
     def rest(self) -> list[ov.InferRequest]:
         """The same without the encoder, whose features are its first inputs."""
-        return self._bound(self._engine.halves(*self._sizes)[1])
+        return self._bound(self.halves[1])
 
-    def encoder(self) -> ov.InferRequest:
-        """From frames to features."""
-        return self._engine.halves(*self._sizes)[0].create_infer_request()
+    @cached_property
+    def halves(self) -> tuple[ov.CompiledModel, ov.CompiledModel]:
+        """The encoder of a stream's frames, and the rest."""
+        return self._engine.halves(*self._sizes)
 
     def _bound(self, compiled: ov.CompiledModel) -> list[ov.InferRequest]:
         requests = []
@@ -237,41 +243,69 @@ class _Graph:
 
 
 class _Call:
-    """The frames of a call, and the encoder's request for them if it is not alone."""
+    """The frames of a call, and the encoders' requests for them if it is run in halves."""
 
-    def __init__(self, pictures: ov.Tensor) -> None:
-        self._pictures = pictures
-        self._encoder: ov.InferRequest | None = None
-        self._started: ov.InferRequest | None = None  # the encoder, where it is at work or done
+    def __init__(self, graph: _Graph) -> None:
+        self.graph = graph
+        shape = graph.frame.sizes(objects=1, streams=graph.streams)
+        self._pictures = _tensor(graph.frame, shape)
+        self._features: list[ov.Tensor] = []
+        self._encoders: list[ov.InferRequest] = []
+        self._started = False
 
     def take(self, frames: Sequence[Picture]) -> None:
         """Copies the frames."""
-        if self._started:  # and maybe nobody waited for it
-            self._started.wait()
-        self._started = None
+        self._wait()  # where nobody has
+        self._started = False
         fill(self._pictures.data, frames)
 
-    def start(self, graph: _Graph) -> None:
+    def start(self) -> None:
         """Encodes while others are under way."""
         if self._started:
             return
-        if self._encoder is None:
-            self._encoder = graph.encoder()
-            self._encoder.set_input_tensor(self._pictures)
-        self._encoder.start_async()
-        self._started = self._encoder
+        if not self._encoders:
+            self._bind()
+        for encoder in self._encoders:
+            encoder.start_async()
+        self._started = True
 
-    def finish(self, graph: _Graph, now: int) -> None:
+    def finish(self, now: int) -> Masks:
         """Advances the state, from this of the two sets of buffers."""
         if self._started:
-            self._started.wait()
-            request = graph.rest[now]
-            for place, _ in enumerate(self._started.model_outputs):
-                request.set_input_tensor(place, self._started.get_output_tensor(place))
+            self._wait()
+            request = self.graph.rest[now]
+            for place, feature in enumerate(self._features):
+                request.set_input_tensor(place, feature)
         else:
-            request = graph.whole[now]
-            request.set_tensor(graph.frame.name, self._pictures)
+            request = self.graph.whole[now]
+            request.set_tensor(self.graph.frame.name, self._pictures)
         request.infer()
+        masks: Masks = self.graph.masks.data
+        return masks
+
+    def _wait(self) -> None:
+        if self._started:
+            for encoder in self._encoders:
+                encoder.wait()
+
+    def _bind(self) -> None:
+        """An encoder for each stream, which writes its part of the features."""
+        encoder, rest = self.graph.halves
+        self._features = [
+            ov.Tensor(port.get_element_type(), port.get_shape())
+            for port in rest.inputs[: len(encoder.outputs)]
+        ]
+        for stream in range(self.graph.streams):
+            request = encoder.create_infer_request()
+            request.set_input_tensor(self._part(self._pictures, stream))
+            for place, feature in enumerate(self._features):
+                request.set_output_tensor(place, self._part(feature, stream))
+            self._encoders.append(request)
+
+    def _part(self, tensor: ov.Tensor, stream: int) -> ov.Tensor:
+        if self.graph.streams == 1:
+            return tensor
+        return ov.Tensor(tensor.data[stream : stream + 1], shared_memory=True)
 
 
 def _tensor(spec: TensorSpec, shape: Sequence[int]) -> ov.Tensor:
