@@ -26,7 +26,6 @@ it goes (2026.4). Of two cores the second to go sets the stack of the first agai
 the next signal that has a handler, Ctrl-C for one, ends the process.
 """
 
-
 _MOST_ENCODERS = 8  # that run at once, so that many cores do not mean many frames in memory
 
 
@@ -114,12 +113,13 @@ class OpenVinoEngine:
         encoder, rest = ("encoder", graph), ("rest", graph, objects, streams)
         frames = self.contract.interface(graph).inputs[0].name
         with self._lock:
-            if encoder not in self._compiled:
-                model, _ = halves(self._model(graph, 1, 1), frames)
-                self._compiled[encoder] = _CORE.compile_model(model, "CPU", self._encoding)
             if rest not in self._compiled:
-                _, model = halves(self._model(graph, objects, streams), frames)
-                self._compiled[rest] = _CORE.compile_model(model, "CPU", self._settings)
+                model, others = halves(self._model(graph, objects, streams), frames)
+                if encoder not in self._compiled:
+                    if streams > 1:
+                        model, _ = halves(self._model(graph, 1, 1), frames)
+                    self._compiled[encoder] = _CORE.compile_model(model, "CPU", self._encoding)
+                self._compiled[rest] = _CORE.compile_model(others, "CPU", self._settings)
             return self._compiled[encoder], self._compiled[rest]
 
     def _model(self, graph: str, objects: int, streams: int) -> ov.Model:
