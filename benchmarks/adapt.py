@@ -59,10 +59,9 @@ def main(
     import numpy as np
 
     import s2svos
-    from s2svos.commands.extras import needs
-    from s2svos.commands.size import parse_size
+    from s2svos.commands.options import needs, parse_size
     from s2svos.data.layouts import davis as davis_videos
-    from s2svos.evaluation.evaluate import evaluate_video
+    from s2svos.evaluation.protocol import evaluate_video
 
     with needs("train"):
         import s2svos.adapt.tune

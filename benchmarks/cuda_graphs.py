@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.report import append_json, print_table, run_script
 
 if TYPE_CHECKING:
+    from s2svos_engines.cuda.engine import GpuEngine
     from s2svos_engines.engine import States
-    from s2svos_engines.gpu_engine import GpuEngine
 
 Masks = NDArray[np.uint8]
 FRAMES = 20  # of a turn
@@ -77,7 +77,7 @@ class OneGraph:
 
 def ways(engine: GpuEngine, states: States) -> list[Way]:
     """All ways to go from step to step that an engine has."""
-    from s2svos_engines.gpu_cell import GpuCell
+    from s2svos_engines.cuda.engine import GpuCell
 
     def closed(step: Callable[[Masks], Masks]) -> Callable[[Sequence[Masks]], list[Masks]]:
         return lambda frames: [step(frame).copy() for frame in frames]
@@ -115,9 +115,9 @@ def main(
 ) -> None:
     """Time the ways to go from step to step on every engine of the GPU that is here."""
     import s2svos
+    from s2svos_engines.cuda.engine import GpuEngine
     from s2svos_engines.engine import GPU_ENGINES, usable_engines
     from s2svos_engines.errors import UserError
-    from s2svos_engines.gpu_engine import GpuEngine
 
     names = [name for name in usable_engines() if name in GPU_ENGINES]
     if not names:
@@ -158,7 +158,7 @@ def clip(engine: GpuEngine, objects: int) -> tuple[list[Masks], Masks]:
     """Drawn frames at the network's size, and masks uint8 [N, H, W] of objects on the first."""
     import cv2
 
-    from s2svos.demo.render import render
+    from s2svos.sample.render import render
 
     size = engine.contract.width, engine.contract.height
     drawn = list(render(length=FRAMES + 1))

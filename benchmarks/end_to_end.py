@@ -49,7 +49,7 @@ def main(
     """Compare the engine in a bare loop with the whole run, in frames a second."""
     import s2svos
     from s2svos.video.masks import read_first_mask
-    from s2svos.video.read import Video
+    from s2svos.video.reader import Video
     from s2svos_engines.tracker import Tracker
 
     source = Video(video, end=frames)
@@ -143,8 +143,8 @@ def _infer(
     tracker: Tracker, video: Path, frames: int | None, first: FirstMask, overlay: bool
 ) -> float:
     """Seconds of ``infer`` with a tracker that is loaded already."""
-    from s2svos.infer import infer
-    from s2svos.video.read import Video
+    from s2svos.inference.run import infer
+    from s2svos.video.reader import Video
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()

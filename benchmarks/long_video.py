@@ -23,7 +23,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.report import append_json, print_table, run_script
-from s2svos.video.write import VideoWriter
+from s2svos.video.writer import VideoWriter
 from s2svos_engines.errors import UserError
 
 _RATE = Fraction(25)
@@ -113,10 +113,10 @@ def _ratios(short: list[Run], long: list[Run]) -> dict[str, float]:
 def _clip(video: Path | None, mask: Path | None, folder: Path, frames: int) -> tuple[Frames, Path]:
     """At most ``frames`` frames, and the mask of the first."""
     if video and mask:
-        from s2svos.video.read import Video
+        from s2svos.video.reader import Video
 
         return [frame for _, frame in Video(video, end=frames)], mask
-    from s2svos.demo.render import render
+    from s2svos.sample.render import render
     from s2svos.video.masks import davis_palette, write_mask
 
     drawn = list(render(length=24))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from s2svos.video.masks import FirstMask
-    from s2svos.video.read import Video
+    from s2svos.video.reader import Video
     from s2svos_engines.bundle import Bundle
     from s2svos_engines.engine import Engine
     from s2svos_export.drift import Drift, DriftReport, TensorErrors
@@ -53,9 +53,9 @@ def main(
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
 ) -> None:
     """Follow a clip in every precision beside PyTorch in fp32; then time a step of one object."""
-    from s2svos.commands.extras import needs
+    from s2svos.commands.options import needs
     from s2svos.video.masks import read_first_mask
-    from s2svos.video.read import Video
+    from s2svos.video.reader import Video
     from s2svos_engines.bundle import Bundle
 
     opened = Bundle.open(bundle)
@@ -112,7 +112,7 @@ def _engines(bundle: Bundle, threads: int) -> Iterator[Engine]:
         for precision in bundle.precisions:
             yield load_engine(bundle, name, precision=precision, threads=threads)
         if name == "openvino" and "fp32" in bundle.precisions:
-            from s2svos_engines.openvino_engine import OpenVinoEngine, has_bf16
+            from s2svos_engines.backends.openvino import OpenVinoEngine, has_bf16
 
             if has_bf16():
                 yield OpenVinoEngine(bundle, threads=threads, arithmetic="bf16")
@@ -126,9 +126,9 @@ def _drift(
     frames: int,
     forced_every: int,
 ) -> DriftReport:
-    from s2svos.commands.progress import counting_progress
+    from s2svos.commands.terminal import counting_progress
     from s2svos_export.drift_measure import measure_drift
-    from s2svos_export.drift_table import print_drift
+    from s2svos_export.drift_report import print_drift
 
     with counting_progress("frames", total=frames) as update:
         report = measure_drift(
@@ -178,7 +178,7 @@ def _times(
     import numpy as np
     import torch
 
-    from s2svos_engines.geometry import Fit
+    from s2svos_engines.letterbox import Fit
 
     contract = bundle.contract
     fit = Fit.of((video.height, video.width), (contract.height, contract.width))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2svos.evaluation.environment import environment
+from s2svos.environment import environment
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import typer
 from benchmarks.report import append_json, print_table, run_script
 
 if TYPE_CHECKING:
-    from s2svos.training.history import Step
+    from s2svos.training.run_log import Step
 
 WARM_UP = 3
 """Steps that are not counted: workers start, memory is allocated, kernels are chosen."""
@@ -37,10 +37,10 @@ def main(
     import torch
 
     from s2svos import UserError
-    from s2svos.data.mixture import open_source
+    from s2svos.data.dataset import open_source
     from s2svos.training.config import with_batch
-    from s2svos.training.settings import load_config, with_data
-    from s2svos.training.start import freeze_backbone, starting_network
+    from s2svos.training.config_file import load_config, with_data
+    from s2svos.training.initial_weights import freeze_backbone, starting_network
     from s2svos.training.trainer import Trainer
 
     wanted = with_data(load_config(config), data or ["synthetic"])

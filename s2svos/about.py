@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.plans import Plan
+from s2svos_engines.tensorrt.plans import Plan
 
 DRIFT = "drift.json"
 """The member in which an export keeps its drift report."""
@@ -59,14 +59,14 @@ def about(bundle: Bundle) -> dict[str, Any]:
             for plan in map(Plan.from_json, manifest.get("plans", ()))
         ],
         "parity": manifest.get("parity", {}),
-        "drift": _drift(bundle),
+        "drift": _drift_facts(bundle),
         "network": manifest.get("network", {}),
         "training": manifest.get("training", {}),
         "tools": manifest.get("tools", {}),
     }
 
 
-def _drift(bundle: Bundle) -> list[dict[str, Any]]:
+def _drift_facts(bundle: Bundle) -> list[dict[str, Any]]:
     if DRIFT not in bundle.manifest["members"]:
         return []
     # The export's package is needed by this report alone.

@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "clips"
 
 
-SMALL_GRAPHS = "S2SVOS_SMALL_GRAPHS"  # where tests/export/small_graphs.py keeps them
+SMALL_GRAPHS = "S2SVOS_SMALL_GRAPHS"  # where tests/support/small_graphs.py keeps them
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -34,8 +34,8 @@ def run(
 ) -> None:
     """Measure; every bundle's contestants take turns, so that ratios are inside one run."""
     import s2svos
-    from benchmarks.latency.heat import Plan, measure
     from benchmarks.latency.records import append, measured
+    from benchmarks.latency.suite import Plan, measure
 
     bundles = bundle or [s2svos.default_bundle()]
     checkpoints = [*(checkpoint or []), *[None] * (len(bundles) - len(checkpoint or []))]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.latency.contestants import BARE, OURS, PEER, Contestant
+from benchmarks.latency.variants import BARE, OURS, PEER, Contestant
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.device import gpu_count
+from s2svos_engines.cuda.device import gpu_count
 from s2svos_engines.engine import GPU_ENGINES, SLOW_ENGINES, usable_engines
 
 MOST_ON_CPU = 8  # streams

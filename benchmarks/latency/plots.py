@@ -22,7 +22,7 @@ def draw(heats: Sequence[Heat], folder: Path) -> list[Path]:
     Raises:
         UserError: matplotlib is not installed.
     """
-    from s2svos.commands.extras import needs
+    from s2svos.commands.options import needs
 
     with needs("train"):
         from matplotlib.figure import Figure

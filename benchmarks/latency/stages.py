@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from s2svos_engines.engine import Engine
-from s2svos_engines.geometry import Fit, merge
+from s2svos_engines.letterbox import Fit, merge
 
 STAGES = ("decode", "shrink", "upload, step, download", "merge", "write")
 
@@ -31,7 +31,7 @@ def stage_times(
         seconds: at most.
     """
     from s2svos.video.masks import davis_palette, write_mask
-    from s2svos.video.read import Video
+    from s2svos.video.reader import Video
 
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
 
@@ -70,8 +70,8 @@ def stage_times(
 
 
 def _drawn(path: Path, frames: int) -> Path:
-    from s2svos.demo.render import RATE, render
-    from s2svos.video.write import VideoWriter
+    from s2svos.sample.render import RATE, render
+    from s2svos.video.writer import VideoWriter
 
     with VideoWriter(path, width=640, height=360, rate=Fraction(RATE)) as writer:
         for frame, _ in render(length=frames):

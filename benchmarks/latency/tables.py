@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.latency.contestants import OURS, PEER
 from benchmarks.latency.groups import host_peers
 from benchmarks.latency.records import Heat, Row, by_group, find, label, once
 from benchmarks.latency.statistics import ratio
+from benchmarks.latency.variants import OURS, PEER
 from s2svos_engines.errors import UserError
 
 BEGIN, END = "<!-- latency: begin -->", "<!-- latency: end -->"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos_engines.arrays import Frame, Picture
 from s2svos_engines.contract import StepContract
 from s2svos_engines.engine import Engine, States
-from s2svos_engines.frames import Frame, Picture
 
 if TYPE_CHECKING:
     from s2svos_engines.tracker import Labels, Stream, Tracker

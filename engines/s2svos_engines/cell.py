@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos_engines.arrays import Picture
 from s2svos_engines.contract import BATCH, StepContract, TensorSpec, step_graph
 from s2svos_engines.engine import States
-from s2svos_engines.frames import Picture
 
 Masks = NDArray[np.uint8]
 

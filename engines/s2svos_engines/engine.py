@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos_engines.arrays import Picture
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.device import gpu_count
+from s2svos_engines.cuda.device import gpu_count
 from s2svos_engines.errors import UserError
-from s2svos_engines.frames import Picture
 
 States = Sequence[NDArray[np.generic]]
 """The contract's state tensors in its order, each [N, ...] for N objects unless it is shared."""
@@ -109,29 +109,29 @@ class _Entry(NamedTuple):
 # that they have to be asked for: they were written without one, and TensorRT builds plans for
 # minutes when first used.
 ENGINES = {
-    "openvino": _Entry("openvino_engine", "OpenVinoEngine", "cpu", (("openvino",),)),
-    "onnxruntime": _Entry("onnxruntime_engine", "OnnxRuntimeEngine", "cpu", (("onnxruntime",),)),
-    "torch": _Entry("torch_engine", "TorchEngine", "train", (("torch",), ("onnx",))),
+    "openvino": _Entry("backends.openvino", "OpenVinoEngine", "cpu", (("openvino",),)),
+    "onnxruntime": _Entry("backends.onnxruntime", "OnnxRuntimeEngine", "cpu", (("onnxruntime",),)),
+    "torch": _Entry("backends.torch", "TorchEngine", "train", (("torch",), ("onnx",))),
     "torch-cuda": _Entry(
-        "torch_cuda_engine", "TorchCudaEngine", "train", (("torch",), ("onnx",), ("cuda.core",))
+        "cuda.torch", "TorchCudaEngine", "train", (("torch",), ("onnx",), ("cuda.core",))
     ),
     "onnxruntime-cuda": _Entry(
-        "onnxruntime_gpu_engine",
+        "cuda.onnxruntime",
         "OnnxRuntimeCudaEngine",
         "gpu",
         (("onnxruntime",), ("cuda.core",)),
         "onnxruntime-gpu",
     ),
     "onnxruntime-tensorrt": _Entry(
-        "onnxruntime_gpu_engine",
+        "cuda.onnxruntime",
         "OnnxRuntimeTensorRtEngine",
         "gpu",
         (("onnxruntime",), ("cuda.core",)),
         "onnxruntime-gpu",
     ),
-    "tensorrt": _Entry("tensorrt_engine", "TensorRtEngine", "tensorrt", (("tensorrt",),)),
+    "tensorrt": _Entry("tensorrt.engine", "TensorRtEngine", "tensorrt", (("tensorrt",),)),
     "tensorrt-rtx": _Entry(
-        "tensorrt_engine",
+        "tensorrt.engine",
         "TensorRtRtxEngine",
         "tensorrt-rtx",
         (("tensorrt_rtx", "tensorrt_rtx_bindings"),),

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos_engines.arrays import Frame, kind, on_gpu, shrunk
 from s2svos_engines.batching import Batch, Seat
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import GPU_ENGINES, Cell, Engine, States, load_engine
 from s2svos_engines.errors import UserError
-from s2svos_engines.frames import Frame, kind, on_gpu, shrunk
-from s2svos_engines.geometry import Fit, merge
+from s2svos_engines.letterbox import Fit, merge
 
 Labels = NDArray[np.uint8]
 

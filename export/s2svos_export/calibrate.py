@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from s2svos_engines.contract import StepContract
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
-from s2svos_engines.geometry import Fit
+from s2svos_engines.letterbox import Fit
 
 LEAST_READINGS = 8
 READINGS = 32

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from s2svos_engines.contract import StepContract, step_graph
 from s2svos_engines.engine import Cell, Engine, States
-from s2svos_engines.geometry import Fit
+from s2svos_engines.letterbox import Fit
 from s2svos_export.drift import Drift, DriftReport, Errors, TensorErrors
 
 FRAMES = 300

@@ -27,10 +27,10 @@ from s2svos_export.calibrate import Clip, activations, readings
 from s2svos_export.drift import BUDGET, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift
 from s2svos_export.graphs import MOST_OBJECTS, OPSET, StepNetwork, describe, export_graph
+from s2svos_export.int8 import Choice, Course, choose
 from s2svos_export.quantise import convolutions, quantise
-from s2svos_export.sensitivity import Choice, Course, choose
-from s2svos_export.sharing import share_weights
 from s2svos_export.subpixel import with_sub_pixels
+from s2svos_export.weight_sharing import share_weights
 
 TOOLS = ("s2svos", "torch", "onnx", "onnxscript", "onnxruntime")
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -1,4 +1,6 @@
-"""A bundle's network in PyTorch, built from its graphs alone: run, tuned and written back.
+"""What the parts of a bundle's step graph are: weights, the cell's gates, logits.
+
+A bundle's network in PyTorch, built from its graphs alone: run, tuned and written back.
 
 What is tuned is exactly what the engines run, with BatchNorm folded into the convolutions, and
 whatever network was exported. A weight is known by its initializer's name, which both graphs use.
@@ -7,7 +9,7 @@ whatever network was exported. A weight is known by its initializer's name, whic
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import onnx
 import torch
@@ -15,10 +17,67 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2svos.adapt.parts import gates, kernels, logits
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import TensorSpec
-from s2svos_engines.torch_graph.graph import Graph
+from s2svos_engines.contract import StepContract, TensorSpec
+from s2svos_engines.errors import UserError
+from s2svos_engines.onnx_torch.graph import Graph, Node
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def kernels(graph: Graph, node: Node) -> list[str]:
+    """Names of a node's weights: kernel and bias of a convolution or matrix product."""
+    if node.operator not in WEIGHTED:
+        return []
+    constants = [name for name in node.inputs if name in graph.constants]
+    return [name for name in constants if graph.constants[name].is_floating_point()]
+
+
+def gates(step: Graph, contract: StepContract) -> set[str]:
+    """The ConvLSTM's weights: those next to a state that is carried on without any in between.
+
+    A memory that is written anew every frame, as that of the previous mask, is no such state.
+    """
+    carried = {state.input.name for state in contract.states}
+    found: set[str] = set()
+    for state in contract.states:
+        nodes = list(_behind(step, state.output.name))
+        near = [node for node in nodes if not kernels(step, node)]
+        if any(carried.intersection(node.inputs) for node in near):
+            found.update(name for node in nodes for name in kernels(step, node))
+    return found
+
+
+def logits(step: Graph, contract: StepContract) -> str:
+    """Name of the tensor whose sigmoid becomes the object masks.
+
+    Raises:
+        UserError: the masks do not come from a sigmoid.
+    """
+    name = contract.object_masks.name
+    while node := step.makers.get(name):
+        name = next(each for each in node.inputs if each not in step.constants)
+        if node.operator == "Sigmoid":
+            return name
+        if kernels(step, node):
+            break
+    raise UserError(
+        "The bundle's masks do not come from a sigmoid, which online learning needs; "
+        "run it without --adapt."
+    )
+
+
+def _behind(graph: Graph, name: str) -> Iterator[Node]:
+    """The nodes that a tensor's values come from, as far back as the nearest weights."""
+    waiting, seen = [name], set()
+    while waiting:
+        node = graph.makers.get(waiting.pop())
+        if node is None or node.outputs in seen or node.operator == "Shape":
+            continue
+        seen.add(node.outputs)
+        yield node
+        if not kernels(graph, node):
+            waiting.extend(node.inputs)
 
 
 class BundleNetwork:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from s2svos.data.augment import Walk, Wobble
 from s2svos.data.warp import Picture, Places, bent, chained, grid, lay, taken_back, warp
-from s2svos_engines.geometry import Fit
+from s2svos_engines.letterbox import Fit
 
 OVERSAMPLING = 2  # clips are drawn at twice their size at most, then averaged down
 FASTEST = 5  # poses of an object's walk between two frames

@@ -20,8 +20,8 @@ def demo(
     engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
 ) -> None:
     """Draw a clip, follow its two objects with s2svos infer, and compare with the truth."""
-    from s2svos.demo.run import follow, judge, palette, write_clip
-    from s2svos.demo.sheet import contact_sheet
+    from s2svos.commands.demo_run import follow, judge, palette, write_clip
+    from s2svos.video.contact_sheet import contact_sheet
 
     typer.echo(f"Drawing a koi and a turtle in a pond: {out / 'clip.mp4'}")
     clip = write_clip(out)

@@ -27,7 +27,7 @@ def doctor(
     import json
 
     from s2svos import __version__, default_bundle
-    from s2svos.commands.table import print_table
+    from s2svos.commands.terminal import print_table
     from s2svos.doctor.examine import examine
     from s2svos.doctor.finding import State
 

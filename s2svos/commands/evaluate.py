@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2svos.commands.infer import EngineChoice
-from s2svos.commands.precision import GraphPrecision
-from s2svos.commands.size import parse_size
+from s2svos.commands.options import GraphPrecision, parse_size
 
 if TYPE_CHECKING:
     from s2svos.data.layouts import VideoFiles
@@ -106,14 +105,13 @@ def evaluate(
         raise typer.BadParameter(f"--{given[0]} has no splits", param_hint="--split")
 
     import s2svos
-    from s2svos.commands.model import open_model
-    from s2svos.commands.progress import counting_progress
-    from s2svos.evaluation.environment import environment
-    from s2svos.evaluation.report import write_csv, write_json, write_submission
+    from s2svos.commands.terminal import counting_progress
+    from s2svos.environment import environment
+    from s2svos.evaluation.report import print_table, write_csv, write_json, write_submission
     from s2svos.evaluation.run import Job, evaluate_videos
     from s2svos.evaluation.store import Store
-    from s2svos.evaluation.table import print_table
     from s2svos.evaluation.videos import frame_count
+    from s2svos.exporting import open_model
     from s2svos_engines.tracker import Tracker
 
     data = _data(given[0], chosen[given[0]] or Path(), year, split)

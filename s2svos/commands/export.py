@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2svos.commands.size import parse_size
+from s2svos.commands.options import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from s2svos.video.read import Video
+    from s2svos.video.reader import Video
     from s2svos_export.calibrate import Clip
 
 
@@ -88,7 +88,7 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, compared with PyTorch frame by frame."""
     from s2svos import UserError
-    from s2svos.commands.extras import needs
+    from s2svos.commands.options import needs
 
     if checkpoint.suffix == ".s2s":
         if not plan:
@@ -99,7 +99,7 @@ def export(
     if out is None or out.suffix != ".s2s":
         raise typer.BadParameter("a bundle's name ends in .s2s", param_hint="--out")
     if plan:
-        from s2svos_engines.tensorrt_builder import build_target
+        from s2svos_engines.tensorrt.builder import build_target
 
         for library in plan:
             build_target(library.value)  # says now, not after the export, what is missing
@@ -109,15 +109,14 @@ def export(
         raise typer.BadParameter("choose --fp16 or --int8 with --no-fp32", param_hint="--no-fp32")
     with needs("train"):
         from s2svos.network.checkpoint import load_network, read_checkpoint
-        from s2svos_export.drift_plot import draw_drift
-        from s2svos_export.drift_table import print_drift
+        from s2svos_export.drift_report import draw_drift, print_drift
         from s2svos_export.export import ExportConfig, sizes
         from s2svos_export.export import export as export_network
         from s2svos_export.graphs import MOST_OBJECTS
-    from s2svos.commands.progress import counting_progress
-    from s2svos.files import write_atomically
+    from s2svos.commands.terminal import counting_progress
     from s2svos.network.config import config_to_json
     from s2svos_engines.bundle import Bundle
+    from s2svos_engines.files import write_atomically
 
     network = load_network(checkpoint, size=parsed)
     if not out.parent.is_dir():
@@ -169,8 +168,8 @@ def export(
 
 
 def _add_plans(out: Path, libraries: list[PlanLibrary], *, max_objects: int | None) -> None:
-    from s2svos_engines.tensorrt_builder import MOST_OBJECTS
-    from s2svos_export.plans import build_plans
+    from s2svos_engines.tensorrt.builder import MOST_OBJECTS
+    from s2svos_engines.tensorrt.plan_cache import build_plans
 
     for library in libraries:
         most = max_objects or MOST_OBJECTS
@@ -185,11 +184,11 @@ def _say(text: str) -> None:
 def _clip(text: str | None, *, param: str) -> tuple[Clip, str]:
     """Frames and ids of VIDEO=MASK, and the clip's name; the rendered one for None."""
     if text is None:
-        from s2svos.demo.render import render
+        from s2svos.sample.render import render
 
         return list(render()), "the clip of s2svos demo"
     from s2svos.video.masks import read_first_mask
-    from s2svos.video.read import Video
+    from s2svos.video.reader import Video
 
     path, equals, mask = text.rpartition("=")
     if not equals:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2svos.adapt.config import AdaptConfig
-from s2svos.commands.inputs import Input
-from s2svos.commands.precision import GraphPrecision
+from s2svos.commands.options import GraphPrecision
+from s2svos.commands.video_source import Input
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from s2svos.adapt.config import Adaptation, AdaptProgress
-    from s2svos.infer import InferProgress, RunSummary
+    from s2svos.inference.run import InferProgress, RunSummary
 
     Tuned = Callable[[AdaptProgress], None] | None
     Followed = Callable[[InferProgress], None] | None
@@ -144,11 +144,11 @@ def infer(
     source = Input.of(video, camera, size=size, fps=fps, live=live, timeout=timeout, start=start)
 
     from s2svos import default_bundle
-    from s2svos.commands.extras import needs
-    from s2svos.infer import infer as run
+    from s2svos.commands.options import needs
+    from s2svos.inference.run import infer as run
     from s2svos.video.first_frame import read_mask_frame
+    from s2svos.video.incoming_sources import masks_only
     from s2svos.video.masks import read_first_mask
-    from s2svos.video.raw import masks_only
     from s2svos_engines.tracker import Tracker
 
     if save_frame:

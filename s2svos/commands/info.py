@@ -22,7 +22,7 @@ def info(
 
     from s2svos import default_bundle
     from s2svos.about import about
-    from s2svos.commands.table import print_table
+    from s2svos.commands.terminal import print_table
     from s2svos_engines.bundle import Bundle
 
     facts = about(Bundle.open(bundle or default_bundle()))

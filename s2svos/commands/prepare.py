@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from s2svos.data.copies import Size
     from s2svos.data.prepare import Summary
+    from s2svos.data.resized_copy import Size
 
 
 def prepare(
@@ -57,9 +57,9 @@ def prepare(
         raise typer.BadParameter("name the folder for the copy", param_hint="--out")
     parsed = _parse(size)
 
-    from s2svos.commands.progress import counting_progress
-    from s2svos.data.copies import parse_source
+    from s2svos.commands.terminal import counting_progress
     from s2svos.data.prepare import prepare as run
+    from s2svos.data.resized_copy import parse_source
 
     configs = [parse_source(source) for source in sources]
     try:
@@ -79,7 +79,7 @@ def prepare(
 
 
 def _tell(summary: Summary) -> None:
-    from s2svos.data.faults import summary as told
+    from s2svos.data.files import summary as told
 
     if summary.faults:
         typer.echo(f"{told(summary.faults)}; they were left out.", err=True)
@@ -88,7 +88,7 @@ def _tell(summary: Summary) -> None:
 
 
 def _remove(folder: Path) -> None:
-    from s2svos.data.prepared import Prepared
+    from s2svos.data.prepare import Prepared
 
     removed = Prepared(folder).remove()
     rest = f"; {folder} holds other files, which stay" if folder.exists() else ""
@@ -96,7 +96,7 @@ def _remove(folder: Path) -> None:
 
 
 def _parse(size: str) -> Size:
-    from s2svos.data.copies import Size
+    from s2svos.data.resized_copy import Size
 
     try:
         return Size.parse(size)

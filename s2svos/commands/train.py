@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from s2svos.data.mixture import Mixture
+    from s2svos.data.dataset import Mixture
     from s2svos.training.config import TrainConfig
 
 TRAIN = "train"  # the extra
@@ -93,14 +93,14 @@ def train(
     ] = None,
 ) -> None:
     """Train a network; Ctrl-C stops it so that --resume goes on."""
-    from s2svos.commands.extras import needs
+    from s2svos.commands.options import needs
 
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give either --steps or --epochs", param_hint="--steps")
     with needs(TRAIN):
-        from s2svos.commands.progress import training_progress
-        from s2svos.data.mixture import open_source
-        from s2svos.training.start import fit_keys, from_scratch, starting_network
+        from s2svos.commands.terminal import training_progress
+        from s2svos.data.dataset import open_source
+        from s2svos.training.initial_weights import fit_keys, from_scratch, starting_network
         from s2svos.training.trainer import Trainer
         from s2svos.training.validation import validation_videos
 
@@ -199,7 +199,7 @@ def _config(
     """The config of the run: that of the file or of the run so far, with the options over it."""
     from s2svos import UserError
     from s2svos.training import config as configs
-    from s2svos.training.settings import (
+    from s2svos.training.config_file import (
         check_resumable,
         load_config,
         settings_from_json,
@@ -233,7 +233,7 @@ def _config(
 
 
 def _tell_skipped(source: Mixture) -> None:
-    from s2svos.data.faults import summary
+    from s2svos.data.files import summary
 
     text = summary(source.faults.found.values())
     if text:

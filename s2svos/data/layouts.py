@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2svos.data.faults import BadFile, Faults
-from s2svos.video.folder import natural_key
+from s2svos.data.files import BadFile, Faults
+from s2svos.video.reader import natural_key
 from s2svos_engines.errors import UserError
 
 FRAMES = {".jpg", ".jpeg", ".png"}

@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from s2svos.demo.render import render
 from s2svos.doctor.finding import Finding, State
 from s2svos.doctor.self_test import Result, back_and_forth
+from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import ENGINES, GPU_ENGINES, SLOW_ENGINES, installed_engines
 from s2svos_engines.errors import UserError
-from s2svos_engines.geometry import Fit
-from s2svos_engines.tensorrt_builder import build_target
+from s2svos_engines.letterbox import Fit
+from s2svos_engines.tensorrt.builder import build_target
 
 REFERENCE = "onnxruntime"
 STEPS, GPU_STEPS = 10, 300

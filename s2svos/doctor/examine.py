@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from s2svos.doctor.finding import Finding, State
-from s2svos.doctor.machine import examine_cores, examine_encoder, examine_processor
-from s2svos.doctor.packages import examine_imports, examine_packages, examine_python
+from s2svos.doctor.system import (
+    examine_cores,
+    examine_encoder,
+    examine_imports,
+    examine_packages,
+    examine_processor,
+    examine_python,
+)
 
 
 def examine(bundle: Path, *, say: Callable[[str], None]) -> Iterator[Finding]:

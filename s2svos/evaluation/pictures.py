@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos.data.files import read_mask
 from s2svos.data.layouts import VideoFiles
-from s2svos.data.pictures import read_mask
-from s2svos.demo.sheet import draw_sheet
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import writing
 from s2svos.evaluation.videos import Frame, Ids, frame_at, resize, truth_at
-from s2svos.files import write_atomically
+from s2svos.video.contact_sheet import draw_sheet
 from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
+from s2svos_engines.files import write_atomically
 
 WORST = 6  # videos
 _COLUMNS = 6  # frames of each

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from s2svos.data.layouts import VideoFiles
-from s2svos.evaluation.evaluate import Tracker, evaluate_video
+from s2svos.evaluation.protocol import Tracker, evaluate_video
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import Store
 from s2svos.evaluation.videos import Size, frame_count

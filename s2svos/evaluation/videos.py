@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos.data.files import read_frame, read_mask
 from s2svos.data.layouts import VideoFiles
-from s2svos.data.pictures import read_frame, read_mask
-from s2svos.video.folder import natural_key
+from s2svos.video.reader import natural_key
 from s2svos_engines.errors import UserError
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
@@ -45,7 +45,7 @@ def clips(root: Path) -> list[VideoFiles]:
     Raises:
         UserError: there is none, or one is no video.
     """
-    from s2svos.video.read import Video
+    from s2svos.video.reader import Video
 
     found: list[VideoFiles] = []
     for file in sorted(root.glob("*.mp4"), key=lambda path: natural_key(path.name)):
@@ -74,7 +74,7 @@ def frames(video: VideoFiles) -> Iterator[tuple[str, Frame]]:
         UserError: a frame cannot be read.
     """
     if isinstance(video, ClipFile):
-        from s2svos.video.read import Video
+        from s2svos.video.reader import Video
 
         yield from Video(video.file)
     else:
@@ -89,7 +89,7 @@ def frame_at(video: VideoFiles, stem: str) -> Frame:
         UserError: the frame cannot be read.
     """
     if isinstance(video, ClipFile):
-        from s2svos.video.read import Video
+        from s2svos.video.reader import Video
 
         return next(frame for _, frame in Video(video.file, start=int(stem)))
     return read_frame(next(path for path in video.frames if path.stem == stem))

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2svos.files import written_beside
 from s2svos.network.config import NetworkConfig, PaperConfig, config_from_json, config_to_json
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import written_beside
 
 FORMAT = 1
 _CHECKPOINT = "a checkpoint that s2svos train wrote"

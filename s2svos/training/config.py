@@ -112,7 +112,7 @@ class ScheduleConfig:
     """How the learning rates change.
 
     Args:
-        kind: ``constant``, ``cosine`` or ``one-cycle``, see :mod:`s2svos.training.schedule`.
+        kind: ``constant``, ``cosine`` or ``one-cycle``, see :mod:`s2svos.training.optim`.
         warm_up: share of the steps in which the rates rise.
         floor: share of the highest rate at which they end.
     """

@@ -12,22 +12,25 @@ from typing import Any
 import torch
 
 from s2svos.data.config import Phase
-from s2svos.data.dataset import Batch, batches
-from s2svos.data.mixture import Mixture
+from s2svos.data.dataset import Batch, Mixture, batches
 from s2svos.interrupt import Interrupt
 from s2svos.network.checkpoint import save_checkpoint
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
 from s2svos.training.config import TrainConfig
-from s2svos.training.devices import open_devices
+from s2svos.training.config_file import described, settings_to_json
+from s2svos.training.distributed import (
+    code_version,
+    everyone,
+    mean_of_all,
+    open_devices,
+    random_state,
+    set_random_state,
+)
 from s2svos.training.divergence import Divergence
-from s2svos.training.history import Step
-from s2svos.training.learner import Learner
-from s2svos.training.processes import everyone, mean_of_all, random_state, set_random_state
-from s2svos.training.records import Records
-from s2svos.training.settings import described, settings_to_json
+from s2svos.training.run_log import Records, Step
+from s2svos.training.step import Learner
 from s2svos.training.validation import Video, judge
-from s2svos.training.version import code_version
 from s2svos_engines.errors import UserError
 
 
@@ -39,7 +42,8 @@ class Trainer:
 
     Args:
         config: how to train.
-        network: with its starting weights, see :func:`s2svos.training.start.starting_network`.
+        network: with its starting weights, see
+            :func:`s2svos.training.initial_weights.starting_network`.
         source: of the clips.
         out: the folder.
         videos: that the averaged weights are judged by.

@@ -20,10 +20,9 @@ from torch.nn import functional as F
 
 from s2svos.data import layouts
 from s2svos.data.config import DataConfig, DataKind
-from s2svos.data.mixture import open_source
+from s2svos.data.dataset import open_source
 from s2svos.evaluation.metrics import contour_accuracy, region_similarity
 from s2svos.evaluation.videos import frames, object_ids, resize, truth_at
-from s2svos.files import write_atomically
 from s2svos.network.frames import planes
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
@@ -31,6 +30,7 @@ from s2svos.training.config import TrainConfig
 from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import write_atomically
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB, or [H, W] ids
 

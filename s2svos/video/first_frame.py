@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from s2svos.inference.outputs import disk_errors
 from s2svos.video.incoming import IncomingVideo
-from s2svos.video.read import Video
-from s2svos.video.results import disk_errors
+from s2svos.video.reader import Video
 from s2svos_engines.errors import UserError
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB

@@ -10,8 +10,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from s2svos.video.decode import frame_name
-from s2svos.video.stages import Source
+from s2svos.pipeline import Source
+from s2svos.video.decoder import frame_name
 from s2svos_engines.errors import UserError
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB

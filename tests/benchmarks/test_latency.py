@@ -1,9 +1,7 @@
 """The latency suite, on a small network and on results made up."""
 
 import copy
-import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,18 +11,16 @@ from typer.testing import CliRunner
 
 from benchmarks.latency.__main__ import app
 from benchmarks.latency.comparison import compare_heats
-from benchmarks.latency.contestants import OURS, Contestant, Workshop
 from benchmarks.latency.groups import groups
-from benchmarks.latency.heat import Plan, measure
 from benchmarks.latency.records import append, by_group, find, read
 from benchmarks.latency.roofline import Work, count
 from benchmarks.latency.statistics import misses, ratio, summary
+from benchmarks.latency.suite import Plan, measure
 from benchmarks.latency.tables import BEGIN, END, document
+from benchmarks.latency.variants import OURS, Contestant, Workshop
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "s2svos"))
 
 
 @cache
@@ -176,7 +172,7 @@ def test_streams_in_one_call_are_left_out_with_the_reason_where_there_is_no_grap
 def test_pytorch_computes_in_half_precision_what_it_does_in_single(trained, tmp_path):
     from small_bundle import small_network
 
-    from benchmarks.latency.torch_peer import TorchLoop
+    from benchmarks.latency.variants import TorchLoop
     from s2svos.network.checkpoint import save_checkpoint
 
     bundle = _bundle(tmp_path, fp32=["init", "step"], fp16=["init", "step"])

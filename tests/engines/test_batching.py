@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_graphs import small_contract, small_graph
 
-from s2svos.demo.render import render
+from s2svos.sample.render import render
 from s2svos_engines.batching import Gatherer
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import load_engine

@@ -27,7 +27,8 @@ from gpu_stand_in import OnGpu
 from numpy.typing import NDArray
 
 import s2svos
-from s2svos.demo.render import render
+from s2svos.sample.render import render
+from s2svos_engines.arrays import CudaArray
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import (
     ENGINES,
@@ -38,7 +39,6 @@ from s2svos_engines.engine import (
     usable_engines,
 )
 from s2svos_engines.errors import UserError
-from s2svos_engines.frames import CudaArray
 from s2svos_engines.tracker import Stream, Tracker
 
 Array = NDArray[np.uint8]

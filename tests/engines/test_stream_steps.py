@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from s2svos.demo.render import render
+from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import s2svos
-from s2svos.demo.render import render
+from s2svos.sample.render import render
 from s2svos_engines.engine import SLOW_ENGINES, usable_engines
 from s2svos_engines.errors import UserError
 from s2svos_engines.tracker import Tracker
@@ -92,6 +92,6 @@ def test_an_engine_whose_library_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.syspath_prepend(tmp_path)
     for name in [n for n in sys.modules if n.startswith("onnxruntime")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "s2svos_engines.onnxruntime_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "s2svos_engines.backends.onnxruntime", raising=False)
     with pytest.raises(UserError, match=r"onnxruntime is installed but does not load .*libonnx"):
         s2svos.load(engine="onnxruntime")

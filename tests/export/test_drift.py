@@ -20,13 +20,12 @@ from PIL import Image
 from rich.console import Console
 from small_graphs import small_contract, small_graph, small_network
 
-from s2svos.demo.render import render
+from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import Cell, Engine, load_engine
 from s2svos_export.drift import DriftReport, Failure
 from s2svos_export.drift_measure import back_and_forth, measure_drift
-from s2svos_export.drift_plot import draw_drift
-from s2svos_export.drift_table import print_drift
+from s2svos_export.drift_report import draw_drift, print_drift
 
 ENGINES = ("onnxruntime", "openvino")
 STATES = {state.name for state in small_contract("lite").states}

@@ -7,8 +7,8 @@ import torch
 from small_graphs import SMALL, small_network
 from torch import Tensor
 
-from s2svos.demo.render import render
 from s2svos.network.checkpoint import build
+from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.engine import load_engine

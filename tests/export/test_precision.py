@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 from small_graphs import SMALL, small_graph, small_network
 
-from s2svos.demo.render import render
+from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import load_engine
 from s2svos_export import export as module

@@ -11,9 +11,9 @@ from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import activations, readings
+from s2svos_export.int8 import choose
 from s2svos_export.quantise import convolutions, parts, quantise
-from s2svos_export.sensitivity import choose
-from s2svos_export.sharing import share_weights
+from s2svos_export.weight_sharing import share_weights
 
 CONTRACT = StepContract(32, 32, (StateSpec("hidden", (1,)),))
 FEEDS = [

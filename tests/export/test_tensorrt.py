@@ -17,15 +17,14 @@ from small_graphs import GRAPHS, PRECISIONS, SMALL, small_contract, small_graph
 
 import s2svos
 from s2svos.commands.export import PlanLibrary, export
-from s2svos_engines import tensorrt_builder
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.errors import UserError
-from s2svos_engines.plan_store import build, planned
-from s2svos_engines.plans import Target, matching_plan, read_plan
-from s2svos_engines.tensorrt_builder import build_plan, build_target
-from s2svos_engines.tensorrt_library import library_log, load_library
-from s2svos_export.plans import build_plans
-from s2svos_export.sharing import share_weights
+from s2svos_engines.tensorrt import builder as tensorrt_builder
+from s2svos_engines.tensorrt.builder import build_plan, build_target
+from s2svos_engines.tensorrt.library import library_log, load_library
+from s2svos_engines.tensorrt.plan_cache import build, build_plans, planned
+from s2svos_engines.tensorrt.plans import Target, matching_plan, read_plan
+from s2svos_export.weight_sharing import share_weights
 
 pytestmark = pytest.mark.tensorrt
 compiler = pytest.mark.skipif(

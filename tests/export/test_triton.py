@@ -18,12 +18,12 @@ from triton_server import SequenceBatcher, dtype_of, open_session, serve
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelSequenceBatching
 
 import s2svos
-from s2svos.demo.render import render
-from s2svos.video.write import VideoWriter
+from s2svos.sample.render import render
+from s2svos.video.writer import VideoWriter
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StepContract
 from s2svos_engines.errors import UserError
-from s2svos_engines.geometry import Fit
+from s2svos_engines.letterbox import Fit
 from s2svos_export.triton import write_model_repository
 from s2svos_export.triton.client import read_video
 from s2svos_export.triton.config import parse_config

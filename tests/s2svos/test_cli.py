@@ -31,8 +31,8 @@ def test_the_command_line_itself_imports_nothing_heavy(tmp_path: Path) -> None:
 def test_infer_imports_neither_torch_nor_onnx(tmp_path: Path) -> None:
     loaded = loaded_by(
         "from s2svos.commands.infer import infer\n"
-        "import s2svos, s2svos.infer\n"
-        "from s2svos.demo.render import render\n"
+        "import s2svos, s2svos.inference.run\n"
+        "from s2svos.sample.render import render\n"
         "clip = list(render(length=2))\n"
         "for engine in ('openvino', 'onnxruntime'):\n"
         "    s2svos.load(engine=engine).open(*clip[0]).step(clip[1][0])\n",

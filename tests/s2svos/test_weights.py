@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import s2svos
-from s2svos.demo.render import render
 from s2svos.evaluation.metrics import region_similarity
+from s2svos.sample.render import render
 from s2svos.video.masks import read_first_mask
-from s2svos.video.read import Video
+from s2svos.video.reader import Video
 from s2svos_engines.bundle import Bundle
 
 

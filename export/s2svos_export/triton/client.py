@@ -27,7 +27,7 @@ from PIL import Image
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from s2svos_engines.geometry import Fit, merge
+from s2svos_engines.letterbox import Fit, merge
 
 AHEAD = 3  # requests that are on the way while an answer is awaited
 

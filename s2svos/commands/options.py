@@ -1,0 +1,50 @@
+"""Picture sizes on the command line.
+
+Precisions on the command line.
+
+Says which extra brings a package that is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+import typer
+
+from s2svos_engines.errors import UserError
+
+
+def parse_size(size: str | None, *, example: str) -> tuple[int, int] | None:
+    """Height and width of ``--size HEIGHTxWIDTH``; None if it was not given."""
+    if size is None:
+        return None
+    height, cross, width = size.partition("x")
+    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise typer.BadParameter(
+            f"{size!r} is not HEIGHTxWIDTH, as in {example}", param_hint="--size"
+        )
+    return int(height), int(width)
+
+
+class GraphPrecision(StrEnum):
+    """Of a bundle's graphs."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turns a failed import into the command that installs what is missing.
+
+    Raises:
+        UserError: a package of the extra is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f'{error.name} is not installed; install it with pip install "s2svos[{extra}]".'
+        ) from error

@@ -1,0 +1,162 @@
+"""What ``s2svos infer`` follows, as it is named on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from io import FileIO
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import typer
+
+from s2svos_engines.errors import UserError
+
+if TYPE_CHECKING:
+    from s2svos.video.incoming import Feed, IncomingVideo
+    from s2svos.video.reader import Video
+
+
+@dataclass(frozen=True)
+class Input:
+    """A video file or folder, a camera, the address of a stream, or standard input.
+
+    Args:
+        video: path, address, or ``-``; None for a camera.
+        camera: its number; None for none.
+        size: width and height of raw frames, or what a camera is asked for.
+        rate: frames a second; None for what the input says.
+        live: whether late frames are dropped; None for what suits the input.
+        timeout: seconds without a frame that end a run.
+    """
+
+    video: str | None
+    camera: int | None
+    size: tuple[int, int] | None
+    rate: Fraction | None
+    live: bool | None
+    timeout: float
+
+    @classmethod
+    def of(
+        cls,
+        video: str | None,
+        camera: int | None,
+        *,
+        size: str | None,
+        fps: float | None,
+        live: bool | None,
+        timeout: float,
+        start: int,
+    ) -> Input:
+        """Checks that the options fit the input.
+
+        Raises:
+            typer.BadParameter: they do not.
+        """
+        if (video is None) == (camera is None):
+            raise typer.BadParameter(
+                "name one: a file, a folder, the address of a stream, - or --camera N",
+                param_hint="VIDEO",
+            )
+        if fps is not None and not fps > 0:
+            raise typer.BadParameter("must be greater than 0", param_hint="--fps")
+        if not timeout > 0:
+            raise typer.BadParameter("must be greater than 0", param_hint="--timeout")
+        rate = Fraction(fps).limit_denominator(1001) if fps else None
+        found = cls(video, camera, _width_height(size), rate, live, timeout)
+        raw = video == "-"
+        if raw and size is None:
+            raise typer.BadParameter(
+                "raw frames do not tell their size: give it as --size WIDTHxHEIGHT",
+                param_hint="--size",
+            )
+        if size and not raw and camera is None:
+            raise typer.BadParameter("a video has its own size", param_hint="--size")
+        if not found.arrives and fps:
+            raise typer.BadParameter("a file has its own rate", param_hint="--fps")
+        if not found.arrives and live:
+            raise typer.BadParameter("a file waits: no frame is late", param_hint="--live")
+        if found.arrives and start:
+            raise typer.BadParameter(
+                "only a file or a folder can begin later; a camera, a stream or standard input "
+                "begins with the frame that comes first",
+                param_hint="--start",
+            )
+        return found
+
+    @property
+    def arrives(self) -> bool:
+        """Whether frames come by themselves, and once."""
+        return self.video is None or self.video == "-" or "://" in self.video
+
+    def open(self, start: int, end: int | None) -> Video | IncomingVideo:
+        """Opens it; whatever arrives has given its first frame then.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
+        from s2svos.video.incoming import IncomingVideo
+        from s2svos.video.reader import Video
+
+        if not self.arrives:
+            assert self.video is not None
+            return Video(self.video, start=start, end=end)
+        name, connect = self._connection()
+        return IncomingVideo(name, connect, live=self.live, end=end, timeout=self.timeout)
+
+    def _connection(self) -> tuple[str, Callable[[], Feed]]:
+        """What to call the input, and how to open it."""
+        from s2svos.video.incoming_sources import (
+            STANDARD_INPUT,
+            address_name,
+            camera_name,
+            open_address,
+            open_camera,
+            open_raw,
+        )
+
+        if self.camera is not None:
+            camera = partial(open_camera, self.camera, size=self.size, rate=self.rate)
+            return camera_name(self.camera), camera
+        assert self.video is not None
+        if self.video != "-":
+            address = partial(open_address, self.video, timeout=self.timeout, rate=self.rate)
+            return address_name(self.video), address
+        assert self.size is not None
+        if sys.stdin.isatty():
+            raise UserError(
+                "Standard input is a terminal; pipe frames into it, as in ffmpeg -i VIDEO -f "
+                "rawvideo -pix_fmt rgb24 - | s2svos infer - ..."
+            )
+        pipe = FileIO(sys.stdin.fileno(), closefd=False)
+        return STANDARD_INPUT, partial(open_raw, pipe, size=self.size, rate=self.rate)
+
+    def default_out(self) -> Path:
+        """Where results go if nothing is said: a folder here, named after the input."""
+        from s2svos.inference.run import default_out
+
+        if self.video is None:
+            return Path(f"camera-{self.camera}")
+        if self.video == "-":
+            return Path("stdin")
+        if self.arrives:
+            parts = urlsplit(self.video)
+            return Path(PurePosixPath(parts.path).stem or parts.hostname or "stream")
+        return default_out(self.video)
+
+
+def _width_height(size: str | None) -> tuple[int, int] | None:
+    """``--size`` as ffmpeg writes it: the width first, unlike the size of a network's frames."""
+    if size is None:
+        return None
+    width, cross, height = size.partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise typer.BadParameter(
+            f"{size!r} is not WIDTHxHEIGHT, as in 854x480", param_hint="--size"
+        )
+    return int(width), int(height)

@@ -1,0 +1,226 @@
+"""The processor, how much of it this process may use, and the video encoder.
+
+Python and the installed packages beside what s2svos asks for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from s2svos.doctor.finding import Finding, State
+from s2svos.environment import environment
+
+CPUINFO = Path("/proc/cpuinfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+# By the flags of x86 and Arm in /proc/cpuinfo.
+FEATURES = {
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "VNNI for int8": {"avx512_vnni", "avx_vnni"},
+    "AMX for int8": {"amx_int8"},
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "dot product for int8": {"asimddp", "i8mm"},
+}
+
+
+def examine_processor() -> Iterator[Finding]:
+    """Its model, and what it has that engines make use of."""
+    model, flags = environment()["cpu"], _flags()
+    has = [name for name, any_of in FEATURES.items() if flags & any_of]
+    lacks = ", ".join(name for name in FEATURES if name not in has)
+    text = f"{model}, {platform.machine()}"
+    if flags:
+        text = f"{text}: {', '.join(has) or 'nothing special'}; no {lacks}"
+    yield Finding("processor", State.INFO, text, figures={"model": model, "features": has})
+
+
+def examine_cores() -> Iterator[Finding]:
+    """How many there are, and how many of them this process may use."""
+    there = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
+    quota = _quota()
+    figures = {"cores": there, "usable": usable, "quota": quota}
+    text = f"{there} in the machine, {usable} for this process"
+    if quota is None or quota >= usable:
+        yield Finding("cores", State.OK, text, figures=figures)
+        return
+    text = f"{text}, but the container may use the time of {quota:g}: more threads have to wait"
+    remedy = f"Say --threads {max(1, int(quota))} to s2svos infer."
+    yield Finding("cores", State.INFO, text, remedy, figures)
+
+
+def examine_encoder() -> Iterator[Finding]:
+    """Whether overlay.mp4 can be written."""
+    try:
+        from av import codecs_available
+    except ImportError:
+        return  # a finding of the packages
+    if "libx264" in codecs_available:
+        yield Finding("H.264", State.OK, "PyAV has the encoder libx264")
+    else:
+        yield Finding(
+            "H.264",
+            State.PROBLEM,
+            "PyAV was built without the encoder libx264, so that overlay.mp4 cannot be written",
+            "pip install --force-reinstall --only-binary av av",
+        )
+
+
+def _flags() -> set[str]:
+    """What the first core can do; nothing where the system does not tell."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else ()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def _quota() -> float | None:
+    """Cores' worth of time that the control group may use; None for no limit."""
+    second = CGROUP / "cpu.max"
+    first = [CGROUP / "cpu" / f"cpu.cfs_{name}_us" for name in ("quota", "period")]
+    try:
+        words = second.read_text().split() if second.exists() else [f.read_text() for f in first]
+        quota, period = map(float, words)
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+    return quota / period if quota > 0 else None
+
+
+PACKAGE = "s2svos"
+DEVELOPMENT = "dev"
+
+# Distributions with the same files: one is installed over the other, and neither is whole.
+SAME_FILES = (
+    ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
+    (
+        *("opencv-python-headless", "opencv-python"),
+        *("opencv-contrib-python", "opencv-contrib-python-headless"),
+    ),
+)
+
+# What everything needs, by the names that are imported; the engines are tested one by one.
+CORE = {"av": "av", "cv2": "opencv-python-headless", "numpy": "numpy", "PIL": "pillow"}
+
+
+def examine_python() -> Iterator[Finding]:
+    """The interpreter."""
+    wanted = Requirement(f"python{metadata(PACKAGE)['Requires-Python']}").specifier
+    here = platform.python_version()
+    text = f"{platform.python_implementation()} {here} on {platform.platform()}"
+    figures = {"version": here, "executable": sys.executable}
+    if wanted.contains(here, prereleases=True):
+        yield Finding("Python", State.OK, text, figures=figures)
+    else:
+        remedy = f"Install Python {wanted} and s2svos in it."
+        yield Finding("Python", State.PROBLEM, f"{text}; s2svos needs {wanted}", remedy, figures)
+
+
+def examine_packages() -> Iterator[Finding]:
+    """What s2svos itself needs, its extras, and what gets in each other's way."""
+    by_extra: dict[str, list[Requirement]] = {}
+    for line in requires(PACKAGE) or ():
+        requirement = Requirement(line)
+        extra = _extra(requirement)
+        if not requirement.marker or requirement.marker.evaluate({"extra": extra}):
+            by_extra.setdefault(extra, []).append(requirement)
+    for requirement in by_extra.pop("", ()):
+        yield _needed(requirement)
+    by_extra.pop(DEVELOPMENT, None)
+    for extra, requirements in by_extra.items():
+        yield _wished(extra, requirements)
+    for family in SAME_FILES:
+        yield from _conflict(family)
+
+
+def examine_imports() -> Iterator[Finding]:
+    """The packages without which nothing works and which cannot be imported."""
+    for module, distribution in CORE.items():
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a broken package may raise anything
+            remedy = f"pip install --force-reinstall {distribution}"
+            if "libGL" in str(error):
+                # opencv-python wants the libraries of a desktop, which servers lack.
+                remedy = f"pip uninstall -y opencv-python opencv-contrib-python && {remedy}"
+            text = f"{module} cannot be imported: {error}"
+            yield Finding(distribution, State.PROBLEM, text, remedy)
+
+
+def _extra(requirement: Requirement) -> str:
+    """Name of the extra that a requirement is of, empty for none."""
+    return str(requirement.marker or "").partition("extra == ")[2].strip("\"' )")
+
+
+def _needed(requirement: Requirement) -> Finding:
+    name, found = requirement.name, _version(requirement.name)
+    if wrong := _too_old(requirement):
+        return Finding(
+            name, State.PROBLEM, wrong, f'pip install -U "{name}{requirement.specifier}"'
+        )
+    if found:
+        return Finding(name, State.OK, found, figures={"version": found})
+    remedy = f'pip install "{name}{requirement.specifier}"'
+    if others := _same_files(name):
+        remedy = f"pip uninstall -y {' '.join(others)} && {remedy}"
+    return Finding(name, State.PROBLEM, "not installed", remedy)
+
+
+def _wished(extra: str, requirements: list[Requirement]) -> Finding:
+    """An extra may be there, there in part, or not there; but not too old."""
+    topic, remedy = f"extra {extra}", f'pip install -U "s2svos[{extra}]"'
+    names = [requirement.name for requirement in requirements]
+    versions = {name: found for name in names if (found := _version(name))}
+    old = [wrong for requirement in requirements if (wrong := _too_old(requirement))]
+    if old:
+        return Finding(topic, State.PROBLEM, "; ".join(old), remedy, versions)
+    text = ", ".join(f"{name} {found}" for name, found in versions.items())
+    missing = [name for name in names if name not in versions]
+    if not missing:
+        return Finding(topic, State.OK, text, figures=versions)
+    text = f"{text + '; ' if text else ''}not installed: {', '.join(missing)}"
+    if taken := [other for name in missing for other in _same_files(name)]:
+        remedy = f"Nothing, as long as {' and '.join(taken)} is wanted: they have the same files."
+    return Finding(topic, State.INFO, text, remedy, versions)
+
+
+def _too_old(requirement: Requirement) -> str | None:
+    found = _version(requirement.name)
+    if found and not requirement.specifier.contains(found, prereleases=True):
+        return f"{requirement.name} {found} is installed, {requirement.specifier} is needed"
+    return None
+
+
+def _same_files(name: str) -> list[str]:
+    """Other installed distributions with the files of one."""
+    families = (family for family in SAME_FILES if name in family)
+    return [one for family in families for one in family if one != name and _version(one)]
+
+
+def _conflict(family: tuple[str, ...]) -> Iterator[Finding]:
+    installed = [name for name in family if _version(name)]
+    if len(installed) > 1:
+        kept = "s2svos[gpu]" if "onnxruntime-gpu" in installed else family[0]
+        yield Finding(
+            installed[0],
+            State.PROBLEM,
+            f"{' and '.join(installed)} have the same files and are installed over each other",
+            f'pip uninstall -y {" ".join(installed)} && pip install "{kept}"',
+            {"installed": installed},
+        )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,273 @@
+"""From a video and the mask of its first frame to the masks of all its frames."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2svos import __version__
+from s2svos.inference.outputs import FolderOutput, PipeOutput, Results
+from s2svos.inference.summary import InferProgress, RunSummary, Seconds
+from s2svos.pipeline import EndedEarly, Source, StageFailed
+from s2svos.video.first_frame import MaskFrame
+from s2svos.video.incoming import IncomingVideo
+from s2svos.video.masks import FirstMask
+from s2svos.video.reader import Video
+from s2svos_engines.errors import UserError
+
+if TYPE_CHECKING:
+    from s2svos.adapt.config import Adaptation
+    from s2svos_engines.tracker import Stream, Tracker
+
+    Adapt = Callable[[Tracker, "Frame", "Ids"], tuple[Tracker, Adaptation]]
+
+__all__ = ["InferProgress", "RunSummary", "Seconds", "default_out", "infer"]
+
+Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
+
+
+def default_out(video: str | Path) -> Path:
+    """Where results go if nothing is said: a folder here, named after the video."""
+    path = Path(video).resolve()
+    name = path.name if path.is_dir() else path.stem
+    return Path(f"{name}-s2svos" if Path(name).resolve() == path else name)
+
+
+def infer(
+    video: Video | IncomingVideo,
+    first: FirstMask,
+    tracker_loader: Callable[[], Tracker],
+    *,
+    out: Path | FileIO,
+    mask_frame: MaskFrame | None = None,
+    overlay: bool = True,
+    overwrite: bool = False,
+    adapt: Adapt | None = None,
+    report: Callable[[InferProgress], None] | None = None,
+) -> RunSummary:
+    """Follows the objects of the first mask to the end of the video.
+
+    Writes ``out/masks/<frame>.png`` with the first mask's ids and palette, ``out/overlay.mp4`` and
+    ``out/run.json``, or bare masks to a file. If it ends early, by an error or Ctrl-C, what is
+    whole is kept and the overlay is finished; the error's notes say where. If there is no mask yet,
+    nothing is left behind. Frames of a live video that come faster than they are followed are
+    dropped and counted, and Ctrl-C is how such a run ends: then it is no error. Frames of any other
+    video are followed as many at a time as the bundle has a step graph for, and those of a file
+    with several calls of the engine under way.
+
+    Args:
+        video: to segment.
+        first: the objects on its first frame.
+        tracker_loader: opens the tracker; called while the first frames are decoded.
+        out: folder for the results; missing or empty, unless ``overwrite``. Or an unbuffered file
+            that takes uint8 [H, W] ids, one mask after the other, and nothing else.
+        mask_frame: the picture that the first mask was drawn on, if that is not the video's first
+            frame: then all of the video's frames are followed from it.
+        overlay: also make ``overlay.mp4``, in a folder.
+        overwrite: replace an earlier run's files in ``out``.
+        adapt: tunes the tracker to the first frame and its ids before they are followed.
+        report: called after every frame.
+
+    Raises:
+        UserError: the folder cannot be used or written, the mask does not fit, the video is broken,
+            or the engine or a thread of the run died.
+        EndedEarly: the video was cut off or stalled; all before that is written.
+    """
+    if first.ids.shape != (video.height, video.width):
+        raise UserError(
+            f"The first mask is {first.ids.shape[1]}x{first.ids.shape[0]}, but the video is "
+            f"{video.width}x{video.height}; make the mask on the video's own first frame."
+        )
+    output: FolderOutput | PipeOutput
+    if isinstance(out, Path):
+        inputs = Path(video.path), first.path, *([mask_frame.path] if mask_frame else [])
+        results = Results(out, overwrite=overwrite, inputs=inputs)
+        output = FolderOutput(results, first.palette, overlay=overlay)
+    else:
+        output = PipeOutput(out)
+    return _Run(video, first, mask_frame, output, adapt, report).run(tracker_loader)
+
+
+class _Run:
+    """One call of ``infer``: decode -> step (this thread) -> write masks, and paint and encode."""
+
+    def __init__(
+        self,
+        video: Video | IncomingVideo,
+        first: FirstMask,
+        mask_frame: MaskFrame | None,
+        output: FolderOutput | PipeOutput,
+        adapt: Adapt | None,
+        report: Callable[[InferProgress], None] | None,
+    ) -> None:
+        self.video = video
+        self.first = first
+        self.mask_frame = mask_frame
+        self.output = output
+        self.adapt = adapt
+        self.report = report
+        self.adapted: Adaptation | None = None
+        self.frames_per_call = 1
+        self.began = time.perf_counter()
+        self.seconds_loading = self.seconds_stepping = 0.0
+        self.first_mask: float | None = None
+
+    def run(self, tracker_loader: Callable[[], Tracker]) -> RunSummary:
+        """Runs the stages; whatever ends them, what is whole is finished."""
+        self.reader = Source(
+            self.video,
+            name=str(self.video.path),
+            newest=self.video.live,
+            timeout=self.video.timeout,
+        )
+        error: BaseException | None = None
+        tracker: Tracker | None = None
+        try:
+            tracker = self._load(tracker_loader)
+            self._follow(tracker)
+        except BaseException as raised:  # Ctrl-C too: what is whole is kept
+            error = raised
+        self.reader.stop()
+        failures = self.output.finish()
+        if isinstance(error, KeyboardInterrupt) and self.video.live and self.output.done:
+            error = None
+        error = error or next(iter(failures), None)
+        if tracker is None or not self.output.done:
+            self.output.discard()
+            raise error or UserError(f"{self.video.path} holds no frames; name another video.")
+        summary = self._summary(tracker, error)
+        try:
+            self.output.conclude(summary.facts())
+        except UserError as failed:
+            error = error or failed
+        if error:
+            error.add_note(summary.tally())
+            raise error
+        return summary
+
+    def _load(self, tracker_loader: Callable[[], Tracker]) -> Tracker:
+        began = time.perf_counter()
+        tracker = tracker_loader()
+        self.seconds_loading = time.perf_counter() - began
+        return tracker
+
+    def _follow(self, tracker: Tracker) -> None:
+        first_done = 0.0
+        for done, (name, frame, ids) in enumerate(self._step(tracker), 1):
+            if done == 1:
+                first_done = time.perf_counter()
+                self.output.begin(self.video)
+            self.output.put(name, frame, ids)
+            if self.report:
+                self.report(
+                    InferProgress.after(
+                        done,
+                        expected=self.video.count,
+                        seconds=time.perf_counter() - first_done,
+                        dropped=self.reader.dropped,
+                    )
+                )
+
+    def _step(self, tracker: Tracker) -> Iterator[tuple[str, Frame, Ids]]:
+        """The step stage: every frame that is read with its name and its mask."""
+        frames = iter(self.reader)
+        if self.mask_frame:
+            stream = self._open(tracker, self.mask_frame.frame)
+        else:
+            if (first := next(frames, None)) is None:
+                return
+            stream = self._open(tracker, first[1])
+            yield *first, self.first.ids
+        taken: deque[tuple[str, Frame]] = deque()
+        labels = self._labels(stream, self._take(frames, taken))
+        while True:
+            with self._engine(tracker.engine_name):
+                ids = next(labels, None)
+            if ids is None:
+                return
+            self.first_mask = self.first_mask or time.perf_counter() - self.began
+            yield *taken.popleft(), ids
+
+    def _labels(self, stream: Stream, frames: Iterator[Frame]) -> Iterator[Ids]:
+        if self.video.live:  # whose masks would be late by the frames that a call waits for
+            return map(stream.step, frames)
+        # Whoever sends frames may wait for a mask before the next one.
+        return stream.follow(frames, ahead=None if isinstance(self.video, Video) else 1)
+
+    def _take(
+        self, frames: Iterator[tuple[str, Frame]], taken: deque[tuple[str, Frame]]
+    ) -> Iterator[Frame]:
+        """Frames for the engine, whose time does not include the wait for them."""
+        while True:
+            began = time.perf_counter()
+            item = next(frames, None)
+            self.seconds_stepping -= time.perf_counter() - began
+            if item is None:
+                return
+            taken.append(item)
+            yield item[1]
+
+    def _open(self, tracker: Tracker, frame: Frame) -> Stream:
+        if self.adapt:
+            tracker, self.adapted = self.adapt(tracker, frame, self.first.ids)
+        with self._engine(tracker.engine_name):
+            stream = tracker.open(frame, self.first.ids)
+        if not self.video.live:
+            self.frames_per_call = max(tracker.engine.frames_per_call)
+        return stream
+
+    @contextmanager
+    def _engine(self, name: str) -> Iterator[None]:
+        """Times what an engine does; an error of its own ends the run as a thread's death does."""
+        began = time.perf_counter()
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of whatever type the engine's library has
+            raise StageFailed(f"Following with {name}", error) from error
+        finally:
+            self.seconds_stepping += time.perf_counter() - began
+
+    def _summary(self, tracker: Tracker, error: BaseException | None) -> RunSummary:
+        seconds = Seconds(
+            total=time.perf_counter() - self.began,
+            load=self.seconds_loading,
+            decode=self.reader.seconds,
+            step=self.seconds_stepping,
+            write_masks=self.output.seconds,
+            overlay=self.output.overlay_seconds,
+            first_mask=self.first_mask,
+        )
+        return RunSummary(
+            video=str(self.video.path),
+            mask=str(self.first.path),
+            mask_frame=str(self.mask_frame.path) if self.mask_frame else None,
+            bundle=str(tracker.bundle.path),
+            bundle_sha256=tracker.bundle.sha256,
+            engine=tracker.engine_name,
+            precision=tracker.engine.precision,
+            frames_per_call=self.frames_per_call,
+            frames=self.output.done,
+            dropped=self.reader.dropped if self.video.live else None,
+            size=(self.video.width, self.video.height),
+            rate=float(self.video.rate),
+            start=self.video.start,
+            end=self.video.end,
+            complete=error is None,
+            truncated=isinstance(error, EndedEarly),
+            seconds=seconds,
+            adapted=self.adapted,
+            version=__version__,
+            masks=self.output.place,
+            overlay=str(self.output.overlay) if self.output.overlay else None,
+        )

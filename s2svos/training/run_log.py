@@ -1,0 +1,248 @@
+"""What a running training leaves for people: history, curves, TensorBoard, strips of masks.
+
+``history.csv``: one row for each step.
+
+Training curves as a picture.
+
+A training's figures and pictures for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from s2svos.training.config import TrainConfig
+from s2svos.training.config_file import write_config
+from s2svos.training.validation import Score, page_of, write_page
+from s2svos_engines.errors import UserError
+from s2svos_engines.files import written_beside
+
+REDRAW = 30  # seconds between two pictures of the curves, which take about half of one
+
+
+class Records:
+    """Writes ``config.yaml``, ``history.csv``, ``loss_history.png``, ``validation/`` and
+    ``tensorboard/`` into the folder of a run.
+
+    Args:
+        config: of the training.
+        out: the folder.
+        step: after which the run goes on; what is recorded of later ones belongs to a lost attempt.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+
+    def __init__(self, config: TrainConfig, out: Path, step: int) -> None:
+        self.out = out
+        with _writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_config(config, out / "config.yaml")
+            self._history = History(out / "history.csv", step)
+            self._board = Board(out / "tensorboard", step)
+        self._drawn = time.monotonic()
+
+    def write(self, step: Step) -> None:
+        """Records a step."""
+        with _writing(self.out):
+            self._history.write(step)
+            self._board.write(step)
+            if time.monotonic() - self._drawn > REDRAW:
+                self._draw()
+
+    def show(self, scores: Sequence[Score], step: int) -> None:
+        """Records how the videos of a validation look."""
+        page = page_of(scores)
+        with _writing(self.out):
+            write_page(page, self.out / "validation" / f"{step:06d}.png")
+            self._board.picture("validation", page, step)
+
+    def _draw(self) -> None:
+        draw_curves(self.out / "history.csv", self.out / "loss_history.png")
+        self._drawn = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._history.close()
+        self._board.close()
+        with _writing(self.out):
+            self._draw()
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror or error}); make room there, or choose "
+            "another --out."
+        ) from error
+
+
+COLUMNS = (
+    *("step", "loss", "jaccard", "learning_rate", "gradient", "seconds", "waiting", "clips"),
+    *("validation_j", "validation_f"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened in one optimiser step, over all devices.
+
+    Args:
+        step: its number, from 1.
+        steps: of the whole training.
+        loss: mean over the clips.
+        jaccard: mean J of the clips, 0 to 1.
+        learning_rate: of everything but the backbone.
+        gradient: its norm before clipping.
+        seconds: of the whole step.
+        waiting: seconds of them spent waiting for the clips, on the first device.
+        clips: of the step.
+        validation: J and F of the averaged weights, where they were judged after this step.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    jaccard: float
+    learning_rate: float
+    gradient: float
+    seconds: float
+    waiting: float
+    clips: int
+    validation: tuple[float, float] | None = None
+
+
+class History:
+    """Appends a row a step, each written out at once.
+
+    Args:
+        path: of the file.
+        step: after which the run goes on; rows after it belong to a lost attempt and go.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = [row for row in _rows(path) if int(row[0]) <= step] if step else []
+        with written_beside(path) as part, part.open("w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *kept])
+        self._file = path.open("a", newline="", buffering=1)
+        self._writer = csv.writer(self._file)
+
+    def write(self, step: Step) -> None:
+        """Appends a step."""
+        values = (
+            *(step.loss, step.jaccard, step.learning_rate, step.gradient),
+            *(step.seconds, step.waiting),
+        )
+        scores = [f"{score:.6g}" for score in step.validation or ()] or ["", ""]
+        row = [step.step, *(f"{value:.6g}" for value in values), step.clips, *scores]
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Whole rows of an earlier attempt; a kill may have cut the last."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return [row for row in rows if len(row) == len(COLUMNS) and row[0].isdigit()]
+
+
+SMOOTHING = 50  # steps of the moving mean
+
+
+def draw_curves(history: Path, out: Path) -> None:
+    """Draws loss and J over the steps of ``history.csv`` into a PNG, if there is a step.
+
+    Args:
+        history: the file; J and F of the validation are drawn where it holds them.
+        out: the PNG; replaced once the new one is whole.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    with history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    steps = np.array([int(row["step"]) for row in rows])
+    judged = [row for row in rows if row.get("validation_j")]
+    window = min(SMOOTHING, len(rows))
+    kernel = np.ones(window) / window
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+    for axis, key, title in zip(axes, ("loss", "jaccard"), ("Loss", "J"), strict=True):
+        values = np.array([float(row[key]) for row in rows])
+        axis.plot(steps, values, color="0.85", linewidth=0.5)
+        smooth = np.convolve(values, kernel, "valid")
+        axis.plot(steps[window - 1 :], smooth, color="C0", label=f"{title} on training clips")
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+    for key, colour in (("validation_j", "C1"), ("validation_f", "C2")) if judged else ():
+        at = [int(row["step"]) for row in judged]
+        label = f"validation {key[-1].upper()}"
+        axes[1].plot(at, [float(row[key]) for row in judged], ".-", color=colour, label=label)
+    axes[1].legend()
+    with written_beside(out) as part:
+        figure.savefig(part, dpi=110, format="png")
+    pyplot.close(figure)
+
+
+EVERY = 10  # steps
+FLUSH = 20  # seconds
+
+
+class Board:
+    """Writes events into a folder.
+
+    Args:
+        folder: ``tensorboard --logdir`` shows it.
+        step: after which the run goes on; later events belong to a lost attempt and are hidden.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=FLUSH)
+
+    def write(self, step: Step) -> None:
+        """Adds a step's figures, now and then."""
+        if step.validation:
+            for name, value in zip(("J", "F"), step.validation, strict=True):
+                self._writer.add_scalar(f"validation/{name}", value, step.step)
+        if step.step % EVERY and step.step != step.steps:
+            return
+        figures = {
+            "training/loss": step.loss,
+            "training/J": step.jaccard,
+            "training/learning_rate": step.learning_rate,
+            "training/gradient": step.gradient,
+            "speed/clips_per_second": step.clips / step.seconds,
+            "speed/waiting_share": step.waiting / step.seconds,
+        }
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step.step)
+
+    def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Adds a picture, uint8 [H, W, 3]."""
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Writes out what is left."""
+        self._writer.close()

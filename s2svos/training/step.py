@@ -1,0 +1,177 @@
+"""A network run over clips as it is run over videos: on its own masks.
+
+What learns: network, average and optimiser, one step at a time, on any number of devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2svos.network.lite import Lite
+from s2svos.network.paper import Paper
+from s2svos.training.config import OptimiserConfig, TrainConfig
+from s2svos.training.corruption import generators, spoil
+from s2svos.training.loss import jaccard, training_loss
+from s2svos.training.optim import Average, rate_at
+
+
+class ClosedLoop(nn.Module):
+    """Every frame after the first sees the network's own state, and nothing of the truth.
+
+    One module with one ``forward``, which is what autocast and data parallelism hook into.
+
+    Args:
+        network: of either preset.
+        spoil: chance, a clip and frame, that the default network's state is spoilt, see
+            :mod:`s2svos.training.corruption`.
+    """
+
+    def __init__(self, network: Lite | Paper, *, spoil: float) -> None:
+        super().__init__()
+        self.network, self.spoil = network, spoil
+
+    def forward(
+        self, frames: Tensor, first_masks: Tensor, rngs: Sequence[np.random.Generator] = ()
+    ) -> Tensor:
+        """Runs clips.
+
+        Args:
+            frames: uint8 [T, B, 3, H, W]. Bytes, because autocast would round floats.
+            first_masks: uint8 [B, 1, H, W], 255 for the object.
+            rngs: B, that clips are spoilt by; none are needed where ``spoil`` is 0.
+
+        Returns:
+            Logits of all frames but the first, float [T - 1, B, 1, H, W].
+        """
+        length, batch = frames.shape[:2]
+        encoded = self.network.features(frames.flatten(0, 1).float())
+        by_frame = [
+            type(encoded)(*(x.view(length, batch, *x.shape[1:])[t] for x in encoded))
+            for t in range(length)
+        ]
+        state: Any = self.network.start(by_frame[0], first_masks.float() / 255)  # type: ignore[arg-type]
+        logits: list[Tensor] = []
+        for features in by_frame[1:]:
+            if logits and self.spoil and isinstance(self.network, Lite):
+                state = spoil(state, self.spoil, rngs)
+            out, state = self.network.advance(features, state)  # type: ignore[arg-type]
+            logits.append(out)
+        full = torch.cat(logits)
+        if full.shape[-2:] != frames.shape[-2:]:
+            full = F.interpolate(full, frames.shape[-2:], mode="bilinear")
+        return full.view(length - 1, batch, *full.shape[1:])
+
+
+class Figures(NamedTuple):
+    """What one optimiser step came to."""
+
+    loss: Tensor  # mean over this device's clips
+    jaccard: Tensor  # likewise
+    gradient: Tensor  # norm over all devices, before clipping
+    learning_rate: float  # of everything but the backbone
+
+
+class Learner:
+    """Takes optimiser steps.
+
+    Args:
+        config: of the training.
+        network: with its starting weights; moved to the device.
+        fabric: launched.
+
+    Attributes:
+        network: in training mode.
+        average: of its weights.
+    """
+
+    def __init__(self, config: TrainConfig, network: Lite | Paper, fabric: Fabric) -> None:
+        self.config, self.network, self._fabric = config, network, fabric
+        network.train()
+        self.average = Average(network, config.average)
+        self.average.network.to(fabric.device)
+        groups, self._rates = _parameter_groups(network, config.optimiser)
+        kind = torch.optim.AdamW if config.optimiser.kind == "adamw" else torch.optim.Adam
+        self._optimiser: torch.optim.Optimizer = kind(
+            groups, betas=config.optimiser.betas, weight_decay=config.optimiser.weight_decay
+        )
+        # The wrappers of Fabric: autocast, scaling of fp16 and averaging over devices.
+        self._model, self._stepper = fabric.setup(
+            ClosedLoop(network, spoil=config.spoil), self._optimiser
+        )
+
+    def learn(self, frames: Tensor, masks: Tensor, *, step: int, first: int) -> Figures:
+        """One optimiser step.
+
+        Args:
+            frames: uint8 [T, B, 3, H, W], this device's share of the batch.
+            masks: uint8 [T, B, 1, H, W], 255 for the object.
+            step: how many there were before.
+            first: number, in the run, of the first of these clips; the others follow it.
+        """
+        config, fabric = self.config, self._fabric
+        done, parts = step / config.steps, config.accumulate
+        share = rate_at(done, config.schedule)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share
+        losses, regions = [], []
+        pieces = zip(frames.chunk(parts, 1), masks.chunk(parts, 1), strict=True)
+        for index, piece in enumerate(pieces, 1):
+            clip, mask = (x.to(fabric.device, non_blocking=True) for x in piece)
+            count = clip.shape[1]
+            rngs = generators(config.seed, range(first, first + count))
+            first += count
+            with fabric.no_backward_sync(self._model, enabled=index < parts):
+                logits = self._model(clip, mask[0], rngs)
+                target = mask[1:].float() / 255
+                loss = training_loss(logits, target, config.loss, done)
+                fabric.backward(loss / parts)
+            losses.append(loss.detach())
+            regions.append(jaccard(logits.detach(), target))
+        gradient = fabric.clip_gradients(
+            self._model,
+            self._stepper,
+            max_norm=config.optimiser.clip_gradient,
+            error_if_nonfinite=False,
+        )
+        assert gradient is not None  # which it is where values are clipped, not the norm
+        self._stepper.step()
+        self._stepper.zero_grad(set_to_none=True)
+        self.average.update(self.network, step + 1)
+        loss, region = torch.stack(losses).mean(), torch.stack(regions).mean()
+        return Figures(loss, region, gradient, self._rates[-1] * share)
+
+    def state(self) -> dict[str, Any]:
+        """All that :meth:`restore` needs, less the average."""
+        return {
+            "weights": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "precision": self._fabric.strategy.precision.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any], average: dict[str, Tensor]) -> None:
+        """Goes back to what :meth:`state` gave, and to an average."""
+        self.network.load_state_dict(state["weights"])
+        self.average.network.load_state_dict(average)
+        self._optimiser.load_state_dict(state["optimiser"])
+        if state["precision"]:
+            self._fabric.strategy.precision.load_state_dict(state["precision"])
+
+
+def _parameter_groups(
+    network: Lite | Paper, config: OptimiserConfig
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Parameters that learn, and the highest rate of each group; the backbone's comes first."""
+    backbone: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (backbone if "backbone" in name else rest).append(parameter)
+    groups = [(backbone, config.backbone_rate), (rest, config.rate)]
+    used = [(parameters, rate) for parameters, rate in groups if parameters]
+    return [{"params": parameters} for parameters, _ in used], [rate for _, rate in used]

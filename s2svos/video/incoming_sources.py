@@ -1,0 +1,247 @@
+"""Cameras of this machine.
+
+Streams and files at an address: rtsp, http, udp, tcp, rtmp and what else FFmpeg reads.
+
+Bare frames and masks through pipes, as ``ffmpeg -f rawvideo`` writes and reads them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from io import FileIO
+from urllib.parse import urlsplit
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from s2svos.pipeline import EndedEarly, stalled
+from s2svos.video.decoder import FALLBACK_RATE, RgbPictures, frame_count, video_stream
+from s2svos.video.incoming import Feed
+from s2svos_engines.errors import UserError
+
+Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+_WARM_UP = 10  # frames in which a camera finds its exposure
+
+
+def camera_name(index: int) -> str:
+    """What messages call a camera."""
+    return f"camera {index}"
+
+
+def open_camera(
+    index: int, *, size: tuple[int, int] | None = None, rate: Fraction | None = None
+) -> Feed:
+    """Opens a camera and takes its first frame, once the exposure has settled.
+
+    Args:
+        index: which one, as the system counts them.
+        size: width and height to ask it for; it may give others. None for its own.
+        rate: frames a second to ask it for; None for its own.
+
+    Raises:
+        UserError: it cannot be opened.
+        EndedEarly: it gives no frames.
+    """
+    # OpenCV rather than FFmpeg's devices: PyAV's wheels have none on some systems.
+    with _silent():
+        capture = cv2.VideoCapture(index)
+    if not capture.isOpened():
+        raise UserError(
+            f"{camera_name(index).capitalize()} cannot be opened; check that it is connected, that "
+            "no other program uses it, and its number (--camera 0 is the first)."
+        )
+    if size:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    if rate:
+        capture.set(cv2.CAP_PROP_FPS, float(rate))
+    stated = Fraction(capture.get(cv2.CAP_PROP_FPS)).limit_denominator(1001)
+    frames = _camera_frames(capture, camera_name(index))
+    for _ in range(_WARM_UP):
+        next(frames)
+    return Feed(next(frames), frames, rate or stated or FALLBACK_RATE, live=True)
+
+
+def _camera_frames(capture: cv2.VideoCapture, name: str) -> Iterator[Frame]:
+    while True:
+        taken, picture = capture.read()
+        if not taken:
+            raise EndedEarly(f"The {name} gives no more frames; check that it is still connected.")
+        yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps OpenCV's own lines about a missing camera away: one sentence is enough."""
+    logging = cv2.utils.logging
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
+
+
+# UDP loses packets without notice, and FFmpeg would try it first.
+_OPTIONS = {"rtsp_flags": "prefer_tcp"}
+_LISTS = {"hls", "dash", "sdp"}  # formats of small files that say where the video is
+_HIGHEST_RATE = 1000  # frames a second; the clock of a live stream ticks 90000 times
+
+
+def address_name(address: str) -> str:
+    """What messages and ``run.json`` call a stream: its address without user and password."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def open_address(address: str, *, timeout: float, rate: Fraction | None = None) -> Feed:
+    """Opens a stream and decodes its first frame.
+
+    It is live unless it states its length: then it is a file that happens to lie elsewhere.
+
+    Args:
+        address: with its scheme, as rtsp://host/path.
+        timeout: seconds to wait for an answer, and later for data.
+        rate: frames a second; None for what the stream says.
+
+    Raises:
+        UserError: it cannot be opened, or holds no video.
+        EndedEarly: no answer in time.
+    """
+    name = address_name(address)
+    try:
+        container = av.open(address, timeout=timeout, options=_OPTIONS)
+    except av.ExitError as error:
+        raise stalled(name, timeout) from error
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{name} cannot be opened ({error.strerror}); check the address, and that whoever "
+            "sends is running."
+        ) from error
+    stream = video_stream(container)
+    if not stream:
+        raise UserError(f"{name} holds no video; name the address of a video.")
+    live = not _states_length(container)
+    # Threads that decode a frame each hold back as many frames as there are threads.
+    stream.thread_type = "SLICE" if live else "AUTO"
+    frames = _address_frames(container, stream, name, timeout)
+    first = next(frames, None)
+    if first is None:
+        raise UserError(f"{name} ended before its first whole frame; check that it plays.")
+    rate = rate or _stated_rate(stream) or FALLBACK_RATE
+    return Feed(first, frames, rate, live, frame_count(container, stream, rate))
+
+
+def _states_length(container: InputContainer) -> bool:
+    """Whether it says how long it is, in seconds or in bytes."""
+    if container.duration is not None:
+        return True
+    return container.size > 0 and container.format.name not in _LISTS
+
+
+def _stated_rate(stream: VideoStream) -> Fraction | None:
+    """Frames a second; None where FFmpeg took the ticks of a clock for them."""
+    rates = stream.average_rate, stream.guessed_rate
+    return next((rate for rate in rates if rate and rate <= _HIGHEST_RATE), None)
+
+
+def _address_frames(
+    container: InputContainer, stream: VideoStream, name: str, timeout: float
+) -> Iterator[Frame]:
+    """Pictures from the first whole one on; damage after it is shown, as every player does."""
+    picture: RgbPictures | None = None
+    packets = container.demux(stream)
+    with container:
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.ExitError as error:
+                raise stalled(name, timeout) from error
+            except (av.FFmpegError, OSError) as error:
+                raise EndedEarly(f"{name} broke off ({error.strerror}).") from error
+            if packet is None:
+                return
+            try:
+                decoded = stream.decode(packet)
+            except av.FFmpegError:
+                continue  # packets were lost, or it began between key frames: the next one mends it
+            for frame in decoded:
+                if picture is None and not frame.is_corrupt:
+                    picture = RgbPictures((frame.width, frame.height))
+                if picture:
+                    yield picture(frame)
+
+
+STANDARD_INPUT = "standard input"
+
+
+def open_raw(file: FileIO, *, size: tuple[int, int], rate: Fraction | None = None) -> Feed:
+    """Reads frames of three bytes a pixel: red, green, blue; rows from top to bottom, no header.
+
+    Args:
+        file: unbuffered; a pipe, or any other file.
+        size: width and height of a frame.
+        rate: frames a second; None for 24, as the bytes do not tell.
+
+    Raises:
+        UserError: there is not one frame.
+        EndedEarly: it ends within the first frame.
+    """
+    frames = _pipe_frames(file, size)
+    first = next(frames, None)
+    if first is None:
+        raise UserError(
+            "Standard input ended before the first frame; pipe rgb24 frames into it, as ffmpeg "
+            "-i VIDEO -f rawvideo -pix_fmt rgb24 - does."
+        )
+    return Feed(first, frames, rate or FALLBACK_RATE, live=False)
+
+
+def _pipe_frames(file: FileIO, size: tuple[int, int]) -> Iterator[Frame]:
+    width, height = size
+    for index in range(sys.maxsize):
+        frame = np.empty((height, width, 3), np.uint8)
+        rest = frame.data.cast("B")
+        while rest and (got := file.readinto(rest)):
+            rest = rest[got:]
+        if len(rest) == frame.nbytes:
+            return
+        if rest:
+            raise EndedEarly(
+                f"Standard input ended within frame {index}, after {frame.nbytes - len(rest)} of "
+                f"{frame.nbytes} bytes; check that it is rgb24 of {width}x{height}, width first."
+            )
+        yield frame
+
+
+@contextmanager
+def masks_only() -> Iterator[FileIO]:
+    """Standard output for masks alone: whatever else is printed goes to standard error.
+
+    Yields:
+        unbuffered.
+
+    Raises:
+        UserError: standard output is a terminal.
+    """
+    if sys.stdout.isatty():
+        raise UserError(
+            "Masks are bytes that a terminal cannot show; pipe them to a program or a file, or "
+            "name a folder with -o."
+        )
+    sys.stdout.flush()
+    output, error = sys.stdout.fileno(), sys.stderr.fileno()
+    with FileIO(os.dup(output), "w") as file:
+        os.dup2(error, output)
+        try:
+            yield file
+        finally:
+            sys.stdout.flush()
+            os.dup2(file.fileno(), output)

@@ -1,0 +1,303 @@
+"""The resized copy of data sets, as files and as a command that is killed."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from data_sets import davis_2017, drawn, write_frames, write_masks, youtube_vos
+from PIL import Image
+
+from s2svos.data import layouts
+from s2svos.data.config import DataKind
+from s2svos.data.files import read_frame, read_mask
+from s2svos.data.prepare import Prepared, Summary, prepare
+from s2svos.data.resized_copy import Size, parse_source
+from s2svos_engines.errors import UserError
+
+CLIP = drawn(5)
+
+
+def contents(root: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
+    """Every file below a folder, with a digest of what is in it."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name not in but
+    }
+
+
+def run(
+    *sources: Path | str, out: Path, size: str = "60", workers: int = 1, strict: bool = False
+) -> Summary:
+    configs = [parse_source(str(source)) for source in sources]
+    return prepare(configs, out, size=Size.parse(size), workers=workers, strict=strict)
+
+
+@pytest.fixture
+def davis(tmp_path: Path) -> Path:
+    return davis_2017(tmp_path / "DAVIS", {"a": CLIP, "b": CLIP[:3]})
+
+
+def test_davis_in_its_own_layout(davis: Path, tmp_path: Path) -> None:
+    before, out = contents(davis), tmp_path / "out"
+    reports: list[tuple[int, int]] = []
+    configs = [parse_source(str(davis))]
+    summary = prepare(
+        configs, out, size=Size.parse("60"), workers=1, report=lambda *now: reports.append(now)
+    )
+    assert contents(davis) == before
+    assert (summary.files, summary.made, summary.faults) == (18, 18, [])
+    assert reports[0] == (0, 18)
+    assert reports[-1] == (18, 18)
+    for old, new in zip(
+        layouts.davis(davis, 2017, "val"), layouts.davis(out, 2017, "val"), strict=True
+    ):
+        assert [path.name for path in new.frames] == [path.name for path in old.frames]
+        for stem, path in new.masks.items():
+            mask, original = read_mask(path), read_mask(old.masks[stem])
+            assert mask.shape == (60, 104)
+            small = cv2.resize(original, (104, 60), interpolation=cv2.INTER_NEAREST_EXACT)
+            assert (mask == small).all()
+            with Image.open(path) as image, Image.open(old.masks[stem]) as before_it:
+                assert image.mode == "P"
+                assert image.getpalette() == before_it.getpalette()
+        for path, original_path in zip(new.frames, old.frames, strict=True):
+            frame = read_frame(original_path)
+            small = cv2.resize(frame, (104, 60), interpolation=cv2.INTER_AREA)
+            assert cv2.PSNR(small, read_frame(path)) > 33
+    facts = json.loads((out / "prepare.json").read_text())
+    assert facts["finished"] is True
+    assert facts["settings"]["quality"] == 95
+    assert not list(out.rglob("*.part"))
+
+
+def test_youtube_vos_with_its_list(tmp_path: Path) -> None:
+    root = youtube_vos(tmp_path / "YT", {"v": CLIP}, late=2)
+    run(root, out=tmp_path / "out", size="48x80")
+    (old,), (new,) = (layouts.youtube_vos(place, "valid") for place in (root, tmp_path / "out"))
+    assert (old.listed, old.objects, old.required) == (new.listed, new.objects, new.required)
+    assert list(old.masks) == list(new.masks)
+    assert read_frame(new.frames[0]).shape == (48, 80, 3)
+
+
+def test_stills_and_folders_side_by_side(tmp_path: Path) -> None:
+    write_frames(tmp_path / "stills" / "set", [CLIP[0][0]])
+    write_masks(tmp_path / "stills" / "set", {"00000": CLIP[0][1]})
+    frames = tmp_path / "mine" / "frames" / "v"
+    frames.mkdir(parents=True)
+    Image.fromarray(CLIP[0][0]).save(frames / "0.png")
+    Image.fromarray(CLIP[1][0][:30, :40]).save(frames / "1.png")
+    write_masks(tmp_path / "mine" / "masks" / "v", {"0": CLIP[0][1]})
+    out = tmp_path / "out"
+    summary = run(tmp_path / "stills", f"folder={tmp_path / 'mine'}", out=out)
+    assert [config.kind for config, _ in summary.folders] == [DataKind.STILLS, DataKind.FOLDER]
+    assert [one.name for one in layouts.stills(out / "stills")] == ["set/00000"]
+    (video,) = layouts.folder(out / "mine")
+    assert [path.name for path in video.frames] == ["0.jpg", "1.jpg"]
+    assert read_frame(video.frames[0]).shape == (60, 104, 3)
+    assert read_frame(video.frames[1]).shape == (30, 40, 3), "never enlarged"
+
+
+def test_what_has_the_size_already_is_not_compressed_again(davis: Path, tmp_path: Path) -> None:
+    run(davis, out=tmp_path / "out", size="120")
+    name = Path("JPEGImages") / "480p" / "a" / "00000.jpg"
+    assert (tmp_path / "out" / name).read_bytes() == (davis / name).read_bytes()
+
+
+def test_a_second_run_makes_what_is_missing(davis: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(davis, out=out)
+    whole = contents(out)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
+    lost = out / "Annotations" / "480p" / "a" / "00002.png"
+    lost.unlink()
+    summary = run(davis, out=out)
+    assert (summary.files, summary.made) == (18, 1)
+    assert contents(out) == whole
+    changed = [path for path, before in times.items() if path.stat().st_mtime_ns != before]
+    assert {path.name for path in changed} <= {"00002.jpg"}
+
+    write_frames(davis / "JPEGImages" / "480p" / "c", [CLIP[0][0]])
+    assert run(davis, out=out).made == 1
+    assert Prepared(out).remove() == 19
+    assert not out.exists()
+
+
+def test_damaged_files_are_left_out_and_counted(davis: Path, tmp_path: Path) -> None:
+    frame = davis / "JPEGImages" / "480p" / "a" / "00001.jpg"
+    frame.write_bytes(frame.read_bytes()[:500])
+    masks = davis / "Annotations" / "480p"
+    write_masks(masks / "a", {"00002": np.ones((9, 9), np.uint8)})
+    write_masks(masks / "b", {"00009": np.ones((120, 208), np.uint8)})
+    out = tmp_path / "out"
+    summary = run(davis, out=out)
+    assert {fault.path.name for fault in summary.faults} == {"00001.jpg", "00002.png", "00009.png"}
+    assert (out / "JPEGImages" / "480p" / "a" / "00002.jpg").is_file()
+    skipped = json.loads((out / "prepare.json").read_text())["skipped"]
+    assert sorted(Path(path).name for path in skipped) == ["00001.jpg", "00002.png", "00009.png"]
+    with pytest.raises(UserError, match=r"00009\.png has no frame"):
+        run(davis, out=tmp_path / "strict", strict=True)
+    assert not (tmp_path / "strict").exists()
+
+
+def test_removal_takes_its_own_files_and_nothing_else(davis: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(davis, out=out)
+    note = out / "JPEGImages" / "note.txt"
+    note.write_text("mine")
+    (out / "JPEGImages" / "480p" / "a" / "00000.jpg.part").write_text("of a run that was killed")
+    assert Prepared(out).remove() == 18
+    assert [path for path in out.rglob("*") if path.is_file()] == [note]
+    with pytest.raises(UserError, match="not made by s2svos prepare"):
+        Prepared(out).remove()
+    with pytest.raises(UserError, match="not made by s2svos prepare"):
+        Prepared(davis).remove()
+    outside = tmp_path / "evil"
+    outside.mkdir()
+    (outside / "prepare.txt").write_text("../DAVIS/ImageSets/2017/val.txt\n")
+    with pytest.raises(UserError, match="outside"):
+        Prepared(outside).remove()
+    assert (davis / "ImageSets" / "2017" / "val.txt").is_file()
+
+
+def test_folders_that_may_not_be_used(davis: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(davis, out=out)
+    with pytest.raises(UserError, match="other settings"):
+        run(davis, out=out, size="30")
+    with pytest.raises(UserError, match="lie in one another"):
+        run(davis, out=davis / "small")
+    with pytest.raises(UserError, match="lie in one another"):
+        run(davis, out=tmp_path)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "x").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        run(davis, out=full)
+    with pytest.raises(UserError, match="is a file"):
+        run(davis, out=full / "x")
+    with pytest.raises(UserError, match="same name"):
+        run(davis, davis, out=tmp_path / "twice")
+    with pytest.raises(UserError, match="no known layout"):
+        parse_source(str(full))
+    with pytest.raises(UserError, match="not a folder"):
+        parse_source("davis=gone")
+
+
+def test_sizes() -> None:
+    assert Size.parse("256").of(480, 854) == (256, 455)
+    assert Size.parse("256").of(854, 480) == (455, 256)
+    assert Size.parse("256").of(200, 300) == (200, 300)
+    assert Size.parse("256x448").of(200, 300) == (256, 448)
+    assert str(Size.parse("256x448")) == "256x448"
+    for text in ("", "0", "x", "3x", "256x0", "-1", "ax3"):
+        with pytest.raises(ValueError, match=r".*"):
+            Size.parse(text)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "s2svos", "prepare", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pictures to be interrupted."""
+    clip = [
+        (cv2.resize(frame, (854, 480)), cv2.resize(ids, (854, 480), interpolation=0))
+        for frame, ids in CLIP
+    ]
+    return davis_2017(tmp_path_factory.mktemp("large"), {name: clip * 8 for name in "abcd"})
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_and_run_again_gives_the_same(large: Path, tmp_path: Path, how: int) -> None:
+    """Killed, or Ctrl-C pressed, with two processes in the middle of their work."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(large, out=whole, workers=1)
+
+    asked = command(large, "--out", cut, "--size", "60", "--workers", "2")
+    first = subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(cut.rglob("*.jpg"))) < 10:
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    children = _children(first.pid)
+    first.send_signal(how)
+    _, said = first.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert first.returncode == 130
+        assert "run the same command again" in said
+        assert "Traceback" not in said
+    assert len(children) >= 2, "the work is done by other processes"
+    while any(_alive(child) for child in children):
+        assert time.monotonic() < deadline, "processes without a parent end by themselves"
+        time.sleep(0.02)
+    assert json.loads((cut / "prepare.json").read_text())["finished"] is False
+    done = len([path for path in cut.rglob("*") if path.suffix in (".jpg", ".png")])
+    assert done < len(contents(whole)) - 2
+
+    second = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert second.returncode == 0, second.stderr
+    assert contents(cut) == contents(whole)
+    removed = subprocess.run(command("--remove", cut), capture_output=True, text=True, timeout=60)
+    assert removed.returncode == 0
+    assert not cut.exists()
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "SOURCE"),
+        (["gone"], "--out"),
+        (["gone", "--out", "x"], "gone is not a folder"),
+        ([".", "--out", "x", "--size", "big"], "256x448"),
+        ([".", "--remove", "x"], "--remove"),
+        (["--remove", "gone"], "not made by s2svos"),
+    ],
+)
+def test_mistakes_end_in_a_sentence_and_code_2(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        command(*arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_imports_no_torch(davis: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from s2svos.cli import app\n"
+        f"app(['prepare', {str(davis)!r}, '--out', 'out', '--workers', '1'],"
+        " standalone_mode=False)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert not {"torch", "onnx", "matplotlib"} & set(ended.stdout.splitlines()[-1].split())

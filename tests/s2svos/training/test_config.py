@@ -1,0 +1,201 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from s2svos.network.config import LiteConfig, PaperConfig
+from s2svos.training.config import (
+    ScheduleConfig,
+    TrainConfig,
+    with_batch,
+    with_epochs,
+    with_rate,
+    with_steps,
+)
+from s2svos.training.config_file import (
+    check_resumable,
+    described,
+    load_config,
+    settings_from_json,
+    settings_to_json,
+    with_data,
+    write_config,
+)
+from s2svos.training.optim import rate_at
+from s2svos_engines.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def lite() -> TrainConfig:
+    return load_config("lite")
+
+
+def test_presets_are_whole_and_the_papers_is_the_papers(lite: TrainConfig) -> None:
+    assert isinstance(lite.network, LiteConfig)
+    paper = load_config("paper")
+    assert paper.network == PaperConfig(256, 448)
+    assert (paper.optimiser.kind, paper.optimiser.rate) == ("adam", 1e-5)
+    assert paper.loss.hardest == 1
+    assert paper.loss.dice == 0
+    assert paper.epochs == pytest.approx(80, rel=1e-3)
+    lengths = [phase.length for phase in paper.phases]
+    assert (lengths[0], lengths[-1]) == (5, 11)
+    assert lengths == sorted(lengths)
+    assert paper.backbone.weights == "imagenet"
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "own.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_file_states_what_differs_from_its_base(tmp_path: Path, lite: TrainConfig) -> None:
+    name = written(
+        tmp_path,
+        "base: lite\noptimiser: {rate: 1e-5}\ndata: ['davis2017=/d:0.5', {kind: synthetic}]\n"
+        "validation: {data: {kind: folder, root: /v}}\n",
+    )
+    config = load_config(name)
+    assert config.optimiser == replace(lite.optimiser, rate=1e-5)  # text in plain YAML 1.1
+    assert [(d.label, d.root, d.weight) for d in config.data] == [
+        ("davis2017", "/d", 0.5),
+        ("synthetic", None, 1.0),
+    ]
+    assert config.validation.data is not None
+    assert config.validation.data.root == "/v"
+    assert config.phases == lite.phases
+    (tmp_path / "second.yaml").write_text("base: own.yaml\nseed: 9")
+    assert load_config(str(tmp_path / "second.yaml")) == replace(config, seed=9)
+
+
+def test_a_config_round_trips(tmp_path: Path, lite: TrainConfig) -> None:
+    config = with_data(lite, ["davis=/d", "synthetic:0.25"])
+    write_config(config, tmp_path / "config.yaml")
+    assert load_config(str(tmp_path / "config.yaml")) == config
+    assert settings_from_json(settings_to_json(config), "x") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: lite\noptimiser: {rat: 1}", r"optimiser\.rat is no key .* did you mean rate"),
+        ("base: lite\nstep: 3", r"step is no key of a training"),
+        ("base: lite\nworkers: two", r"workers is 'two'; input should be a valid integer"),
+        ("base: lite\nworkers: true", r"workers is True"),
+        ("base: lite\noptimiser: {rate: -1}", r"optimiser\.rate is -1; .* greater than 0"),
+        ("base: lite\noptimiser: {rate: .nan}", r"optimiser\.rate is nan"),
+        ("base: lite\nprecision: fp8", r"precision is 'fp8'"),
+        ("base: lite\nnetwork: {preset: large}", r"network"),
+        ("base: lite\nnetwork: {hiden: 3}", r"network\.hiden is no key .* did you mean hidden"),
+        ("base: lite\nnetwork: {height: 100}", r"100x448 does not fit the lite network"),
+        ("base: lite\nphases: []", r"phases is \[\]"),
+        (
+            "base: lite\nphases: [{batch: 1, length: 1, height: 64, width: 64, steps: 1}]",
+            r"phases\[0\]\.length is 1",
+        ),
+        (
+            "base: lite\nphases: [{batch: 1, length: 3, height: 64, width: 64}]",
+            r"phases\[0\]: a phase has either steps or epochs",
+        ),
+        ("base: lite\ndata: [{kind: nonsense}]", r"data\[0\]\.kind is 'nonsense'"),
+        ("base: lite\ndata: [nonsense]", r"'nonsense' names no data set"),
+        ("base: lite\ndata: [{kind: davis}]", r"davis needs the folder"),
+        ("seed: 1", r"network is missing; .* base: lite"),
+        ("base: lite\nseed: [", r"is no YAML at line"),
+        ("just text", r"holds no keys and values"),
+        ("base: own.yaml", r"is its own base"),
+        ("base: nowhere.yaml", r"nowhere\.yaml cannot be read; name lite, paper or a YAML file"),
+    ],
+)
+def test_mistakes_are_named_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_steps_keep_the_shares_of_the_phases(lite: TrainConfig) -> None:
+    for steps in (1, 2, 20, 333):
+        assert with_steps(lite, steps).steps == steps
+    shares = [phase.steps / lite.steps for phase in lite.stretches]
+    longer = with_steps(lite, 10 * lite.steps)
+    assert [phase.steps / longer.steps for phase in longer.stretches] == pytest.approx(shares)
+    assert with_epochs(lite, 2).epochs == pytest.approx(2, rel=0.01)
+    assert with_epochs(load_config("paper"), 8).epochs == pytest.approx(8, rel=0.01)
+
+
+def test_batch_size_and_rate_apply_to_all(lite: TrainConfig) -> None:
+    assert {phase.batch for phase in with_batch(lite, 12).phases} == {12}
+    assert with_batch(load_config("paper"), 8).epochs == pytest.approx(80, rel=1e-3)
+    halved = with_rate(lite, lite.optimiser.rate / 2)
+    assert halved.optimiser.backbone_rate == pytest.approx(lite.optimiser.backbone_rate / 2)
+
+
+def test_named_data_keep_the_numbers_of_their_kind(tmp_path: Path) -> None:
+    name = written(
+        tmp_path, "base: lite\ndata: [{kind: davis, root: /d, split: all, video: {max_speed: 2}}]"
+    )
+    davis, synthetic = with_data(load_config(name), ["davis=/e:3", "synthetic"]).data
+    assert (davis.root, davis.weight, davis.split, davis.video.max_speed) == ("/e", 3, "all", 2)
+    assert synthetic.video.max_speed != 2
+
+
+def test_what_may_change_when_a_run_is_resumed(lite: TrainConfig) -> None:
+    saved = with_data(lite, ["davis=/d", "synthetic"])
+    path = Path("run/last.pt")
+    moved = with_data(saved, ["davis=/elsewhere/d", "synthetic"])
+    for fine in (
+        saved,
+        moved,
+        with_steps(saved, 9),
+        with_rate(saved, 1e-6),
+        with_batch(saved, 2),
+        replace(saved, precision="bf16", devices=2, workers=0, accumulate=2, strict=True),
+    ):
+        check_resumable(saved, fine, path)
+    for changed, message in (
+        (replace(saved, seed=5), "seed has changed from 1 to 5"),
+        (replace(saved, network=replace(saved.network, hidden=8)), r"network\.hidden has changed"),
+        (with_data(saved, ["davis=/d:2", "synthetic"]), r"data\[0\]\.weight has changed from 1"),
+        (with_data(saved, ["davis=/d"]), "data has changed from 2 to 1 entries"),
+        (
+            replace(saved, optimiser=replace(saved.optimiser, kind="adam")),
+            r"optimiser\.kind has changed from adamw to adam",
+        ),
+        (
+            replace(saved, backbone=replace(saved.backbone, weights="none")),
+            r"backbone\.weights has changed",
+        ),
+    ):
+        with pytest.raises(UserError, match=message + r".*--init run/last\.pt"):
+            check_resumable(saved, changed, path)
+
+
+def test_what_travels_with_weights_names_no_folder(lite: TrainConfig) -> None:
+    config = with_data(replace(lite, init="/home/me/run/best.pt"), ["davis=/home/me/DAVIS"])
+    config = replace(config, backbone=replace(config.backbone, weights="/home/me/b.pth"))
+    text = str(described(config))
+    assert "DAVIS" in text
+    assert "b.pth" in text
+    assert "/home" not in text
+
+
+@pytest.mark.parametrize("kind", ["cosine", "one-cycle"])
+def test_rates_rise_and_fall(kind: str) -> None:
+    schedule = ScheduleConfig(kind, warm_up=0.1, floor=0.2)  # type: ignore[arg-type]
+    rates = [rate_at(t / 100, schedule) for t in range(101)]
+    assert rates[0] == pytest.approx(0.04)
+    assert max(rates) == rates[10] == 1
+    assert rates[-1] == pytest.approx(0.2)
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    middle = rate_at(0.05, schedule)
+    assert middle == pytest.approx(0.52)
+    quarter = rate_at(0.025, schedule)
+    assert (quarter < 0.28 - 0.05) == (kind == "one-cycle")
+
+
+def test_a_constant_rate_has_a_warm_up_at_most() -> None:
+    assert {rate_at(t / 10, ScheduleConfig("constant", 0, 1)) for t in range(11)} == {1.0}
+    assert rate_at(0.05, ScheduleConfig("constant", 0.1, 1)) == pytest.approx(0.52)
