@@ -121,7 +121,7 @@ def main(
 
     names = [name for name in usable_engines() if name in GPU_ENGINES]
     if not names:
-        raise UserError("No engine of a GPU can be used here; s2svos doctor says what is missing.")
+        raise UserError("No engine of a GPU can be used here", "s2svos doctor says what is missing")
     rows, results = [], {}
     for name in names:
         engine = s2svos.load(bundle, engine=name, precision=precision).engine

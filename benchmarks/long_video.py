@@ -61,7 +61,7 @@ def main(
 ) -> None:
     """Follow the objects of a short and of a long video, to and fro through the same frames."""
     if (video is None) != (mask is None):
-        raise UserError("--video and --mask belong together; give both or none.")
+        raise UserError("--video and --mask belong together", "give both or none")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip, first = _clip(video, mask, folder, frames)

@@ -31,7 +31,7 @@ def append_json(path: Path, benchmark: str, results: dict[str, Any]) -> None:
         with path.open("a") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another.") from error
+        raise UserError(f"{path} cannot be written ({error.strerror})", "choose another") from error
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -47,7 +47,7 @@ def main(
     if batch_size:
         wanted = with_batch(wanted, batch_size)
     if precision not in ("auto", "fp32", "bf16", "fp16"):
-        raise UserError(f"{precision} is no precision; choose auto, fp32, bf16 or fp16.")
+        raise UserError(f"{precision} is no precision", "choose auto, fp32, bf16 or fp16")
     wanted = replace(
         wanted,
         backbone=replace(wanted.backbone, weights="none"),

@@ -43,7 +43,7 @@ def open_model(path: Path) -> Iterator[Model]:
         yield Model(path, bundle.sha256, bundle)
         return
     if not path.is_file():
-        raise UserError(f"{path} does not exist; name a checkpoint that s2svos train wrote.")
+        raise UserError(f"{path} does not exist", "name a checkpoint that s2svos train wrote")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     with ExitStack() as stack:
@@ -53,7 +53,10 @@ def open_model(path: Path) -> Iterator[Model]:
             export(path, out, drift_frames=DRIFT_FRAMES)
         except OSError as error:
             raise UserError(
-                f"{path} is exported into a temporary folder first, which cannot be written "
-                f"({error.strerror or error}); make room there, or name another with TMPDIR."
+                (
+                    f"{path} is exported into a temporary folder first, which cannot be written "
+                    f"({error.strerror or error})"
+                ),
+                "make room there, or name another with TMPDIR",
             ) from error
         yield Model(path, sha256, Bundle.open(out))

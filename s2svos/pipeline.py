@@ -54,8 +54,8 @@ class StageFailed(UserError):
 def stalled(name: str, seconds: float) -> EndedEarly:
     """What to say of an input that gives nothing for too long."""
     return EndedEarly(
-        f"{name} has given no frame for {seconds:g} s; check that it still sends, or allow it "
-        "longer with --timeout."
+        f"{name} has given no frame for {seconds:g} s",
+        "check that it still sends, or allow it longer with --timeout",
     )
 
 

@@ -40,7 +40,7 @@ def run(
     bundles = bundle or [s2svos.default_bundle()]
     checkpoints = [*(checkpoint or []), *[None] * (len(bundles) - len(checkpoint or []))]
     if len(checkpoints) > len(bundles):
-        raise UserError("There are more checkpoints than bundles; give each bundle at most one.")
+        raise UserError("There are more checkpoints than bundles", "give each bundle at most one")
     each = (seconds or (170 if quick else 540 * len(bundles))) / len(bundles)
     plan = Plan.quick(each, threads) if quick else Plan.full(each, threads)
     done = measured(out)
@@ -89,7 +89,7 @@ def compare(
 
     changes = compare_heats(read(before), read(after))
     if not changes:
-        raise UserError(f"{before} and {after} have no row in common; measure the same presets.")
+        raise UserError(f"{before} and {after} have no row in common", "measure the same presets")
     regressions = [change for change in changes if change.is_regression(threshold)]
     rows = [
         [

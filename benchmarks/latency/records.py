@@ -26,7 +26,7 @@ def append(path: Path, heat: Heat) -> None:
         with path.open("a") as file:
             file.write(json.dumps(heat) + "\n")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another.") from error
+        raise UserError(f"{path} cannot be written ({error.strerror})", "choose another") from error
 
 
 def read(path: Path) -> list[Heat]:
@@ -38,12 +38,12 @@ def read(path: Path) -> list[Heat]:
     try:
         lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); name what run wrote.") from error
+        raise UserError(f"{path} cannot be read ({error})", "name what run wrote") from error
     heats = [line for line in lines if line.get("benchmark") == BENCHMARK]
     if not heats:
-        raise UserError(f"{path} holds no result of the latency suite; name what run wrote.")
+        raise UserError(f"{path} holds no result of the latency suite", "name what run wrote")
     if not all("groups" in heat for heat in heats):
-        raise UserError(f"{path} is of an earlier form, without groups; measure again.")
+        raise UserError(f"{path} is of an earlier form, without groups", "measure again")
     return heats
 
 

@@ -100,7 +100,7 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise UserError(
-            'The suite needs onnxruntime and onnx; pip install "s2svos[cpu,train]".'
+            "The suite needs onnxruntime and onnx", 'pip install "s2svos[cpu,train]"'
         ) from error
     end = time.perf_counter() + plan.seconds
     before = {"environment": environment(), "gpu": gpu_state()}
@@ -115,7 +115,7 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
             share = left * len(group.contestants) / weight
             race.run(group, time.perf_counter() + share)
     if not race.rows:
-        raise UserError(f"Nothing fits into {plan.seconds:g} seconds; give more --seconds.")
+        raise UserError(f"Nothing fits into {plan.seconds:g} seconds", "give more --seconds")
     return {
         "benchmark": BENCHMARK,
         "bundle": bundle.sha256,

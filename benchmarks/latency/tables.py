@@ -35,7 +35,7 @@ def into_readme(heats: Sequence[Heat], readme: Path) -> None:
     """
     text = readme.read_text()
     if BEGIN not in text or END not in text:
-        raise UserError(f"{readme} has no {BEGIN} and {END}; put both where the table should be.")
+        raise UserError(f"{readme} has no {BEGIN} and {END}", "put both where the table should be")
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     cells: dict[tuple[str, str, int], dict[str, str]] = {}

@@ -412,7 +412,7 @@ class TorchLoop:
     ) -> None:
         if compiled and checkpoint is None:
             # It breaks the interpreter of a bundle's graphs into pieces and gives up on most.
-            raise UserError("torch.compile needs the network itself; give its --checkpoint.")
+            raise UserError("torch.compile needs the network itself", "give its --checkpoint")
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._first = [torch.tensor(state).to(self._device) for state in states]
@@ -445,6 +445,6 @@ def _step(
     size = (bundle.contract.height, bundle.contract.width)
     network = load_network(checkpoint, size=size)
     if network.contract != bundle.contract:
-        raise UserError(f"{checkpoint} is of another network than {bundle.path}; give its own.")
+        raise UserError(f"{checkpoint} is of another network than {bundle.path}", "give its own")
     network = network.to(device)
     return (network.half() if precision == "fp16" else network).step

@@ -55,8 +55,8 @@ def kind(frame: Frame) -> tuple[str, tuple[int, ...]]:
         return str(frame.dtype), frame.shape
     if not on_gpu(frame):
         raise UserError(
-            f"A frame is a NumPy array or one on a GPU, not {type(frame).__name__}; convert it "
-            "with numpy.asarray."
+            f"A frame is a NumPy array or one on a GPU, not {type(frame).__name__}",
+            "convert it with numpy.asarray",
         )
     interface = frame.__cuda_array_interface__
     return str(np.dtype(interface["typestr"])), tuple(interface["shape"])

@@ -51,12 +51,12 @@ class Bundle:
             UserError: missing, no bundle, of a newer format, truncated or changed.
         """
         if not path.is_file():
-            raise UserError(f"{path} does not exist; name a .s2s bundle that s2svos export wrote.")
+            raise UserError(f"{path} does not exist", "name a .s2s bundle that s2svos export wrote")
         try:
             return cls._checked(path)
         except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError) as error:
             raise UserError(
-                f"{path} is not a bundle or is damaged ({error}); copy or export it again."
+                f"{path} is not a bundle or is damaged ({error})", "copy or export it again"
             ) from error
 
     @classmethod
@@ -71,8 +71,11 @@ class Bundle:
             manifest = json.loads(archive.read(MANIFEST))
             if manifest["format"] > FORMAT:
                 raise UserError(
-                    f"{path} has bundle format {manifest['format']}, newer than {FORMAT}, which "
-                    "this s2svos reads; upgrade it with pip install -U s2svos."
+                    (
+                        f"{path} has bundle format {manifest['format']}, newer than {FORMAT}, which "
+                        "this s2svos reads"
+                    ),
+                    "upgrade it with pip install -U s2svos",
                 )
             members = manifest["members"]
             if set(archive.namelist()) != {MANIFEST, *members}:
@@ -118,8 +121,8 @@ class Bundle:
     def _members(self, precision: str) -> Mapping[str, str]:
         if precision not in self.precisions:
             raise UserError(
-                f"{self.path} holds {', '.join(self.precisions)}, not {precision}; export it with "
-                f"s2svos export --{precision}, or choose another --precision."
+                f"{self.path} holds {', '.join(self.precisions)}, not {precision}",
+                f"export it with s2svos export --{precision}, or choose another --precision",
             )
         members: Mapping[str, str] = self.manifest["graphs"][precision]
         return members

@@ -200,20 +200,20 @@ def load_engine(
     if name == "auto":
         usable = [engine for engine in usable_engines() if engine not in SLOW_ENGINES]
         if not usable:
-            raise UserError('No engine is installed; install one with pip install "s2svos[cpu]".')
+            raise UserError("No engine is installed", 'install one with pip install "s2svos[cpu]"')
         name = usable[0]
     if name not in ENGINES:
-        raise UserError(f"There is no engine {name!r}; choose auto, {' or '.join(ENGINES)}.")
+        raise UserError(f"There is no engine {name!r}", f"choose auto, {' or '.join(ENGINES)}")
     entry = ENGINES[name]
     remedy = f'pip install "s2svos[{entry.extra}]"'
     if name not in installed_engines():
-        raise UserError(f"The engine {name} is not installed; install it with {remedy}.")
+        raise UserError(f"The engine {name} is not installed", f"install it with {remedy}")
     try:
         module = importlib.import_module(f"s2svos_engines.{entry.module}")
     except (ImportError, OSError) as error:  # a package without its library, or of another system
         raise UserError(
-            f"The engine {name} is installed but does not load ({error}); install it anew with "
-            f"{remedy} --force-reinstall, or choose another --engine."
+            f"The engine {name} is installed but does not load ({error})",
+            f"install it anew with {remedy} --force-reinstall, or choose another --engine",
         ) from error
     engine_class = getattr(module, entry.class_name)
     threads = threads or len(os.sched_getaffinity(0))

@@ -1,8 +1,23 @@
 """The one exception for mistakes that the user can mend."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
-    """Says in one sentence what is wrong and what to do next; shown without a traceback."""
+    """State in one sentence what is wrong and what to do next; shown without a traceback.
+
+    Args:
+        problem: what is wrong. Without a remedy it is the whole sentence.
+        remedy: what to do about it, without a full stop.
+    """
 
     exit_code = 2
-    """Of the command line that ends with it."""
+    """Exit code of a command that ends with this error."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}." if self.remedy else self.problem

@@ -55,7 +55,7 @@ def cache_folder() -> Path:
         folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"The cache folder {folder} cannot be made ({error.strerror}); set XDG_CACHE_HOME to "
-            "a folder that can be written."
+            f"The cache folder {folder} cannot be made ({error.strerror})",
+            "set XDG_CACHE_HOME to a folder that can be written",
         ) from error
     return folder

@@ -244,8 +244,11 @@ class Stream:
         """
         if on_gpu(frame) and not self._engine.on_gpu:
             raise UserError(
-                f"The frame is on a GPU, but the engine {self._engine.name} is not; copy it to a "
-                f"NumPy array first, or load the tracker on one of {', '.join(GPU_ENGINES)}."
+                f"The frame is on a GPU, but the engine {self._engine.name} is not",
+                (
+                    "copy it to a "
+                    f"NumPy array first, or load the tracker on one of {', '.join(GPU_ENGINES)}"
+                ),
             )
         self._check(*kind(frame), (*self._fit.native, 3))
 
@@ -266,9 +269,9 @@ class Stream:
         self._check(str(mask.dtype), mask.shape, self._fit.native)
         new = np.unique(mask[mask > 0])
         if not len(new):
-            raise UserError("The mask holds no object; mark each object with its id, 1 to 255.")
+            raise UserError("The mask holds no object", "mark each object with its id, 1 to 255")
         if len(known := np.intersect1d(new, self.ids)):
-            raise UserError(f"Object {known[0]} is followed already; give a new object a new id.")
+            raise UserError(f"Object {known[0]} is followed already", "give a new object a new id")
         objects = [self._fit.shrink((mask == one).astype(np.uint8) * np.uint8(255)) for one in new]
         states = self._engine.init(shrunk(frame, self._fit), np.stack(objects))
         if self._home:
@@ -285,7 +288,7 @@ class Stream:
             UserError: an id is not followed.
         """
         if unknown := set(ids) - set(self.ids.tolist()):
-            raise UserError(f"Object {min(unknown)} is not followed; the ids are {self.ids}.")
+            raise UserError(f"Object {min(unknown)} is not followed", f"the ids are {self.ids}")
         keep = ~np.isin(self.ids, ids)
         pairs = zip(self._contract.states, self._states(), strict=False)
         states = [state if spec.shared else state[keep] for spec, state in pairs]
@@ -302,6 +305,6 @@ class Stream:
     def _check(dtype: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         if dtype != "uint8" or shape != wanted:
             raise UserError(
-                f"Expected uint8 {list(wanted)}, got {dtype} {list(shape)}; every frame and mask "
-                "of a stream has the size of its first frame."
+                f"Expected uint8 {list(wanted)}, got {dtype} {list(shape)}",
+                "every frame and mask of a stream has the size of its first frame",
             )

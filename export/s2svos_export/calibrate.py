@@ -56,8 +56,11 @@ def readings(engine: Engine, contract: StepContract, clips: Iterable[Clip]) -> l
     found = [feed for clip in clips for feed in _feeds(engine, contract, clip)]
     if len(found) < LEAST_READINGS:
         raise UserError(
-            f"The calibration clips have about {EVERY * len(found)} frames, int8 wants at least "
-            f"{EVERY * LEAST_READINGS}; name longer ones with --calibrate."
+            (
+                f"The calibration clips have about {EVERY * len(found)} frames, int8 wants at least "
+                f"{EVERY * LEAST_READINGS}"
+            ),
+            "name longer ones with --calibrate",
         )
     chosen = np.linspace(0, len(found) - 1, min(READINGS, len(found))).round().astype(int)
     return [found[index] for index in chosen]

@@ -116,8 +116,8 @@ def export(
     failures = report.verdict(config.budget)
     if failures and not config.accept_drift:
         raise UserError(
-            f"{'; '.join(map(str, failures))}. Nothing was written; lower --drift-budget or say "
-            "--accept-drift if that will do."
+            f"{'; '.join(map(str, failures))}. Nothing was written",
+            "lower --drift-budget or say --accept-drift if that will do",
         )
     try:
         write_bundle(
@@ -129,7 +129,7 @@ def export(
         )
     except OSError as error:
         raise UserError(
-            f"{out} cannot be written ({error.strerror}); choose another -o."
+            f"{out} cannot be written ({error.strerror})", "choose another -o"
         ) from error
     return report
 
@@ -153,8 +153,8 @@ class _Trials:
             write_bundle(self._path, contract=self.contract, graphs=chosen, facts={})
         except OSError as error:
             raise UserError(
-                f"The temporary folder {self._path.parent} cannot be written ({error.strerror}); "
-                "free space there, or set TMPDIR to a folder on another disk."
+                f"The temporary folder {self._path.parent} cannot be written ({error.strerror})",
+                "free space there, or set TMPDIR to a folder on another disk",
             ) from error
         return load_engine(Bundle.open(self._path), name, precision=precision, threads=threads)
 

@@ -62,8 +62,8 @@ def logits(step: Graph, contract: StepContract) -> str:
         if kernels(step, node):
             break
     raise UserError(
-        "The bundle's masks do not come from a sigmoid, which online learning needs; "
-        "run it without --adapt."
+        "The bundle's masks do not come from a sigmoid, which online learning needs",
+        "run it without --adapt",
     )
 
 

@@ -119,8 +119,8 @@ def tune(
         loss = hard_cross_entropy(logits, target, HARDEST) + DICE * soft_dice(logits, target)
         if not torch.isfinite(loss):
             raise UserError(
-                f"Tuning to the first frame diverged at step {step}: the loss is {loss.item()}; "
-                "lower --adapt-rate."
+                f"Tuning to the first frame diverged at step {step}: the loss is {loss.item()}",
+                "lower --adapt-rate",
             )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -168,8 +168,8 @@ def _engine(
             return load_engine(Bundle.open(path), tracker.engine_name, threads=threads)
     except OSError as error:
         raise UserError(
-            f"The tuned weights cannot be written to {tempfile.gettempdir()} ({error.strerror}); "
-            "free space there or set TMPDIR to another folder."
+            f"The tuned weights cannot be written to {tempfile.gettempdir()} ({error.strerror})",
+            "free space there or set TMPDIR to another folder",
         ) from error
 
 

@@ -51,7 +51,7 @@ def write_clip(out: Path) -> Clip:
         for index, (_, ids) in enumerate(clip):
             write_mask(out / "truth" / f"{index:05d}.png", ids, palette())
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); choose another.") from error
+        raise UserError(f"{out} cannot be written ({error.strerror})", "choose another") from error
     return clip
 
 
@@ -84,7 +84,7 @@ def follow(out: Path, clip: Clip, *, bundle: Path | None, engine: str) -> list[I
     print(f"$ {shlex.join(['s2svos', *arguments])}", flush=True)
     done = subprocess.run([sys.executable, "-m", "s2svos", *arguments], check=False)
     if done.returncode:
-        raise UserError("The command above failed; its message says why and what to do.")
+        raise UserError("The command above failed", "its message says why and what to do")
     masks = out / "result" / "masks"
     return [read_mask(masks / f"{index:05d}.png") for index in range(len(clip))]
 

@@ -120,7 +120,7 @@ def export(
 
     network = load_network(checkpoint, size=parsed)
     if not out.parent.is_dir():
-        raise UserError(f"The folder {out.parent} does not exist; create it or choose another -o.")
+        raise UserError(f"The folder {out.parent} does not exist", "create it or choose another -o")
     clip, source = _clip(drift_clip, param="--drift-clip")
     calibration = [_clip(text, param="--calibrate")[0] for text in calibrate or ()]
     if not calibration:

@@ -233,7 +233,7 @@ def _save_frame(source: Input, path: Path, start: int, overwrite: bool) -> None:
     from s2svos.video.first_frame import save_first_frame
 
     if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; choose another --save-frame, or --overwrite it.")
+        raise UserError(f"{path} exists", "choose another --save-frame, or --overwrite it")
     opened = source.open(start, start + 1)
     save_first_frame(opened, path)
     again = f" --mask-frame {path}" if source.arrives else ""

@@ -46,5 +46,5 @@ def needs(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f'{error.name} is not installed; install it with pip install "s2svos[{extra}]".'
+            f"{error.name} is not installed", f'install it with pip install "s2svos[{extra}]"'
         ) from error

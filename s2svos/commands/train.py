@@ -169,7 +169,7 @@ def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
         for path in (last, out / "final.pt"):
             if path.exists():
                 raise UserError(
-                    f"{path} is of an earlier run; go on with --resume, or choose another --out."
+                    f"{path} is of an earlier run", "go on with --resume, or choose another --out"
                 )
         return None
     if not last.exists():
@@ -177,8 +177,8 @@ def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
     saved = read_checkpoint(last)
     if not (saved.get("resume") or {}).get("config"):
         raise UserError(
-            f"{last} cannot be gone on from, as it lacks the state of the trainer; begin another "
-            f"run from its weights with --init {last} and another --out."
+            f"{last} cannot be gone on from, as it lacks the state of the trainer",
+            f"begin another run from its weights with --init {last} and another --out",
         )
     return saved
 
@@ -227,7 +227,7 @@ def _config(
         check_resumable(before, wanted, out / "last.pt")
     if not wanted.data:
         raise UserError(
-            "There is nothing to train on; name it, as in --data davis=DIR, or --data synthetic."
+            "There is nothing to train on", "name it, as in --data davis=DIR, or --data synthetic"
         )
     return wanted
 

@@ -130,8 +130,11 @@ class Input:
         assert self.size is not None
         if sys.stdin.isatty():
             raise UserError(
-                "Standard input is a terminal; pipe frames into it, as in ffmpeg -i VIDEO -f "
-                "rawvideo -pix_fmt rgb24 - | s2svos infer - ..."
+                "Standard input is a terminal",
+                (
+                    "pipe frames into it, as in ffmpeg -i VIDEO -f "
+                    "rawvideo -pix_fmt rgb24 - | s2svos infer - .."
+                ),
             )
         pipe = FileIO(sys.stdin.fileno(), closefd=False)
         return STANDARD_INPUT, partial(open_raw, pipe, size=self.size, rate=self.rate)

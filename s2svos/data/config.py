@@ -201,7 +201,7 @@ class DataConfig:
         object.__setattr__(self, "kind", DataKind(self.kind))
         if (self.root is None) != (self.kind is DataKind.SYNTHETIC):
             wanted = "needs no folder" if self.root else "needs the folder of the data set"
-            raise UserError(f"The data {self.kind.value} {wanted}; write it as in {EXAMPLES}.")
+            raise UserError(f"The data {self.kind.value} {wanted}", f"write it as in {EXAMPLES}")
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise UserError(
                 f"The weight {self.weight} of the data {self.kind.value} is not above 0."
@@ -238,5 +238,5 @@ def parse_data(text: str) -> DataConfig:
     year = 2017 if name == "davis2017" else 2016
     name = "davis" if name in ("davis2016", "davis2017") else name
     if name not in list(DataKind):
-        raise UserError(f"{text!r} names no data set; write {EXAMPLES}, with :WEIGHT after it.")
+        raise UserError(f"{text!r} names no data set", f"write {EXAMPLES}, with :WEIGHT after it")
     return DataConfig(DataKind(name), root or None, year=year, weight=weight)

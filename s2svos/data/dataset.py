@@ -93,7 +93,7 @@ class Mixture:
             tries += 1
             if clip.masks[0].mean() > 255 * LEAST_SHARE or tries == TRIES:
                 return clip
-        raise UserError(f"Hardly any file of {config.root} can be used; restore the data set.")
+        raise UserError(f"Hardly any file of {config.root} can be used", "restore the data set")
 
 
 def open_source(data: Sequence[DataConfig], *, strict: bool = False) -> Mixture:
@@ -108,7 +108,7 @@ def open_source(data: Sequence[DataConfig], *, strict: bool = False) -> Mixture:
         UserError: a set is not there, or a file cannot be used and ``strict``.
     """
     if not data:
-        raise UserError("There are no data to train on; name a data set, or synthetic.")
+        raise UserError("There are no data to train on", "name a data set, or synthetic")
     faults = Faults(strict=strict)
     return Mixture([(config, _open(config, faults)) for config in data], faults)
 
@@ -195,8 +195,8 @@ def batches(
     """
     if phase.batch % world:
         raise UserError(
-            f"A batch of {phase.batch} clips cannot be shared by {world} processes; choose a "
-            f"batch size that {world} divides."
+            f"A batch of {phase.batch} clips cannot be shared by {world} processes",
+            f"choose a batch size that {world} divides",
         )
     share = phase.batch // world
     starts = range(first + rank * share, first + rank * share + count * phase.batch, phase.batch)

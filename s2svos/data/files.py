@@ -18,7 +18,7 @@ Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 Mask = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
 
 _BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
-_UNREADABLE = "is missing or is not a whole picture; restore it or remove its entry."
+_UNREADABLE = "is missing or is not a whole picture", "restore it or remove its entry"
 
 
 def read_frame(path: Path) -> Frame:
@@ -32,7 +32,7 @@ def read_frame(path: Path) -> Frame:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except _BROKEN as error:
-        raise BadFile(path, _UNREADABLE) from error
+        raise BadFile(path, *_UNREADABLE) from error
 
 
 def read_mask(path: Path, shape: tuple[int, int] | None = None) -> Mask:
@@ -50,12 +50,12 @@ def read_mask(path: Path, shape: tuple[int, int] | None = None) -> Mask:
             indexed = image if image.mode in ("P", "L", "1") else image.convert("L")
             mask = np.asarray(indexed).astype(np.uint8)
     except _BROKEN as error:
-        raise BadFile(path, _UNREADABLE) from error
+        raise BadFile(path, *_UNREADABLE) from error
     if shape is not None and mask.shape != shape:
         raise BadFile(
             path,
-            f"is {mask.shape[1]}x{mask.shape[0]}, but its frame is {shape[1]}x{shape[0]}; restore "
-            "the one that is wrong.",
+            f"is {mask.shape[1]}x{mask.shape[0]}, but its frame is {shape[1]}x{shape[0]}",
+            "restore the one that is wrong",
         )
     return mask
 
@@ -93,20 +93,21 @@ class BadFile(UserError):
 
     Args:
         path: what is wrong.
-        problem: what is wrong with it and what to do, going on from the path.
+        fault: what is wrong with it, going on from the path.
+        remedy: what to do about it, without a full stop.
 
     Attributes:
         path: what is wrong.
     """
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path} {problem}")
+    def __init__(self, path: Path, fault: str, remedy: str = "") -> None:
+        super().__init__(f"{path} {fault}", remedy)
         self.path = path
-        self.problem = problem
+        self.fault = fault
 
-    def __reduce__(self) -> tuple[type[BadFile], tuple[Path, str]]:
-        # An exception is pickled by its message alone; this one comes back from worker processes.
-        return type(self), (self.path, self.problem)
+    def __reduce__(self) -> tuple[type[BadFile], tuple[Path, str, str]]:
+        # An exception is pickled by its arguments; this one comes back from worker processes.
+        return type(self), (self.path, self.fault, self.remedy)
 
 
 class Faults:

@@ -90,7 +90,9 @@ def youtube_vos(root: Path, split: str, faults: Faults | None = None) -> list[Vi
         wanted = {stem for stems in listed.values() for stem in stems}
         for stem in sorted(wanted.difference(video.required)):
             path = base / "JPEGImages" / name / f"{stem}.jpg"
-            faults.note(BadFile(path, "is missing, but meta.json lists it; complete the data set."))
+            faults.note(
+                BadFile(path, "is missing, but meta.json lists it", "complete the data set")
+            )
         found.append(
             replace(
                 video,
@@ -133,7 +135,9 @@ def stills(root: Path) -> list[StillFiles]:
         for path in sorted(root.glob("*/*.png"))
     ]
     if not found:
-        raise UserError(f"{root} holds no pictures with masks; expected <set>/<name>.jpg and .png.")
+        raise UserError(
+            f"{root} holds no pictures with masks", "expected <set>/<name>.jpg and .png"
+        )
     return found
 
 
@@ -145,11 +149,11 @@ def _davis_names(root: Path, year: int, split: str) -> list[str]:
         first = root / "ImageSets" / "480p" / f"{split}.txt"
         path = first if first.is_file() else path
     if not path.is_file():
-        raise UserError(f"{path} is missing; name a folder in DAVIS {year}'s layout.")
+        raise UserError(f"{path} is missing", f"name a folder in DAVIS {year}'s layout")
     entries = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
     names = [Path(entry).parent.name if "/" in entry else entry for entry in entries]
     if not names:
-        raise UserError(f"{path} lists no video; choose another split.")
+        raise UserError(f"{path} lists no video", "choose another split")
     return list(dict.fromkeys(names))
 
 
@@ -169,7 +173,7 @@ def _video(name: str, frames: Path, masks: Path, faults: Faults, *, merge: bool)
     pictures, annotated = _stems(frames, FRAMES), _stems(masks, {".png"})
     for stem in annotated.keys() - pictures.keys():
         lonely = annotated.pop(stem)
-        faults.note(BadFile(lonely, f"has no frame in {frames}; complete the data set."))
+        faults.note(BadFile(lonely, f"has no frame in {frames}", "complete the data set"))
     return VideoFiles(name, tuple(pictures.values()), annotated, None, tuple(pictures), merge=merge)
 
 
@@ -179,10 +183,10 @@ def _stems(path: Path, suffixes: set[str]) -> dict[str, Path]:
     for file in _sorted(path):
         if file.suffix.lower() in suffixes and not file.name.startswith("."):
             if file.stem in found:
-                raise BadFile(file, f"has the name of {found[file.stem].name}; leave one a frame.")
+                raise BadFile(file, f"has the name of {found[file.stem].name}", "leave one a frame")
             found[file.stem] = file
     if not found:
-        raise BadFile(path, f"holds no {' or '.join(sorted(suffixes))}; complete the data set.")
+        raise BadFile(path, f"holds no {' or '.join(sorted(suffixes))}", "complete the data set")
     return found
 
 
@@ -190,7 +194,7 @@ def _sorted(path: Path) -> list[Path]:
     try:
         return sorted(path.iterdir(), key=lambda file: natural_key(file.name))
     except FileNotFoundError as error:
-        raise BadFile(path, "is missing; complete the data set.") from error
+        raise BadFile(path, "is missing", "complete the data set") from error
     except NotADirectoryError as error:
         raise BadFile(path, "is a file where a folder of pictures is expected.") from error
 
@@ -200,9 +204,9 @@ def _meta(path: Path) -> dict[str, Any]:
         videos = json.loads(path.read_text("utf-8"))["videos"]
         return dict(sorted(videos.items()))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; name a folder in YouTube-VOS's layout.") from error
+        raise UserError(f"{path} is missing", "name a folder in YouTube-VOS's layout") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no meta.json of YouTube-VOS; restore it.") from error
+        raise UserError(f"{path} is no meta.json of YouTube-VOS", "restore it") from error
 
 
 def _listed(video: Path, entry: Any) -> dict[int, tuple[str, ...]]:
@@ -210,9 +214,9 @@ def _listed(video: Path, entry: Any) -> dict[int, tuple[str, ...]]:
     try:
         listed = {int(i): tuple(sorted(one["frames"])) for i, one in entry["objects"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadFile(video, "has a damaged entry in meta.json; restore that file.") from error
+        raise BadFile(video, "has a damaged entry in meta.json", "restore that file") from error
     if not listed or not all(listed.values()):
-        raise BadFile(video, "has no objects in meta.json, or one without frames; restore it.")
+        raise BadFile(video, "has no objects in meta.json, or one without frames", "restore it")
     return listed
 
 
@@ -225,10 +229,10 @@ def either(root: Path, *names: str) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    raise UserError(f"{root} has no folder {' or '.join(names)}; name a folder that has one.")
+    raise UserError(f"{root} has no folder {' or '.join(names)}", "name a folder that has one")
 
 
 def _some(found: list[VideoFiles], root: Path) -> list[VideoFiles]:
     if not found:
-        raise UserError(f"{root} holds no video that could be used; complete the data set.")
+        raise UserError(f"{root} holds no video that could be used", "complete the data set")
     return found

@@ -77,16 +77,16 @@ class Prepared:
             UserError: the folder holds something else, or copies by other settings.
         """
         if self.out.exists() and not self.out.is_dir():
-            raise UserError(f"{self.out} is a file, no folder; choose another --out.")
+            raise UserError(f"{self.out} is a file, no folder", "choose another --out")
         listed = self._listed()
         earlier = self._facts()
         if earlier is not None and earlier["settings"] != _json(settings):
             raise UserError(
-                f"{self.out} was prepared with other settings or sources; choose another --out, "
-                f"or take it away with s2svos prepare --remove {self.out}."
+                f"{self.out} was prepared with other settings or sources",
+                f"choose another --out, or take it away with s2svos prepare --remove {self.out}",
             )
         if earlier is None and not listed and self.out.exists() and any(self.out.iterdir()):
-            raise UserError(f"{self.out} is not empty; choose another --out.")
+            raise UserError(f"{self.out} is not empty", "choose another --out")
         self.out.mkdir(parents=True, exist_ok=True)
         merged = sorted({*listed, *map(str, files)})
         write_atomically(self.out / FILES, "".join(f"{name}\n" for name in merged).encode())
@@ -106,10 +106,10 @@ class Prepared:
             UserError: nothing here says that the folder was prepared.
         """
         if self._facts() is None and not (self.out / FILES).is_file():
-            raise UserError(f"{self.out} was not made by s2svos prepare; nothing was removed.")
+            raise UserError(f"{self.out} was not made by s2svos prepare", "nothing was removed")
         names, removed = self._listed(), 0
         if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in names):
-            raise UserError(f"{self.out / FILES} lists files outside; nothing was removed.")
+            raise UserError(f"{self.out / FILES} lists files outside", "nothing was removed")
         paths = [self.out / name for name in names]
         for path in paths:
             path.with_name(f"{path.name}.part").unlink(missing_ok=True)
@@ -138,7 +138,7 @@ class Prepared:
             if facts["made_by"] != _MADE_BY or not isinstance(facts["settings"], dict):
                 raise ValueError
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} was not written by s2svos prepare; move it away.") from error
+            raise UserError(f"{path} was not written by s2svos prepare", "move it away") from error
         return dict(facts)
 
     def _write(self, settings: Settings, *, finished: bool, skipped: Iterable[str] = ()) -> None:
@@ -236,7 +236,8 @@ def prepare(
         prepared.finish(settings, skipped=[str(path) for path in faults.found])
     except OSError as error:
         raise UserError(
-            f"{error.filename or out}: {error.strerror or error}; mend that and run again to go on."
+            f"{error.filename or out}: {error.strerror or error}",
+            "mend that and run again to go on",
         ) from error
     kept = sum(path.exists() for path in files)
     return Summary(folders, kept, kept - earlier, list(faults.found.values()))
@@ -249,11 +250,11 @@ def _folders(sources: Sequence[DataConfig], out: Path) -> list[tuple[DataConfig,
     for root in roots:
         if target == root or target in root.parents or root in target.parents:
             raise UserError(
-                f"{out} and the data set {root} lie in one another; choose another --out."
+                f"{out} and the data set {root} lie in one another", "choose another --out"
             )
     names = [root.name for root in roots]
     if len(set(names)) < len(names):
-        raise UserError("Two of the sources have the same name; prepare them into two folders.")
+        raise UserError("Two of the sources have the same name", "prepare them into two folders")
     single = len(sources) == 1
     return [
         (config, out if single else out / name) for config, name in zip(sources, names, strict=True)

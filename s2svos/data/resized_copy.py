@@ -139,7 +139,7 @@ def parse_source(text: str) -> DataConfig:
     config = None if Path(text).is_dir() or "=" not in text else parse_data(text)
     root = Path((config and config.root) or text)
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder; name the folder of a data set.")
+        raise UserError(f"{root} is not a folder", "name the folder of a data set")
     return config or DataConfig(_kind(root), str(root))
 
 
@@ -153,8 +153,8 @@ def _kind(root: Path) -> DataKind:
     if any(path.with_suffix(".jpg").is_file() for path in root.glob("*/*.png")):
         return DataKind.STILLS
     raise UserError(
-        f"{root} is in no known layout; say which with davis={root}, youtube-vos={root}, "
-        f"stills={root} or folder={root}."
+        f"{root} is in no known layout",
+        f"say which with davis={root}, youtube-vos={root}, stills={root} or folder={root}",
     )
 
 
@@ -174,7 +174,7 @@ def copies(config: DataConfig, out: Path, faults: Faults) -> list[Copy]:
     for frames, masks in _trees(config.kind, root):
         found += _pairs(root, frames, masks, out, faults)
     if not found:
-        raise UserError(f"{root} holds no pictures in the layout {config.kind}; name another.")
+        raise UserError(f"{root} holds no pictures in the layout {config.kind}", "name another")
     lists = {DataKind.DAVIS: "ImageSets/**/*.txt", DataKind.YOUTUBE_VOS: "*/meta.json"}
     for path in sorted(root.glob(lists[config.kind])) if config.kind in lists else ():
         found.append(FileCopy(path, out / path.relative_to(root)))
@@ -195,7 +195,7 @@ def _trees(kind: DataKind, root: Path) -> list[tuple[Path, Path]]:
         case DataKind.STILLS:
             return [(path, path) for path in sorted(root.iterdir()) if path.is_dir()]
         case DataKind.SYNTHETIC:
-            raise UserError("Synthetic clips have no files to prepare; name a folder.")
+            raise UserError("Synthetic clips have no files to prepare", "name a folder")
 
 
 def _pairs(
@@ -206,7 +206,7 @@ def _pairs(
     annotated = _by_name(_files(masks, {".png"}), masks)
     for name, path in annotated.items():
         if name not in pictures:
-            faults.note(BadFile(path, f"has no frame in {frames}; complete the data set."))
+            faults.note(BadFile(path, f"has no frame in {frames}", "complete the data set"))
     for name, path in pictures.items():
         mask = annotated.get(name)
         yield PictureCopy(
@@ -231,7 +231,7 @@ def _by_name(paths: Iterable[Path], folder: Path) -> dict[Path, Path]:
     for path in paths:
         name = path.relative_to(folder).with_suffix("")
         if name in found:
-            raise UserError(f"{path} has the name of {found[name].name}; leave one a frame.")
+            raise UserError(f"{path} has the name of {found[name].name}", "leave one a frame")
         found[name] = path
     return found
 

@@ -149,7 +149,9 @@ class StillClips:
             still = self._still(self.files[rng.integers(len(self.files))])
             if still.objects:
                 return still
-        raise UserError(f"{TRIES} stills of {self.config.root} in a row hold no object; mend them.")
+        raise UserError(
+            f"{TRIES} stills of {self.config.root} in a row hold no object", "mend them"
+        )
 
     def _still(self, files: StillFiles) -> Still:
         if files.name in self._held:
@@ -177,7 +179,7 @@ class StillClips:
                     self._held[still.name] = still
         self.files = [one for one in self.files if one.name in self._held]
         if not self.files:
-            raise UserError(f"{self.config.root} holds no still with an object; name another.")
+            raise UserError(f"{self.config.root} holds no still with an object", "name another")
 
 
 def _alpha(rng: np.random.Generator, still: Still) -> Mask:

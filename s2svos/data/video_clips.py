@@ -58,7 +58,9 @@ class VideoClips:
         if _fits(self.videos, config.memory):
             self._hold()
         if not self.videos:
-            raise UserError(f"No frame with a mask in {config.root} can be used; restore the data.")
+            raise UserError(
+                f"No frame with a mask in {config.root} can be used", "restore the data"
+            )
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint tells of the set, as JSON types."""

@@ -50,8 +50,7 @@ def _examine_engines(path: Path, say: Callable[[str], None]) -> Iterator[Finding
     try:
         bundle = Bundle.open(path)
     except UserError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        yield Finding("bundle", State.PROBLEM, what, remedy)
+        yield Finding("bundle", State.PROBLEM, error.problem, error.remedy)
         return
     text = f"{path.name} in {', '.join(bundle.precisions)}, SHA-256 {bundle.sha256[:12]}"
     figures = {"path": str(path), "sha256": bundle.sha256, "precisions": list(bundle.precisions)}

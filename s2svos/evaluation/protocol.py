@@ -144,8 +144,8 @@ def _entering(
     if missing:
         where = video.masks.get(stem, f"The frame {stem} of {video.name}")
         raise UserError(
-            f"{where} has no mask of the object {min(missing)}, which is listed to enter there; "
-            "complete the data set."
+            f"{where} has no mask of the object {min(missing)}, which is listed to enter there",
+            "complete the data set",
         )
     return listed
 
@@ -153,15 +153,19 @@ def _entering(
 def _check_complete(video: VideoFiles, annotated: list[str], followed: dict[int, _Object]) -> None:
     if lonely := sorted(set(video.masks) - set(annotated)):
         raise UserError(
-            f"{video.masks[lonely[0]]} has no frame in the video {video.name}; complete its frames."
+            f"{video.masks[lonely[0]]} has no frame in the video {video.name}",
+            "complete its frames",
         )
     if missing := set(video.objects or ()) - followed.keys():
         raise UserError(
-            f"The object {min(missing)} of {video.name} is listed to enter on a frame that the "
-            "video has not; complete its frames."
+            (
+                f"The object {min(missing)} of {video.name} is listed to enter on a frame that the "
+                "video has not"
+            ),
+            "complete its frames",
         )
     if not followed:
-        raise UserError(f"No mask of {video.name} shows an object; complete its masks.")
+        raise UserError(f"No mask of {video.name} shows an object", "complete its masks")
 
 
 def _finish(one: int, scores: _Object, counted: set[str]) -> ObjectScore:

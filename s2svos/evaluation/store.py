@@ -134,21 +134,24 @@ class Store:
 
     def _check(self, overwrite: bool) -> None:
         if self.out.exists() and not self.out.is_dir():
-            raise UserError(f"{self.out} is a file, no folder; choose another --out.")
+            raise UserError(f"{self.out} is a file, no folder", "choose another --out")
         earlier = self._earlier()
         if earlier is None:
             # The settings are the first file of a run.
             if self.out.is_dir() and {path.name for path in self.out.iterdir()} - {_PART}:
                 raise UserError(
-                    f"{self.out} holds something else than an evaluation; choose another --out."
+                    f"{self.out} holds something else than an evaluation", "choose another --out"
                 )
             return
         differing = [key for key, value in self.settings.items() if earlier.get(key) != value]
         if differing and not overwrite:
             key = differing[0]
             raise UserError(
-                f"{self.out} holds an evaluation with another {key} ({earlier.get(key)}, now "
-                f"{self.settings[key]}); choose another --out, or replace it with --overwrite."
+                (
+                    f"{self.out} holds an evaluation with another {key} ({earlier.get(key)}, now "
+                    f"{self.settings[key]})"
+                ),
+                "choose another --out, or replace it with --overwrite",
             )
 
     def _earlier(self) -> dict[str, Any] | None:

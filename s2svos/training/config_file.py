@@ -138,8 +138,11 @@ def check_resumable(saved: TrainConfig, wanted: TrainConfig, path: Path) -> None
         old, new = _at(before, key), _at(after, key)
         if old != new:
             raise UserError(
-                f"{_difference(key, old, new)} since {path} was written; go on with what it was, "
-                f"or begin another run from its weights with --init {path} and another --out."
+                f"{_difference(key, old, new)} since {path} was written",
+                (
+                    "go on with what it was, "
+                    f"or begin another run from its weights with --init {path} and another --out"
+                ),
             )
 
 
@@ -152,22 +155,22 @@ def _read(name: str, *readers: str) -> dict[str, Any]:
             text = Path(name).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
-                f"The config {name} cannot be read; name {', '.join(PRESETS)} or a YAML file."
+                f"The config {name} cannot be read", f"name {', '.join(PRESETS)} or a YAML file"
             ) from error
     try:
         fields = yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        raise UserError(f"{name} is no YAML{line}; correct it.") from error
+        raise UserError(f"{name} is no YAML{line}", "correct it") from error
     if not isinstance(fields, dict):
-        raise UserError(f"{name} holds no keys and values; begin it with base: lite.")
+        raise UserError(f"{name} holds no keys and values", "begin it with base: lite")
     base = fields.pop("base", None)
     if base is None:
         return fields
     found = str(base) if base in PRESETS else str(Path(name).parent / str(base))
     if found in (name, *readers):
-        raise UserError(f"{name} is its own base; name {' or '.join(PRESETS)} there.")
+        raise UserError(f"{name} is its own base", f"name {' or '.join(PRESETS)} there")
     return _merged(_read(found, name, *readers), fields)
 
 

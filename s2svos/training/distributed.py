@@ -46,16 +46,18 @@ def open_devices(config: TrainConfig) -> Fabric:
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     if gpu and devices > torch.cuda.device_count():
         raise UserError(
-            f"{devices} devices are wanted but this machine has {torch.cuda.device_count()} GPUs; "
-            "lower --devices."
+            f"{devices} devices are wanted but this machine has {torch.cuda.device_count()} GPUs",
+            "lower --devices",
         )
     world = devices * nodes
     for phase in config.phases:
         if phase.batch % (world * config.accumulate):
             raise UserError(
-                f"A batch of {phase.batch} clips cannot be shared by {world} devices in "
-                f"{config.accumulate} equal parts each; change --batch-size, --devices or "
-                "--accumulate."
+                (
+                    f"A batch of {phase.batch} clips cannot be shared by {world} devices in "
+                    f"{config.accumulate} equal parts each"
+                ),
+                "change --batch-size, --devices or --accumulate",
             )
     return Fabric(
         accelerator="cuda" if gpu else "cpu",
@@ -71,9 +73,9 @@ def _precision(wanted: str, *, gpu: bool) -> str:
     if wanted == "auto":
         return "bf16" if gpu and bf16 else "fp32"
     if wanted == "fp16" and not gpu:
-        raise UserError("fp16 needs a GPU; choose --precision bf16 or fp32.")
+        raise UserError("fp16 needs a GPU", "choose --precision bf16 or fp32")
     if wanted == "bf16" and not bf16:
-        raise UserError("This GPU has no bf16; choose --precision fp16 or fp32.")
+        raise UserError("This GPU has no bf16", "choose --precision fp16 or fp32")
     return wanted
 
 

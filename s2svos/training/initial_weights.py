@@ -77,8 +77,8 @@ def _load_checkpoint(network: Lite | Paper, path: Path) -> None:
         new = tuple(wanted[key].shape) if key in wanted else "unknown"
         if old != new:
             raise UserError(
-                f"{path} does not fit this network: {key} is {old} there and {new} here; "
-                "use the s2svos that wrote it, or begin without --init."
+                f"{path} does not fit this network: {key} is {old} there and {new} here",
+                "use the s2svos that wrote it, or begin without --init",
             )
     network.load_state_dict(weights)
 
@@ -87,8 +87,8 @@ def _load_backbone(network: Lite | Paper, weights: str) -> None:
     if isinstance(network, Paper):
         if weights != "imagenet":
             raise UserError(
-                f"The paper network cannot start from {weights}; choose --backbone-weights "
-                "imagenet or none."
+                f"The paper network cannot start from {weights}",
+                "choose --backbone-weights imagenet or none",
             )
         network.load_imagenet()
         return
@@ -100,8 +100,11 @@ def _load_backbone(network: Lite | Paper, weights: str) -> None:
         network.encoder.backbone.load_features(state)
     except (KeyError, RuntimeError) as error:
         raise UserError(
-            f"{weights} does not hold the weights of {network.config.backbone} "
-            f"({str(error).splitlines()[0]}); name a file that does."
+            (
+                f"{weights} does not hold the weights of {network.config.backbone} "
+                f"({str(error).splitlines()[0]})"
+            ),
+            "name a file that does",
         ) from error
 
 
@@ -113,6 +116,6 @@ def freeze_backbone(network: Lite | Paper) -> None:
     """
     if isinstance(network, Paper):
         raise UserError(
-            "The paper network's backbone is trained with it; set backbone.freeze to false."
+            "The paper network's backbone is trained with it", "set backbone.freeze to false"
         )
     network.encoder.freeze()

@@ -86,8 +86,8 @@ def _writing(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{out} cannot be written ({error.strerror or error}); make room there, or choose "
-            "another --out."
+            f"{out} cannot be written ({error.strerror or error})",
+            "make room there, or choose another --out",
         ) from error
 
 

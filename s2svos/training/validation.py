@@ -93,8 +93,8 @@ def validation_videos(config: TrainConfig) -> list[Video]:
             break
     if not found:
         raise UserError(
-            f"No video of {data.root} has a mask on its first frame; name others as "
-            "validation.data, or set validation.every to 0."
+            f"No video of {data.root} has a mask on its first frame",
+            "name others as validation.data, or set validation.every to 0",
         )
     return found
 
@@ -116,8 +116,8 @@ def _files(data: DataConfig) -> list[layouts.VideoFiles]:
     if data.kind is DataKind.FOLDER:
         return layouts.folder(root)
     raise UserError(
-        f"validation.data cannot be {data.kind.value}, which has no masks of whole videos; name "
-        "davis, folder or synthetic."
+        f"validation.data cannot be {data.kind.value}, which has no masks of whole videos",
+        "name davis, folder or synthetic",
     )
 
 

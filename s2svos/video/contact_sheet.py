@@ -35,7 +35,7 @@ def contact_sheet(
     try:
         write_atomically(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another.") from error
+        raise UserError(f"{path} cannot be written ({error.strerror})", "choose another") from error
 
 
 def draw_sheet(
@@ -53,7 +53,7 @@ def draw_sheet(
         UserError: there are no frames.
     """
     if not frames_with_labels:
-        raise UserError("A contact sheet needs at least one frame; give it the frames of a video.")
+        raise UserError("A contact sheet needs at least one frame", "give it the frames of a video")
     from s2svos.video.overlay import paint
 
     height, width = frames_with_labels[0][0].shape[:2]

@@ -92,7 +92,7 @@ class VideoFile:
             first = next(self._whole_frames(container, stream), None)
         if first is None:
             raise UserError(
-                f"{path} holds no frame that can be decoded; check that it plays, or name another."
+                f"{path} holds no frame that can be decoded", "check that it plays, or name another"
             )
         self._coded_size = first.width, first.height
         turned = first.rotation % 180 == 90
@@ -127,16 +127,16 @@ class VideoFile:
         try:
             container = av.open(self.path)
         except FileNotFoundError as error:
-            raise UserError(f"{self.path} does not exist; check the path of the video.") from error
+            raise UserError(f"{self.path} does not exist", "check the path of the video") from error
         except (av.FFmpegError, OSError) as error:
             raise UserError(
-                f"{self.path} cannot be read as a video ({error.strerror}); it may be another kind "
-                "of file, or cut off before its index."
+                f"{self.path} cannot be read as a video ({error.strerror})",
+                "it may be another kind of file, or cut off before its index",
             ) from error
         with container:
             stream = video_stream(container)
             if not stream:
-                raise UserError(f"{self.path} holds no video; name a video or a folder of frames.")
+                raise UserError(f"{self.path} holds no video", "name a video or a folder of frames")
             stream.thread_type = "AUTO"
             yield container, stream
 

@@ -40,7 +40,7 @@ def save_first_frame(video: Video | IncomingVideo, path: Path) -> None:
     """
     first = next(iter(video), None)
     if first is None:
-        raise UserError(f"{video.path} holds no frames; name another video.")
+        raise UserError(f"{video.path} holds no frames", "name another video")
     png = io.BytesIO()
     Image.fromarray(first[1]).save(png, "PNG")
     part = path.with_name(f"{path.name}.part")
@@ -67,12 +67,15 @@ def read_mask_frame(path: Path, *, size: tuple[int, int]) -> MaskFrame:
         with Image.open(path) as image:
             frame = np.array(image.convert("RGB"), dtype=np.uint8)
     except FileNotFoundError as error:
-        raise UserError(f"The picture {path} does not exist; check its path.") from error
+        raise UserError(f"The picture {path} does not exist", "check its path") from error
     except _BROKEN as error:
-        raise UserError(f"{path} cannot be read as a picture; save it again.") from error
+        raise UserError(f"{path} cannot be read as a picture", "save it again") from error
     if frame.shape[:2] != size:
         raise UserError(
-            f"The picture {path} is {frame.shape[1]}x{frame.shape[0]}, but the video is "
-            f"{size[1]}x{size[0]}; save it from the video itself with --save-frame."
+            (
+                f"The picture {path} is {frame.shape[1]}x{frame.shape[0]}, but the video is "
+                f"{size[1]}x{size[0]}"
+            ),
+            "save it from the video itself with --save-frame",
         )
     return MaskFrame(path, frame)

@@ -84,7 +84,7 @@ class IncomingVideo:
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
         if self._feed is None:
-            raise UserError(f"{self.path} can be read only once; open it again.")
+            raise UserError(f"{self.path} can be read only once", "open it again")
         feed, self._feed = self._feed, None
         yield frame_name(0), feed.first
         # Cut off before the next one is asked for, which may be long in coming.

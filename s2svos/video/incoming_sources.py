@@ -54,8 +54,11 @@ def open_camera(
         capture = cv2.VideoCapture(index)
     if not capture.isOpened():
         raise UserError(
-            f"{camera_name(index).capitalize()} cannot be opened; check that it is connected, that "
-            "no other program uses it, and its number (--camera 0 is the first)."
+            f"{camera_name(index).capitalize()} cannot be opened",
+            (
+                "check that it is connected, that "
+                "no other program uses it, and its number (--camera 0 is the first)"
+            ),
         )
     if size:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
@@ -73,7 +76,7 @@ def _camera_frames(capture: cv2.VideoCapture, name: str) -> Iterator[Frame]:
     while True:
         taken, picture = capture.read()
         if not taken:
-            raise EndedEarly(f"The {name} gives no more frames; check that it is still connected.")
+            raise EndedEarly(f"The {name} gives no more frames", "check that it is still connected")
         yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
@@ -122,19 +125,19 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
         raise stalled(name, timeout) from error
     except (av.FFmpegError, OSError) as error:
         raise UserError(
-            f"{name} cannot be opened ({error.strerror}); check the address, and that whoever "
-            "sends is running."
+            f"{name} cannot be opened ({error.strerror})",
+            "check the address, and that whoever sends is running",
         ) from error
     stream = video_stream(container)
     if not stream:
-        raise UserError(f"{name} holds no video; name the address of a video.")
+        raise UserError(f"{name} holds no video", "name the address of a video")
     live = not _states_length(container)
     # Threads that decode a frame each hold back as many frames as there are threads.
     stream.thread_type = "SLICE" if live else "AUTO"
     frames = _address_frames(container, stream, name, timeout)
     first = next(frames, None)
     if first is None:
-        raise UserError(f"{name} ended before its first whole frame; check that it plays.")
+        raise UserError(f"{name} ended before its first whole frame", "check that it plays")
     rate = rate or _stated_rate(stream) or FALLBACK_RATE
     return Feed(first, frames, rate, live, frame_count(container, stream, rate))
 
@@ -198,8 +201,8 @@ def open_raw(file: FileIO, *, size: tuple[int, int], rate: Fraction | None = Non
     first = next(frames, None)
     if first is None:
         raise UserError(
-            "Standard input ended before the first frame; pipe rgb24 frames into it, as ffmpeg "
-            "-i VIDEO -f rawvideo -pix_fmt rgb24 - does."
+            "Standard input ended before the first frame",
+            "pipe rgb24 frames into it, as ffmpeg -i VIDEO -f rawvideo -pix_fmt rgb24 - does",
         )
     return Feed(first, frames, rate or FALLBACK_RATE, live=False)
 
@@ -215,8 +218,11 @@ def _pipe_frames(file: FileIO, size: tuple[int, int]) -> Iterator[Frame]:
             return
         if rest:
             raise EndedEarly(
-                f"Standard input ended within frame {index}, after {frame.nbytes - len(rest)} of "
-                f"{frame.nbytes} bytes; check that it is rgb24 of {width}x{height}, width first."
+                (
+                    f"Standard input ended within frame {index}, after {frame.nbytes - len(rest)} of "
+                    f"{frame.nbytes} bytes"
+                ),
+                f"check that it is rgb24 of {width}x{height}, width first",
             )
         yield frame
 
@@ -233,8 +239,8 @@ def masks_only() -> Iterator[FileIO]:
     """
     if sys.stdout.isatty():
         raise UserError(
-            "Masks are bytes that a terminal cannot show; pipe them to a program or a file, or "
-            "name a folder with -o."
+            "Masks are bytes that a terminal cannot show",
+            "pipe them to a program or a file, or name a folder with -o",
         )
     sys.stdout.flush()
     output, error = sys.stdout.fileno(), sys.stderr.fileno()

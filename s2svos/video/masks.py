@@ -59,30 +59,33 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
         with Image.open(path) as image:
             if (image.height, image.width) != size:
                 raise UserError(
-                    f"The mask {path} is {image.width}x{image.height}, but the video is "
-                    f"{size[1]}x{size[0]}; make the mask on the video's own first frame."
+                    (
+                        f"The mask {path} is {image.width}x{image.height}, but the video is "
+                        f"{size[1]}x{size[0]}"
+                    ),
+                    "make the mask on the video's own first frame",
                 )
             values, palette = _values(image, path)
     except FileNotFoundError as error:
-        raise UserError(f"The mask {path} does not exist; check its path.") from error
+        raise UserError(f"The mask {path} does not exist", "check its path") from error
     except _BROKEN as error:
         raise UserError(
-            f"The mask {path} cannot be read as a picture; save it as an indexed or grey PNG."
+            f"The mask {path} cannot be read as a picture", "save it as an indexed or grey PNG"
         ) from error
     if values.min() < 0 or values.max() > 255:
         raise UserError(
-            f"The mask {path} holds the value {values.max()}, but ids go up to 255; "
-            f"{HOW_IDS_ARE_READ}."
+            f"The mask {path} holds the value {values.max()}, but ids go up to 255",
+            f"{HOW_IDS_ARE_READ}",
         )
     if not values.any():
-        raise UserError(f"The mask {path} is empty; {HOW_IDS_ARE_READ}.")
+        raise UserError(f"The mask {path} is empty", f"{HOW_IDS_ARE_READ}")
     return FirstMask(path, values.astype(np.uint8), palette)
 
 
 def _values(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.integer], bytes]:
     """Ids and palette of an opened picture."""
     if image.format in ("JPEG", "MPO", "WEBP"):
-        raise UserError(f"The mask {path} is lossy, which smears ids; {HOW_IDS_ARE_READ}.")
+        raise UserError(f"The mask {path} is lossy, which smears ids", f"{HOW_IDS_ARE_READ}")
     if image.mode == "P":
         values = np.array(image)
         colours = image.getpalette("RGB") or []
@@ -93,7 +96,7 @@ def _values(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.integer]
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.array(image).astype(np.int32), davis_palette()
     raise UserError(
-        f"The mask {path} has colours or transparency ({image.mode}); {HOW_IDS_ARE_READ}."
+        f"The mask {path} has colours or transparency ({image.mode})", f"{HOW_IDS_ARE_READ}"
     )
 
 

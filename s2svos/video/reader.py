@@ -54,13 +54,14 @@ class PictureFolder:
         )
         if not self._files:
             raise UserError(
-                f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))}); name a folder of frames."
+                f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})",
+                "name a folder of frames",
             )
         self.names = [file.stem for file in self._files]
         for file, following in zip(self._files, self._files[1:], strict=False):
             if file.stem == following.stem:
                 raise UserError(
-                    f"{path} holds both {file.name} and {following.name}; leave one a frame."
+                    f"{path} holds both {file.name} and {following.name}", "leave one a frame"
                 )
         self.rate = Fraction(24)
         self.count: int = len(self._files)
@@ -89,8 +90,11 @@ class PictureFolder:
     def _check_size(self, file: Path, size: tuple[int, int]) -> None:
         if size != (self.width, self.height):
             raise UserError(
-                f"{file} is {size[0]}x{size[1]}, but {self._files[0].name} is "
-                f"{self.width}x{self.height}; bring all frames to one size."
+                (
+                    f"{file} is {size[0]}x{size[1]}, but {self._files[0].name} is "
+                    f"{self.width}x{self.height}"
+                ),
+                "bring all frames to one size",
             )
 
 
@@ -103,7 +107,7 @@ def _size(file: Path) -> tuple[int, int]:
 
 
 def _unreadable(file: Path) -> UserError:
-    return UserError(f"{file} cannot be read as a picture; restore it or take it away.")
+    return UserError(f"{file} cannot be read as a picture", "restore it or take it away")
 
 
 __all__ = ["Frame", "TruncatedVideo", "Video"]
@@ -137,7 +141,7 @@ class Video:
 
     def __init__(self, path: str | Path, *, start: int = 0, end: int | None = None) -> None:
         if start < 0 or (end is not None and end <= start):
-            raise UserError(f"No frames lie from {start} to {end}; choose 0 <= start < end.")
+            raise UserError(f"No frames lie from {start} to {end}", "choose 0 <= start < end")
         self.path = Path(path)
         self.start = start
         self.end = end
@@ -164,5 +168,5 @@ class Video:
     def _ends_before_start(self, count: int | None) -> UserError:
         has = "fewer frames" if count is None else f"{count} frames"
         return UserError(
-            f"{self.path} has {has}, so none at index {self.start}; choose a smaller start."
+            f"{self.path} has {has}, so none at index {self.start}", "choose a smaller start"
         )

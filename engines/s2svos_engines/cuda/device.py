@@ -50,14 +50,14 @@ class Gpu:
     def __init__(self) -> None:
         if not gpu_count():
             raise UserError(
-                "No NVIDIA GPU with a driver is here; install the driver, or choose "
-                "--engine openvino or onnxruntime."
+                "No NVIDIA GPU with a driver is here",
+                "install the driver, or choose --engine openvino or onnxruntime",
             )
         try:
             from cuda.core import Device, system
         except ImportError as error:
             raise UserError(
-                'cuda-core is not installed; install it with pip install "cuda-core[cu13]>=1.1".'
+                "cuda-core is not installed", 'install it with pip install "cuda-core[cu13]>=1.1"'
             ) from error
         self._device = Device(0)
         self.use()
@@ -215,6 +215,9 @@ def no_collection() -> Iterator[None]:
 def out_of_memory(what: str) -> UserError:
     """The GPU has no room for ``what``."""
     return UserError(
-        f"The GPU has too little memory for {what}; end other programs on it, follow fewer objects "
-        "or streams at once, or choose --engine openvino or onnxruntime."
+        f"The GPU has too little memory for {what}",
+        (
+            "end other programs on it, follow fewer objects "
+            "or streams at once, or choose --engine openvino or onnxruntime"
+        ),
     )

@@ -109,9 +109,11 @@ class OnnxRuntimeCudaEngine(GpuEngine):
                 # Without its libraries ONNX Runtime takes the processor, and says so in a log.
                 if session.get_providers()[0] != providers[0][0]:
                     raise UserError(
-                        f"ONNX Runtime {ort.__version__} cannot load its {providers[0][0]}; "
-                        'install what it needs with pip install "s2svos[gpu]", or choose another '
-                        "--engine."
+                        f"ONNX Runtime {ort.__version__} cannot load its {providers[0][0]}",
+                        (
+                            'install what it needs with pip install "s2svos[gpu]", or choose another '
+                            "--engine"
+                        ),
                     )
                 self._sessions[graph] = session
             return self._sessions[graph]

@@ -41,8 +41,11 @@ class TorchCudaEngine(GpuEngine):
         super().__init__(bundle, precision=precision)
         if not torch.cuda.is_available():
             raise UserError(
-                f"PyTorch {torch.__version__} cannot use the GPU here; install its CUDA build with "
-                "pip install torch, or choose --engine onnxruntime-cuda or tensorrt."
+                f"PyTorch {torch.__version__} cannot use the GPU here",
+                (
+                    "install its CUDA build with "
+                    "pip install torch, or choose --engine onnxruntime-cuda or tensorrt"
+                ),
             )
         self._programs = Programs(bundle, precision, DEVICE)
         self._pools: WeakKeyDictionary[GpuStream, Any] = WeakKeyDictionary()

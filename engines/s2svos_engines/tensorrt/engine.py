@@ -58,9 +58,11 @@ class TensorRtEngine(GpuEngine):
                 loaded = self._runtime.deserialize_cuda_engine(data)
                 if loaded is None:
                     raise UserError(
-                        f"{LIBRARIES[self.name].title} cannot load the plan of {graph} in "
-                        f"{self._bundle.path}, though it was built for {plan.target}; rebuild it "
-                        f"with s2svos export {self._bundle.path} --plan {self.name}."
+                        (
+                            f"{LIBRARIES[self.name].title} cannot load the plan of {graph} in "
+                            f"{self._bundle.path}, though it was built for {plan.target}"
+                        ),
+                        f"rebuild it with s2svos export {self._bundle.path} --plan {self.name}",
                     )
                 self._plans[graph] = plan.max_objects, loaded
             return loaded

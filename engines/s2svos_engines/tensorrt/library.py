@@ -51,17 +51,20 @@ def load_library(name: str) -> ModuleType:
             continue
         except (ImportError, OSError) as error:
             raise UserError(
-                f"{wanted.title} is installed but cannot be loaded ({error}); reinstall it with "
-                f"{remedy}."
+                f"{wanted.title} is installed but cannot be loaded ({error})",
+                f"reinstall it with {remedy}",
             ) from error
         if _version(module) < wanted.least:
             least = ".".join(map(str, wanted.least))
             raise UserError(
-                f"{wanted.title} {module.__version__} is too old, {least} is the oldest that "
-                f"builds these graphs; upgrade it with {remedy}."
+                (
+                    f"{wanted.title} {module.__version__} is too old, {least} is the oldest that "
+                    "builds these graphs"
+                ),
+                f"upgrade it with {remedy}",
             )
         return module
-    raise UserError(f"{wanted.title} is not installed; install it with {remedy}.")
+    raise UserError(f"{wanted.title} is not installed", f"install it with {remedy}")
 
 
 def _version(module: ModuleType) -> tuple[int, ...]:

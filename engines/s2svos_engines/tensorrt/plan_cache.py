@@ -129,6 +129,6 @@ def build_plans(
         add_plans(path, [(plan.to_json(), built[plan.member]) for plan in plans])
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}); free space, or copy it elsewhere."
+            f"{path} cannot be written ({error.strerror})", "free space, or copy it elsewhere"
         ) from error
     return plans

@@ -92,10 +92,10 @@ def plans_of(bundle: Bundle, graph: str, precision: str, library: str) -> list[P
         missing = {plan.member for plan in plans} - set(bundle.manifest["members"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{bundle.path} lists its plans wrongly ({error}); export it again."
+            f"{bundle.path} lists its plans wrongly ({error})", "export it again"
         ) from error
     if missing:
-        raise UserError(f"{bundle.path} lists plans that it lacks ({missing}); export it again.")
+        raise UserError(f"{bundle.path} lists plans that it lacks ({missing})", "export it again")
     wanted = (graph, precision, library)
     return [p for p in plans if (p.graph, p.precision, p.target.library) == wanted]
 
@@ -120,19 +120,22 @@ def matching_plan(
     rebuild = f"s2svos export {bundle.path} --plan {here.library}"
     what = f"{LIBRARIES[here.library].title} plan of {graph} in {precision}"
     if not plans:
-        raise UserError(f"{bundle.path} holds no {what}; build it here with {rebuild}.")
+        raise UserError(f"{bundle.path} holds no {what}", f"build it here with {rebuild}")
     fitting = [plan for plan in plans if plan.target.fits(here)]
     if not fitting:
         targets = " and for ".join(str(plan.target) for plan in plans)
         raise UserError(
-            f"The {what} in {bundle.path} is for {targets}, but here is {here}; rebuild it here "
-            f"with {rebuild}."
+            f"The {what} in {bundle.path} is for {targets}, but here is {here}",
+            f"rebuild it here with {rebuild}",
         )
     best = max(fitting, key=lambda plan: plan.max_objects)
     if best.max_objects < objects:
         raise UserError(
-            f"The {what} in {bundle.path} follows at most {best.max_objects} objects, not "
-            f"{objects}; rebuild it here with {rebuild} --max-objects {objects}."
+            (
+                f"The {what} in {bundle.path} follows at most {best.max_objects} objects, not "
+                f"{objects}"
+            ),
+            f"rebuild it here with {rebuild} --max-objects {objects}",
         )
     return best
 
@@ -148,5 +151,5 @@ def read_plan(bundle: Bundle, plan: Plan) -> bytes:
     except (KeyError, OSError, zipfile.BadZipFile):
         data = b""
     if hashlib.sha256(data).hexdigest() != bundle.manifest["members"][plan.member]:
-        raise UserError(f"{bundle.path} changed while it was in use; open it again.")
+        raise UserError(f"{bundle.path} changed while it was in use", "open it again")
     return data

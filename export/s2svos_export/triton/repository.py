@@ -58,8 +58,8 @@ def write_model_repository(
         kept = config.read_text() if config.exists() else text
         if not same_interface(parse_config(kept), parse_config(text)):
             raise UserError(
-                f"{config} is of a network with another size or state; choose another folder, or "
-                "remove it."
+                f"{config} is of a network with another size or state",
+                "choose another folder, or remove it",
             )
         model = stream_graph(bundle, precision=precision)
         newest = folder / str(_newest(folder))
@@ -73,10 +73,10 @@ def write_model_repository(
             _write(directory / "README.md", _readme(bundle, name, precision, sequences))
             _write(config, kept)
     except ParseError as error:
-        raise UserError(f"{config} cannot be read ({error}); mend it or remove it.") from error
+        raise UserError(f"{config} cannot be read ({error})", "mend it or remove it") from error
     except OSError as error:
         raise UserError(
-            f"{directory} cannot be written ({error.strerror}); choose another folder."
+            f"{directory} cannot be written ({error.strerror})", "choose another folder"
         ) from error
     return added
 
