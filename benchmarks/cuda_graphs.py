@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.report import append_json, print_table, run_script
 
 if TYPE_CHECKING:
-    from s2svos_engines.cuda.engine import GpuEngine
-    from s2svos_engines.engine import States
+    from s2svos_engines.arrays import States
+    from s2svos_engines.cuda.engine import CudaEngine
 
 Masks = NDArray[np.uint8]
 FRAMES = 20  # of a turn
@@ -43,7 +43,7 @@ class OneGraph:
         states: of N objects.
     """
 
-    def __init__(self, engine: GpuEngine, states: States) -> None:
+    def __init__(self, engine: CudaEngine, states: States) -> None:
         self._engine, self._stream = engine, engine.stream()
         interface = engine.contract.interface("step")
         specs = (*interface.inputs, *interface.outputs)
@@ -63,7 +63,7 @@ class OneGraph:
 
     def step(self, frame: Masks) -> Masks:
         """uint8 [H, W, 3] to uint8 [N, H, W]."""
-        self._engine.place(self._stream, self._frame, [frame])
+        self._engine.upload_frames(self._stream, self._frame, [frame])
         self._launch()
         masks = self._masks.download(self._stream)
         self._stream.wait()
@@ -75,34 +75,34 @@ class OneGraph:
             before.copy(self._stream, after)
 
 
-def ways(engine: GpuEngine, states: States) -> list[Way]:
+def ways(engine: CudaEngine, states: States) -> list[Way]:
     """All ways to go from step to step that an engine has."""
-    from s2svos_engines.cuda.engine import GpuCell
+    from s2svos_engines.cuda.engine import CudaRunner
 
     def closed(step: Callable[[Masks], Masks]) -> Callable[[Sequence[Masks]], list[Masks]]:
         return lambda frames: [step(frame).copy() for frame in frames]
 
-    def ahead(cell: GpuCell) -> Callable[[Sequence[Masks]], list[Masks]]:
+    def ahead(runner: CudaRunner) -> Callable[[Sequence[Masks]], list[Masks]]:
         def follow(frames: Sequence[Masks]) -> list[Masks]:
-            found, begun = [], [cell.begin([frames[0]])]
+            found, begun = [], [runner.submit([frames[0]])]
             for frame in frames[1:]:
-                begun.append(cell.begin([frame]))
-                found.append(begun.pop(0)()[0].copy())
-            return [*found, begun[0]()[0].copy()]
+                begun.append(runner.submit([frame]))
+                found.append(begun.pop(0).wait()[0].copy())
+            return [*found, begun[0].wait()[0].copy()]
 
         return follow
 
     if not engine.captures:
-        cells = [engine.cell(states) for _ in range(2)]
+        cells = [engine.runner(states) for _ in range(2)]
         return [Way("kernel by kernel", closed(cells[0].step)), Way("ahead", ahead(cells[1]))]
     engine.captures = False
-    kernels = engine.cell(states)
+    kernels = engine.runner(states)
     engine.captures = True
     return [
         Way("kernel by kernel", closed(kernels.step)),
-        Way("even and odd graph", closed(engine.cell(states).step)),
+        Way("even and odd graph", closed(engine.runner(states).step)),
         Way("one graph with a copy", closed(OneGraph(engine, states).step)),
-        Way("even and odd graph, ahead", ahead(engine.cell(states))),
+        Way("even and odd graph, ahead", ahead(engine.runner(states))),
     ]
 
 
@@ -115,9 +115,9 @@ def main(
 ) -> None:
     """Time the ways to go from step to step on every engine of the GPU that is here."""
     import s2svos
-    from s2svos_engines.cuda.engine import GpuEngine
-    from s2svos_engines.engine import GPU_ENGINES, usable_engines
+    from s2svos_engines.cuda.engine import CudaEngine
     from s2svos_engines.errors import UserError
+    from s2svos_engines.registry import GPU_ENGINES, usable_engines
 
     names = [name for name in usable_engines() if name in GPU_ENGINES]
     if not names:
@@ -125,7 +125,7 @@ def main(
     rows, results = [], {}
     for name in names:
         engine = s2svos.load(bundle, engine=name, precision=precision).engine
-        assert isinstance(engine, GpuEngine)
+        assert isinstance(engine, CudaEngine)
         frames, masks = clip(engine, objects)
         wanted = reference(bundle, frames, masks)
         for way, times, found in measure(engine, frames, masks, turns):
@@ -140,7 +140,7 @@ def main(
 
 
 def measure(
-    engine: GpuEngine, frames: Sequence[Masks], masks: Masks, turns: int
+    engine: CudaEngine, frames: Sequence[Masks], masks: Masks, turns: int
 ) -> list[tuple[str, list[float], list[Masks]]]:
     """For each way milliseconds a frame in every turn, and the masks of its first turn."""
     contestants = ways(engine, engine.init(frames[0], masks))
@@ -154,7 +154,7 @@ def measure(
     return [(w.name, t, f) for w, t, f in zip(contestants, times, found, strict=True)]
 
 
-def clip(engine: GpuEngine, objects: int) -> tuple[list[Masks], Masks]:
+def clip(engine: CudaEngine, objects: int) -> tuple[list[Masks], Masks]:
     """Drawn frames at the network's size, and masks uint8 [N, H, W] of objects on the first."""
     import cv2
 
@@ -173,8 +173,8 @@ def reference(bundle: Path | None, frames: Sequence[Masks], masks: Masks) -> lis
     import s2svos
 
     engine = s2svos.load(bundle, engine="onnxruntime").engine
-    cell = engine.cell(engine.init(frames[0], masks))
-    return [cell.step(frame).copy() for frame in frames[1:]]
+    runner = engine.runner(engine.init(frames[0], masks))
+    return [runner.step(frame).copy() for frame in frames[1:]]
 
 
 def overlap(found: Sequence[Masks], wanted: Sequence[Masks]) -> float:

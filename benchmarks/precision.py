@@ -104,7 +104,7 @@ def _network(bundle: Bundle, checkpoint: Path | None) -> Network:
 
 def _engines(bundle: Bundle, threads: int) -> Iterator[Engine]:
     """Every precision on every engine of the processor; OpenVINO's bfloat16 where there is one."""
-    from s2svos_engines.engine import GPU_ENGINES, SLOW_ENGINES, installed_engines, load_engine
+    from s2svos_engines.registry import GPU_ENGINES, SLOW_ENGINES, installed_engines, load_engine
 
     for name in installed_engines():
         if name in (*GPU_ENGINES, *SLOW_ENGINES):  # PyTorch is there already
@@ -178,19 +178,19 @@ def _times(
     import numpy as np
     import torch
 
-    from s2svos_engines.letterbox import Fit
+    from s2svos_engines.letterbox import Letterbox
 
     contract = bundle.contract
-    fit = Fit.of((video.height, video.width), (contract.height, contract.width))
-    frame = fit.shrink(next(iter(video))[1])
+    fit = Letterbox.of((video.height, video.width), (contract.height, contract.width))
+    frame = fit.resize(next(iter(video))[1])
     object_mask = (first.ids == first.objects[0]).astype(np.uint8) * np.uint8(255)
-    masks = fit.shrink(object_mask)[None]
+    masks = fit.resize(object_mask)[None]
     torch.set_num_threads(threads)
     steps: dict[str, Callable[[NDArray[np.uint8]], object]] = {}
     steps[PYTORCH] = _pytorch(network, frame, masks)
     for engine in _engines(bundle, threads):
-        cell = engine.cell(engine.init(frame, masks))
-        steps[f"{engine.precision} {engine.name}"] = cell.step
+        runner = engine.runner(engine.init(frame, masks))
+        steps[f"{engine.precision} {engine.name}"] = runner.step
     samples: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 2):
         for name, step in steps.items():

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks.latency.variants import BARE, OURS, PEER, Contestant
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.cuda.device import gpu_count
-from s2svos_engines.engine import GPU_ENGINES, SLOW_ENGINES, usable_engines
+from s2svos_engines.registry import GPU_ENGINES, SLOW_ENGINES, gpu_count, usable_engines
 
 MOST_ON_CPU = 8  # streams
 

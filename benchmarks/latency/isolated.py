@@ -47,7 +47,7 @@ def main() -> None:
     """Loads, follows a few frames, prints one line of JSON."""
     from benchmarks.latency.gpu import gpu_state
     from s2svos_engines.bundle import Bundle
-    from s2svos_engines.engine import load_engine
+    from s2svos_engines.registry import load_engine
 
     path, name, precision, objects, threads = sys.argv[1:]
     bundle = Bundle.open(Path(path))
@@ -59,11 +59,11 @@ def main() -> None:
     frame = np.full((contract.height, contract.width, 3), 128, np.uint8)
     masks = np.zeros((int(objects), contract.height, contract.width), np.uint8)
     masks[:, contract.height // 4 : contract.height // 2, contract.width // 4 :] = 255
-    cell = engine.cell(engine.init(frame, masks))
-    cell.step(frame)
+    runner = engine.runner(engine.init(frame, masks))
+    runner.step(frame)
     first, now = time.perf_counter(), time.time()
     for _ in range(STEPS):
-        cell.step(frame)
+        runner.step(frame)
     print(
         json.dumps(
             {

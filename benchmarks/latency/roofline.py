@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2svos_engines.cuda.device import gpu_count
+from s2svos_engines.registry import gpu_count
 
 if TYPE_CHECKING:
     import onnx

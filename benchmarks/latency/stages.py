@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from s2svos_engines.engine import Engine
-from s2svos_engines.letterbox import Fit, merge
+from s2svos_engines.letterbox import Letterbox, merge_masks
 
 STAGES = ("decode", "shrink", "upload, step, download", "merge", "write")
 
@@ -46,11 +46,11 @@ def stage_times(
         path = video or _drawn(folder / "drawn.mp4", frames)
         source = iter(Video(path, end=frames))
         _, frame = next(source)
-        fit = Fit.of(frame.shape[:2], size)
+        fit = Letterbox.of(frame.shape[:2], size)
         first = np.zeros(frame.shape[:2], np.uint8)
         height, width = frame.shape[:2]
         first[height // 4 : height // 2, width // 4 : width // 2] = 255
-        cell = engine.cell(engine.init(fit.shrink(frame), fit.shrink(first)[None]))
+        runner = engine.runner(engine.init(fit.resize(frame), fit.resize(first)[None]))
         ids, began = np.ones(1, np.uint8), time.perf_counter()
         while time.perf_counter() < began + seconds:
             with timed("decode"):
@@ -59,11 +59,11 @@ def stage_times(
                 times["decode"].pop()
                 break
             with timed("shrink"):
-                small = fit.shrink(item[1])
+                small = fit.resize(item[1])
             with timed("upload, step, download"):
-                masks = cell.step(small)
+                masks = runner.step(small)
             with timed("merge"):
-                labels = merge(masks, ids, fit)
+                labels = merge_masks(masks, ids, fit)
             with timed("write"):
                 write_mask(folder / "mask.png", labels, davis_palette())
     return {stage: statistics.median(values) for stage, values in times.items()}

@@ -21,15 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from s2svos_engines.batching import Batch
+from s2svos_engines.arrays import States
+from s2svos_engines.batch_runner import BatchRunner
 from s2svos_engines.contract import OBJECTS
-from s2svos_engines.cuda.device import gpu_count
-from s2svos_engines.engine import GPU_ENGINES, Engine, States, load_engine
+from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import GPU_ENGINES, gpu_count, load_engine
 
 if TYPE_CHECKING:
+    from s2svos_engines.arrays import States
     from s2svos_engines.bundle import Bundle
-    from s2svos_engines.engine import States
 
 
 Pictures = NDArray[np.uint8]
@@ -180,15 +181,15 @@ class OurLoop:
 
     def __init__(self, engine: Engine, states: States) -> None:
         self._first = [np.array(state) for state in states]
-        self._cell = engine.cell(self._first)
+        self._runner = engine.runner(self._first)
 
     def restart(self) -> None:
         """Goes back to the first frame's state."""
-        self._cell.load(self._first)
+        self._runner.load(self._first)
 
     def step(self, frame: Pictures) -> Pictures:
         """uint8 [H, W, 3] to uint8 [N, H, W]."""
-        return self._cell.step(frame)
+        return self._runner.step(frame)
 
 
 class BatchedLoop:
@@ -202,7 +203,7 @@ class BatchedLoop:
         if not engine.batches:
             raise UserError("the bundle has no batch graph; export it with --batch")
         first = [np.array(state) for state in states]
-        self._new = functools.partial(Batch, engine, bundle.contract, [first] * streams)
+        self._new = functools.partial(BatchRunner, engine, [first] * streams)
         self._streams = streams
         self.restart()
 

@@ -1,52 +1,46 @@
-"""Frames where they are: in the host's memory, or on a GPU."""
+"""The arrays that frames, masks and states are, on the host and on a GPU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Fit
+
+Frame = NDArray[np.uint8]
+"""A frame on the host: uint8 [H, W, 3], RGB."""
+
+Labels = NDArray[np.uint8]
+"""Object ids of a frame's pixels: uint8 [H, W], 0 for the background."""
+
+Masks = NDArray[np.uint8]
+"""Probabilities times 255 of N objects: uint8 [N, H, W]."""
+
+States = Sequence[NDArray[np.generic]]
+"""The contract's state tensors in its order, each [N, ...] for N objects unless it is shared."""
 
 
 class CudaArray(Protocol):
-    """An array on a GPU: of PyTorch, CuPy, PyCUDA or anything else that has this attribute."""
+    """An array on a GPU: of PyTorch, CuPy, PyCUDA or any library that has this attribute."""
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]: ...
 
 
-Frame = NDArray[np.uint8] | CudaArray
-"""Of a video: uint8 [H, W, 3], RGB."""
+AnyFrame = Frame | CudaArray
+"""A frame on the host or on a GPU: uint8 [H, W, 3], RGB."""
 
 
-@dataclass(frozen=True)
-class GpuPicture:
-    """A frame on a GPU, to be brought to the network's size there.
-
-    Args:
-        frame: of the video.
-        fit: into the network's frame.
-    """
-
-    frame: CudaArray
-    fit: Fit
-
-
-Picture = NDArray[np.uint8] | GpuPicture
-"""A frame at the network's size, uint8 [H, W, 3], or one that the GPU will bring to it."""
-
-
-def on_gpu(frame: Frame) -> bool:
-    """Whether a frame is on a GPU."""
+def on_gpu(frame: AnyFrame) -> bool:
+    """Return whether a frame is on a GPU."""
     return hasattr(frame, "__cuda_array_interface__")
 
 
-def kind(frame: Frame) -> tuple[str, tuple[int, ...]]:
-    """NumPy's name of the type of a frame's elements, and its shape.
+def dtype_and_shape(frame: AnyFrame) -> tuple[str, tuple[int, ...]]:
+    """Return NumPy's name of a frame's element type, and its shape.
 
     Raises:
         UserError: it is no array.
@@ -60,8 +54,3 @@ def kind(frame: Frame) -> tuple[str, tuple[int, ...]]:
         )
     interface = frame.__cuda_array_interface__
     return str(np.dtype(interface["typestr"])), tuple(interface["shape"])
-
-
-def shrunk(frame: Frame, fit: Fit) -> Picture:
-    """A frame at the network's size."""
-    return fit.shrink(frame) if isinstance(frame, np.ndarray) else GpuPicture(frame, fit)

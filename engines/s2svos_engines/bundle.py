@@ -71,10 +71,8 @@ class Bundle:
             manifest = json.loads(archive.read(MANIFEST))
             if manifest["format"] > FORMAT:
                 raise UserError(
-                    (
-                        f"{path} has bundle format {manifest['format']}, newer than {FORMAT}, which "
-                        "this s2svos reads"
-                    ),
+                    f"{path} has bundle format {manifest['format']}, newer than {FORMAT}, which "
+                    "this s2svos reads",
                     "upgrade it with pip install -U s2svos",
                 )
             members = manifest["members"]
@@ -98,6 +96,18 @@ class Bundle:
         member = self._members(precision)[name]
         # Models are protocol buffers: one after the other they are one, their lists joined.
         return b"".join(map(self.read, (member, *self.weights(member))))
+
+    def graphs(self, precision: str = "fp32") -> dict[str, bytes]:
+        """Return all ONNX models of a precision by name.
+
+        For engines, which read them when they are made: the bundle may be gone by the time that a
+        graph is first compiled.
+
+        Raises:
+            UserError: the bundle lacks this precision.
+        """
+        names = self.graph_names(precision)
+        return {name: self.graph(name, precision=precision) for name in names}
 
     def frames_per_call(self, precision: str = "fp32") -> tuple[int, ...]:
         """How many frames the step graphs of a precision take at a time, rising; 1 is first."""

@@ -1,9 +1,8 @@
-"""Files that are whole as soon as they have their name.
-
-The user's folder for what can be made again."""
+"""Files that are whole as soon as they have their name."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from s2svos_engines.errors import UserError
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """A place beside ``path``, ``<name>.part``, for a file that is renamed once it is written.
+    """Give a place beside ``path``, ``<name>.part``, for a file that is renamed once it is written.
 
     A reader never sees half a file; if anything is raised, nothing is left of it and ``path`` is
     what it was.
@@ -29,7 +28,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file by way of :func:`written_beside`.
+    """Write a file by way of :func:`written_beside`.
 
     Raises:
         OSError: it cannot be written; nothing is left of it.
@@ -38,24 +37,52 @@ def write_atomically(path: Path, data: bytes) -> None:
         part.write_bytes(data)
 
 
-def cache_folder() -> Path:
-    """Where plans, timing caches and build logs are kept; made if missing, for this user alone.
+@contextmanager
+def disk_errors(
+    path: Path,
+    *,
+    again: str = "run again with --overwrite",
+    elsewhere: str = "choose another --out",
+) -> Iterator[None]:
+    """Turn an OSError into a sentence that says why ``path`` could not be written.
 
-    ``$XDG_CACHE_HOME/s2svos``, or ``~/.cache/s2svos``; on Windows ``%LOCALAPPDATA%\\s2svos``.
+    Args:
+        path: of the file or folder.
+        again: what to do once there is space on the disk.
+        elsewhere: what to do if this place cannot be written at all.
+
+    Raises:
+        UserError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason, remedy = "the disk is full", f"free some space and {again}"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason, remedy = "permission is denied", elsewhere
+        else:
+            reason, remedy = error.strerror or str(error), elsewhere
+        raise UserError(f"{path} cannot be written: {reason}", remedy) from error
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for plans, timing caches and build logs, made if missing.
+
+    ``$XDG_CACHE_HOME/s2svos``, or ``~/.cache/s2svos``; on Windows ``%LOCALAPPDATA%\\s2svos``. It is
+    for this user alone.
 
     Raises:
         UserError: it cannot be made.
     """
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
+    name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    base = os.environ.get(name)
     folder = (Path(base) if base else Path.home() / ".cache") / "s2svos"
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"The cache folder {folder} cannot be made ({error.strerror})",
-            "set XDG_CACHE_HOME to a folder that can be written",
+            f"set {name} to a folder that can be written",
         ) from error
     return folder

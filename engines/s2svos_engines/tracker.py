@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2svos_engines.arrays import Frame, kind, on_gpu, shrunk
-from s2svos_engines.batching import Batch, Seat
+from s2svos_engines.arrays import AnyFrame, Labels, Masks, States, dtype_and_shape, on_gpu
+from s2svos_engines.batch_runner import BatchRunner, Slot
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import GPU_ENGINES, Cell, Engine, States, load_engine
+from s2svos_engines.engine import Engine, Pending, Runner
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Fit, merge
-
-Labels = NDArray[np.uint8]
+from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks, to_network
+from s2svos_engines.registry import GPU_ENGINES, load_engine
 
 
 class Tracker:
@@ -41,13 +41,13 @@ class Tracker:
         precision: str = "fp32",
         threads: int | None = None,
     ) -> Tracker:
-        """Opens a bundle on an engine.
+        """Open a bundle on an engine.
 
         Args:
             path: of the bundle.
             engine: ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that is installed.
             precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
-            threads: processor threads of a step; None for one a core.
+            threads: processor threads of a step; None for one a processor that may be used.
 
         Raises:
             UserError: the bundle or the engine cannot be used.
@@ -57,11 +57,11 @@ class Tracker:
 
     @property
     def engine_name(self) -> str:
-        """Which engine runs the network."""
+        """Name of the engine that runs the network."""
         return self.engine.name
 
-    def open(self, frame: Frame, mask: Labels) -> Stream:
-        """Starts to follow objects.
+    def open(self, frame: AnyFrame, mask: Labels) -> Stream:
+        """Open a stream that follows the objects of a first frame.
 
         Args:
             frame: uint8 [H, W, 3], RGB, the first frame; any size. It and those that follow may
@@ -73,13 +73,14 @@ class Tracker:
         """
         return Stream(self, frame, mask)
 
-    def step_many(self, frames: Mapping[Stream, Frame]) -> dict[Stream, Labels]:
-        """Follows the objects of several streams into their next frames.
+    def step_many(self, frames: Mapping[Stream, AnyFrame]) -> dict[Stream, Labels]:
+        """Follow the objects of several streams into their next frames.
 
         In one call of the network where the bundle has a ``batch`` graph, else in turn. Streams
         may join and leave from call to call; a batch of other streams than the last one copies
         their state, and OpenVINO compiles a graph for each new count of streams and objects. Not to
-        be called by two threads at once; a ``Gatherer`` takes the frames of many threads.
+        be called by two threads at once; a
+        :class:`~s2svos_engines.dynamic_batcher.DynamicBatcher` takes the frames of many threads.
 
         Args:
             frames: for each stream of this tracker that has one, its next frame, as for
@@ -96,22 +97,19 @@ class Tracker:
         members = [stream for stream in frames if len(stream.ids)]
         if not self.engine.batches or len(members) < 2:
             return {stream: stream.step(frame) for stream, frame in frames.items()}
-        batch = self._together(members)
-        pictures = [shrunk(frames[stream], stream._fit) for stream in members]
-        found = dict(zip(members, batch.step(pictures), strict=True))
-        for stream in frames:
-            masks = found.get(stream, np.zeros((0, 0, 0), np.uint8))
-            stream.labels = merge(masks, stream.ids, stream._fit)
-        return {stream: stream.labels for stream in frames}
+        batch = self._batch(members)
+        resized = [to_network(frames[stream], stream.letterbox) for stream in members]
+        masks = dict(zip(members, batch.step(resized), strict=True))
+        return {stream: stream.merge(masks.get(stream)) for stream in frames}
 
-    def _together(self, members: Sequence[Stream]) -> Batch:
-        """The batch of these streams: that in which they are, or a new one."""
-        first = members[0]._home
-        if isinstance(first, Seat) and first.batch.seats == [one._home for one in members]:
+    def _batch(self, members: Sequence[Stream]) -> BatchRunner:
+        """Return the batch that has exactly these streams in this order, or a new one."""
+        first = members[0].runner
+        if isinstance(first, Slot) and first.batch.slots == [one.runner for one in members]:
             return first.batch
-        batch = Batch(self.engine, self.bundle.contract, [one._states() for one in members])
-        for stream, seat in zip(members, batch.seats, strict=True):
-            stream._home = seat
+        batch = BatchRunner(self.engine, [one.states() for one in members])
+        for stream, slot in zip(members, batch.slots, strict=True):
+            stream.runner = slot
         return batch
 
 
@@ -121,25 +119,28 @@ class Stream:
     Attributes:
         labels: uint8 [H, W], the ids on the latest frame.
         ids: uint8 [N], the objects that are followed.
+        letterbox: from the video's size to the network's.
+        runner: where the state is: a runner of this stream, its slot in a batch, or None if no
+            object is followed.
     """
 
     labels: Labels
     ids: NDArray[np.uint8]
 
-    def __init__(self, tracker: Tracker, frame: Frame, mask: Labels) -> None:
-        dtype, shape = kind(frame)
+    def __init__(self, tracker: Tracker, frame: AnyFrame, mask: Labels) -> None:
+        dtype, shape = dtype_and_shape(frame)
         if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
             raise UserError(f"A frame is uint8 [H, W, 3], not {dtype} {list(shape)}.")
-        self._engine, self._contract = tracker.engine, tracker.bundle.contract
-        native, size = (shape[0], shape[1]), (self._contract.height, self._contract.width)
-        self._fit = Fit.of(native, size)
-        self._home: Cell | Seat | None = None  # where the state is
+        self._engine, contract = tracker.engine, tracker.engine.contract
+        video_size = shape[0], shape[1]
+        self.letterbox = Letterbox.of(video_size, (contract.height, contract.width))
+        self.runner: Runner[Any] | Slot | None = None
         self.ids = np.zeros(0, np.uint8)
-        self.labels = np.zeros(native, np.uint8)
+        self.labels = np.zeros(video_size, np.uint8)
         self.add(frame, mask)
 
-    def step(self, frame: Frame) -> Labels:
-        """Follows the objects into the next frame.
+    def step(self, frame: AnyFrame) -> Labels:
+        """Follow the objects into the next frame.
 
         Args:
             frame: uint8 [H, W, 3], RGB, of the first frame's size.
@@ -150,10 +151,13 @@ class Stream:
         Raises:
             UserError: the frame has another type or size.
         """
-        return self.steps([frame])[0]
+        self.check(frame)
+        runner = self._own_runner()
+        masks = runner.step(to_network(frame, self.letterbox)) if runner else None
+        return self.merge(masks)
 
-    def steps(self, frames: Sequence[Frame]) -> list[Labels]:
-        """Follows the objects into the next frames, as :meth:`follow` does.
+    def steps(self, frames: Sequence[AnyFrame]) -> list[Labels]:
+        """Follow the objects into the next frames, as :meth:`follow` does.
 
         Args:
             frames: any number of uint8 [H, W, 3], RGB, of the first frame's size.
@@ -168,16 +172,18 @@ class Stream:
             self.check(frame)
         return list(self.follow(frames))
 
-    def follow(self, frames: Iterable[Frame], *, ahead: int | None = None) -> Iterator[Labels]:
-        """Follows the objects through frames that need not be answered one by one.
+    def follow(
+        self, frames: Iterable[AnyFrame], *, max_in_flight: int | None = None
+    ) -> Iterator[Labels]:
+        """Follow the objects through frames that need not be answered one by one.
 
         Faster than to step: a call takes as many frames as the engine can at once, and several
-        calls are under way, so frames are taken before the labels of those before them are given.
+        calls are in flight, so frames are taken before the labels of those before them are given.
         To be iterated to its end before anything else is done with the stream.
 
         Args:
             frames: uint8 [H, W, 3], RGB, of the first frame's size, such as those of a video.
-            ahead: how many calls are under way at most; None for what the engine can.
+            max_in_flight: how many calls are in flight at most; None for what the engine can.
 
         Yields:
             For each frame what ``step`` returns, but for rounding; also for those that came before
@@ -189,7 +195,7 @@ class Stream:
         """
         error: BaseException | None = None
 
-        def until_error() -> Iterator[Frame]:
+        def until_error() -> Iterator[AnyFrame]:
             nonlocal error
             try:
                 for frame in frames:
@@ -198,45 +204,24 @@ class Stream:
             except BaseException as raised:  # Ctrl-C too
                 error = raised
 
+        limit = self._engine.max_in_flight
+        if max_in_flight:
+            limit = min(max_in_flight, limit)
         calls = self._calls(until_error())
-        begun: deque[Callable[[], NDArray[np.uint8]]] = deque()
-        most = min(ahead or self._engine.ahead, self._engine.ahead)
+        in_flight: deque[Pending] = deque()
         while True:
-            if len(begun) == most:  # before another frame is waited for
-                yield from self._finish(begun.popleft())
+            if len(in_flight) == limit:  # before another frame is waited for
+                yield from self._finish(in_flight.popleft())
             if (call := next(calls, None)) is None:
                 break
-            begun.append(self._begin(call))
-        while begun:
-            yield from self._finish(begun.popleft())
+            in_flight.append(self._submit(call))
+        while in_flight:
+            yield from self._finish(in_flight.popleft())
         if error:
             raise error
 
-    def _calls(self, frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-        """Frames in as large portions as a call may take."""
-        counts = self._engine.frames_per_call
-        while rest := list(islice(frames, max(counts))):
-            while rest:
-                count = max(count for count in counts if count <= len(rest))
-                yield rest[:count]
-                del rest[:count]
-
-    def _finish(self, begun: Callable[[], NDArray[np.uint8]]) -> list[Labels]:
-        """The labels of a call; merged at once, since a further call takes the masks' place."""
-        labels = [merge(masks, self.ids, self._fit) for masks in begun()]
-        self.labels = labels[-1]
-        return labels
-
-    def _begin(self, frames: Sequence[Frame]) -> Callable[[], NDArray[np.uint8]]:
-        """A call for so many frames; gives object masks, uint8 [T, N, h, w]."""
-        if isinstance(self._home, Seat):  # out of the batch, into a cell of its own
-            self._home = self._engine.cell(self._home.states())
-        if self._home is None:
-            return lambda: np.zeros((len(frames), 0, 0, 0), np.uint8)
-        return self._home.begin([shrunk(frame, self._fit) for frame in frames])
-
-    def check(self, frame: Frame) -> None:
-        """Whether a frame can be stepped.
+    def check(self, frame: AnyFrame) -> None:
+        """Check that a frame can be stepped.
 
         Raises:
             UserError: it has another type or size than the first, or is on a GPU where the engine
@@ -245,15 +230,13 @@ class Stream:
         if on_gpu(frame) and not self._engine.on_gpu:
             raise UserError(
                 f"The frame is on a GPU, but the engine {self._engine.name} is not",
-                (
-                    "copy it to a "
-                    f"NumPy array first, or load the tracker on one of {', '.join(GPU_ENGINES)}"
-                ),
+                "copy it to a NumPy array first, or load the tracker on one of "
+                f"{', '.join(GPU_ENGINES)}",
             )
-        self._check(*kind(frame), (*self._fit.native, 3))
+        self._check(*dtype_and_shape(frame), (*self.letterbox.video_size, 3))
 
-    def add(self, frame: Frame, mask: Labels) -> Labels:
-        """Follows further objects, which enter on the latest frame.
+    def add(self, frame: AnyFrame, mask: Labels) -> Labels:
+        """Follow further objects, which enter on the latest frame.
 
         Args:
             frame: uint8 [H, W, 3], RGB, the frame that was stepped last.
@@ -266,23 +249,23 @@ class Stream:
             UserError: wrong types or shapes, no object, or an id that is followed already.
         """
         self.check(frame)
-        self._check(str(mask.dtype), mask.shape, self._fit.native)
+        self._check(str(mask.dtype), mask.shape, self.letterbox.video_size)
         new = np.unique(mask[mask > 0])
         if not len(new):
             raise UserError("The mask holds no object", "mark each object with its id, 1 to 255")
         if len(known := np.intersect1d(new, self.ids)):
             raise UserError(f"Object {known[0]} is followed already", "give a new object a new id")
-        objects = [self._fit.shrink((mask == one).astype(np.uint8) * np.uint8(255)) for one in new]
-        states = self._engine.init(shrunk(frame, self._fit), np.stack(objects))
-        if self._home:
-            triples = zip(self._contract.states, self._states(), states, strict=True)
+        first_masks = np.stack([self.letterbox.resize(one) for one in object_masks(mask, new)])
+        states = self._engine.init(to_network(frame, self.letterbox), first_masks)
+        if self.runner:
+            triples = zip(self._engine.contract.states, self.states(), states, strict=True)
             states = [n if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
         self._keep(np.concatenate([self.ids, new]), states)
         self.labels = np.where(mask > 0, mask, self.labels)
         return self.labels
 
     def remove(self, *ids: int) -> None:
-        """Stops following objects.
+        """Stop following objects.
 
         Raises:
             UserError: an id is not followed.
@@ -290,16 +273,54 @@ class Stream:
         if unknown := set(ids) - set(self.ids.tolist()):
             raise UserError(f"Object {min(unknown)} is not followed", f"the ids are {self.ids}")
         keep = ~np.isin(self.ids, ids)
-        pairs = zip(self._contract.states, self._states(), strict=False)
+        pairs = zip(self._engine.contract.states, self.states(), strict=False)
         states = [state if spec.shared else state[keep] for spec, state in pairs]
         self._keep(self.ids[keep], states)
 
+    def states(self) -> States:
+        """Return the states of the N objects, valid until the next step; empty if there is none."""
+        return self.runner.states() if self.runner else []
+
+    def merge(self, masks: Masks | None) -> Labels:
+        """Merge masks, uint8 [N, h, w], or None without objects, into the latest labels.
+
+        Returns:
+            uint8 [H, W], as :meth:`step` does.
+        """
+        if masks is None:
+            masks = np.zeros((0, *self.letterbox.network_size), np.uint8)
+        self.labels = merge_masks(masks, self.ids, self.letterbox)
+        return self.labels
+
+    def _own_runner(self) -> Runner[Any] | None:
+        """Return the stream's own runner, into which it moves if it is in a batch."""
+        if isinstance(self.runner, Slot):
+            self.runner = self._engine.runner(self.runner.states())
+        return self.runner
+
+    def _calls(self, frames: Iterator[AnyFrame]) -> Iterator[list[AnyFrame]]:
+        """Yield the frames of each call, as many as it may take."""
+        counts = self._engine.frames_per_call
+        while rest := list(islice(frames, max(counts))):
+            while rest:
+                count = max(count for count in counts if count <= len(rest))
+                yield rest[:count]
+                del rest[:count]
+
+    def _submit(self, frames: Sequence[AnyFrame]) -> Pending:
+        """Submit a call for so many frames, whose masks are uint8 [T, N, h, w]."""
+        runner = self._own_runner()
+        if runner is None:
+            return Pending(lambda: np.zeros((len(frames), 0, 0, 0), np.uint8))
+        return runner.submit([to_network(frame, self.letterbox) for frame in frames])
+
+    def _finish(self, call: Pending) -> list[Labels]:
+        """Wait for a call; its masks are merged at once, since the next call overwrites them."""
+        return [self.merge(masks) for masks in call.wait()]
+
     def _keep(self, ids: NDArray[np.uint8], states: States) -> None:
         self.ids = ids
-        self._home = self._engine.cell(states) if len(ids) else None
-
-    def _states(self) -> States:
-        return self._home.states() if self._home else []
+        self.runner = self._engine.runner(states) if len(ids) else None
 
     @staticmethod
     def _check(dtype: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from s2svos_engines.contract import StepContract
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import Letterbox
 
 LEAST_READINGS = 8
 READINGS = 32
@@ -56,10 +56,8 @@ def readings(engine: Engine, contract: StepContract, clips: Iterable[Clip]) -> l
     found = [feed for clip in clips for feed in _feeds(engine, contract, clip)]
     if len(found) < LEAST_READINGS:
         raise UserError(
-            (
-                f"The calibration clips have about {EVERY * len(found)} frames, int8 wants at least "
-                f"{EVERY * LEAST_READINGS}"
-            ),
+            f"The calibration clips have about {EVERY * len(found)} frames, int8 wants at least "
+            f"{EVERY * LEAST_READINGS}",
             "name longer ones with --calibrate",
         )
     chosen = np.linspace(0, len(found) - 1, min(READINGS, len(found))).round().astype(int)
@@ -69,17 +67,17 @@ def readings(engine: Engine, contract: StepContract, clips: Iterable[Clip]) -> l
 def _feeds(engine: Engine, contract: StepContract, clip: Clip) -> Iterator[Feed]:
     frames = iter(clip)
     frame, ids = next(frames)
-    fit = Fit.of(frame.shape[:2], (contract.height, contract.width))
+    fit = Letterbox.of(frame.shape[:2], (contract.height, contract.width))
     objects = np.unique(ids[ids > 0])
-    masks = np.stack([fit.shrink((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects])
-    cell = engine.cell(engine.init(fit.shrink(frame), masks))
+    masks = np.stack([fit.resize((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects])
+    runner = engine.runner(engine.init(fit.resize(frame), masks))
     for index, (frame, _) in enumerate(frames):
-        picture = fit.shrink(frame)
+        picture = fit.resize(frame)
         if index % EVERY == 0:
-            states = zip(contract.states, cell.states(), strict=True)
+            states = zip(contract.states, runner.states(), strict=True)
             feed = {state.input.name: value.copy() for state, value in states}
             yield {contract.frame.name: picture, **feed}
-        cell.step(picture)
+        runner.step(picture)
 
 
 def activations(model: bytes, feeds: Iterable[Feed]) -> dict[str, Activation]:

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from s2svos_engines.arrays import States
 from s2svos_engines.contract import StepContract, step_graph
-from s2svos_engines.engine import Cell, Engine, States
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.engine import Engine, Runner
+from s2svos_engines.letterbox import Letterbox
 from s2svos_export.drift import Drift, DriftReport, Errors, TensorErrors
 
 FRAMES = 300
@@ -88,10 +89,10 @@ def measure_drift(
     frame, ids = next(pairs, (None, None))
     if frame is None or ids is None or not ids.any():
         raise ValueError("the clip has no frame, or no object on its first frame")
-    fit = Fit.of(frame.shape[:2], (contract.height, contract.width))
+    fit = Letterbox.of(frame.shape[:2], (contract.height, contract.width))
     objects = tuple(int(i) for i in np.unique(ids[ids > 0]))
-    masks = np.stack([fit.shrink((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects])
-    pictures = back_and_forth(fit.shrink(one) for one in chain([frame], (f for f, _ in pairs)))
+    masks = np.stack([fit.resize((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects])
+    pictures = back_and_forth(fit.resize(one) for one in chain([frame], (f for f, _ in pairs)))
 
     first, cores = next(pictures), len(os.sched_getaffinity(0))
     with torch.inference_mode(), _torch_threads(max(1, cores - len(engines))):
@@ -211,7 +212,7 @@ class _Course:
     ) -> None:
         self._engine, self._count, self._forced_every = engine, count, forced_every
         self._init = [_error(a, b) for a, b in zip(reference, start, strict=True)]
-        self._cell, self._forced_cell = engine.cell(start), engine.cell(reference)
+        self._runner, self._forced_runner = engine.runner(start), engine.runner(reference)
         self._free, self._forced = _Record(), _Record()
         self._moments: list[_Moment] = []
 
@@ -221,9 +222,9 @@ class _Course:
         if len(self._moments) < self._count:
             return
         if len(self._free.frames) % self._forced_every == 0:
-            self._forced_cell.load(self._moments[0].before)
-            self._forced.compare(self._moments, self._forced_cell)
-        self._free.compare(self._moments, self._cell)
+            self._forced_runner.load(self._moments[0].before)
+            self._forced.compare(self._moments, self._forced_runner)
+        self._free.compare(self._moments, self._runner)
         self._moments = []
 
     def drift(self, scale: Mapping[str, float]) -> Drift:
@@ -248,16 +249,16 @@ class _Record:
         self.iou: list[NDArray[np.float64]] = []  # [count, N] each
         self._errors: list[list[tuple[float, float]]] = []
 
-    def compare(self, moments: Sequence[_Moment], cell: Cell) -> None:
+    def compare(self, moments: Sequence[_Moment], runner: Runner[Any]) -> None:
         """Lets a cell follow the frames of one call."""
         if len(moments) == 1:
-            masks = cell.step(moments[0].picture)[None]
+            masks = runner.step(moments[0].picture)[None]
         else:
-            masks = cell.steps([moment.picture for moment in moments])
+            masks = runner.steps([moment.picture for moment in moments])
         last = moments[-1]
         self.frames.append(last.frame)
         self.iou.append(iou(np.stack([moment.masks for moment in moments]), masks))
-        pairs = zip((last.masks, *last.after), (masks[-1], *cell.states()), strict=True)
+        pairs = zip((last.masks, *last.after), (masks[-1], *runner.states()), strict=True)
         self._errors.append([_error(a, b) for a, b in pairs])
 
     def errors(self, scale: Mapping[str, float]) -> Errors:

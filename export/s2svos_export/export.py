@@ -15,14 +15,9 @@ from torch import nn
 
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import BATCH, step_graph
-from s2svos_engines.engine import (
-    GPU_ENGINES,
-    SLOW_ENGINES,
-    Engine,
-    installed_engines,
-    load_engine,
-)
+from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import GPU_ENGINES, SLOW_ENGINES, installed_engines, load_engine
 from s2svos_export.calibrate import Clip, activations, readings
 from s2svos_export.drift import BUDGET, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s2svos_engines.contract import StepContract
 from s2svos_engines.engine import Engine
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import Letterbox
 from s2svos_export.calibrate import Clip
 from s2svos_export.drift_measure import iou
 from s2svos_export.quantise import parts
@@ -92,13 +92,13 @@ class Course:
     def __init__(self, engine: Engine, contract: StepContract, clip: Clip, *, frames: int) -> None:
         pairs = iter(clip)
         frame, ids = next(pairs)
-        fit = Fit.of(frame.shape[:2], (contract.height, contract.width))
+        fit = Letterbox.of(frame.shape[:2], (contract.height, contract.width))
         objects = np.unique(ids[ids > 0])
         self._masks = np.stack(
-            [fit.shrink((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects]
+            [fit.resize((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects]
         )
-        self._first = fit.shrink(frame)
-        self._pictures = [fit.shrink(f) for f, _ in islice(pairs, frames)]
+        self._first = fit.resize(frame)
+        self._pictures = [fit.resize(f) for f, _ in islice(pairs, frames)]
         self._wanted = list(self._follow(engine))
 
     def iou(self, engine: Engine, frames: int | None = None) -> float:
@@ -107,5 +107,5 @@ class Course:
         return float(np.mean([iou(wanted, got) for wanted, got in pairs]))
 
     def _follow(self, engine: Engine, frames: int | None = None) -> list[NDArray[np.uint8]]:
-        cell = engine.cell(engine.init(self._first, self._masks))
-        return [cell.step(picture).copy() for picture in self._pictures[:frames]]
+        runner = engine.runner(engine.init(self._first, self._masks))
+        return [runner.step(picture).copy() for picture in self._pictures[:frames]]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from s2svos.data.augment import Walk, Wobble
 from s2svos.data.warp import Picture, Places, bent, chained, grid, lay, taken_back, warp
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import Letterbox, object_masks
 
 OVERSAMPLING = 2  # clips are drawn at twice their size at most, then averaged down
 FASTEST = 5  # poses of an object's walk between two frames
@@ -47,10 +47,10 @@ class FirstFrame:
 
     def __init__(self, frame: Picture, ids: Picture, size: tuple[int, int]) -> None:
         native = (ids.shape[0], ids.shape[1])
-        scale = min(1.0, OVERSAMPLING * Fit.of(native, size).inner[0] / native[0])
+        scale = min(1.0, OVERSAMPLING * Letterbox.of(native, size).content[0] / native[0])
         rows, columns = (max(1, round(scale * own)) for own in native)
-        objects = [(ids == i).astype(np.uint8) * np.uint8(255) for i in np.unique(ids[ids > 0])]
-        self._fit = Fit.of((rows, columns), size)
+        objects = object_masks(ids, np.unique(ids[ids > 0]))
+        self._letterbox = Letterbox.of((rows, columns), size)
         self._frame = _resized(frame, rows, columns)
         self._masks = np.stack([_resized(mask, rows, columns) for mask in objects])
         self._cutouts = [np.dstack([self._frame, mask]) for mask in self._masks]
@@ -58,7 +58,7 @@ class FirstFrame:
 
     def sample(self, rng: np.random.Generator, length: int) -> ObjectClip:
         """A clip: the frame as it is, then ``length - 1`` invented ones."""
-        rows, columns = self._fit.native
+        rows, columns = self._letterbox.video_size
         stride = int(rng.integers(1, FASTEST + 1))
         # A camera turns less than what it sees: one pose a frame.
         camera = _Motion(rng, length, (columns / 2, rows / 2), speed=0.02 * columns)
@@ -80,10 +80,10 @@ class FirstFrame:
             frame = warp(self._background, view, rows, columns)
             masks.append(self._composed(frame, places, order.tolist()))
             frames.append(_lit(rng, frame))
-        shrink = self._fit.shrink
+        resize = self._letterbox.resize
         return ObjectClip(
-            np.stack([shrink(frame) for frame in frames]),
-            np.stack([[shrink(mask) for mask in each] for each in masks]),
+            np.stack([resize(frame) for frame in frames]),
+            np.stack([[resize(mask) for mask in each] for each in masks]),
         )
 
     def _composed(

@@ -25,8 +25,9 @@ from s2svos.adapt.synthesis import FirstFrame, ObjectClip
 from s2svos.data.warp import Picture
 from s2svos.training.loss import hard_cross_entropy, jaccard, soft_dice
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.engine import Engine, load_engine
+from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import load_engine
 from s2svos_engines.tracker import Tracker
 
 VIEWS = 4  # clips on which before and after are compared; none of them is trained on

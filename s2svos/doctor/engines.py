@@ -25,9 +25,9 @@ from s2svos.doctor.finding import Finding, State
 from s2svos.doctor.self_test import Result, back_and_forth
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import ENGINES, GPU_ENGINES, SLOW_ENGINES, installed_engines
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import Letterbox
+from s2svos_engines.registry import ENGINES, GPU_ENGINES, SLOW_ENGINES, installed_engines
 from s2svos_engines.tensorrt.builder import build_target
 
 REFERENCE = "onnxruntime"
@@ -146,10 +146,10 @@ class Bench:
     def __init__(self, bundle: Bundle, folder: Path, steps: int) -> None:
         contract = bundle.contract
         clip = list(islice(render(), steps + 1))
-        fit = Fit.of(clip[0][1].shape, (contract.height, contract.width))
-        frames = np.stack([fit.shrink(frame) for frame, _ in clip])
+        fit = Letterbox.of(clip[0][1].shape, (contract.height, contract.width))
+        frames = np.stack([fit.resize(frame) for frame, _ in clip])
         masks = np.stack(
-            [[fit.shrink(np.uint8(255) * (ids == one)) for one in (1, 2)] for _, ids in clip]
+            [[fit.resize(np.uint8(255) * (ids == one)) for one in (1, 2)] for _, ids in clip]
         )
         self._bundle, self._folder = bundle, folder
         self._clip = folder / "clip.npz"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 
 from s2svos.doctor.finding import Finding, State
-from s2svos_engines.cuda.device import gpu_count
+from s2svos_engines.registry import gpu_count
 
 QUERY = ("name", "memory.total", "compute_cap", "driver_version")
 

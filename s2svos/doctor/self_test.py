@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import load_engine
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def self_test(bundle: Bundle, engine: str, precision: str, clip: Path, steps: in
     with np.load(clip) as arrays:
         frames, first_masks = arrays["frames"], arrays["first_masks"]
     began = time.perf_counter()
-    runner = load_engine(bundle, engine, precision=precision)
-    cell = runner.cell(runner.init(frames[0], first_masks))
+    loaded = load_engine(bundle, engine, precision=precision)
+    runner = loaded.runner(loaded.init(frames[0], first_masks))
     result = Result(
         masks=np.zeros((steps, *first_masks.shape), np.bool_),
         milliseconds=np.zeros(steps),
@@ -61,7 +61,7 @@ def self_test(bundle: Bundle, engine: str, precision: str, clip: Path, steps: in
     for step in range(steps):
         frame = frames[back_and_forth(step + 1, len(frames))]
         began = time.perf_counter()
-        found = cell.step(frame)
+        found = runner.step(frame)
         result.milliseconds[step] = 1e3 * (time.perf_counter() - began)
         result.masks[step] = found > 127
     return result

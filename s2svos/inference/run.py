@@ -204,7 +204,7 @@ class _Run:
         if self.video.live:  # whose masks would be late by the frames that a call waits for
             return map(stream.step, frames)
         # Whoever sends frames may wait for a mask before the next one.
-        return stream.follow(frames, ahead=None if isinstance(self.video, Video) else 1)
+        return stream.follow(frames, max_in_flight=None if isinstance(self.video, Video) else 1)
 
     def _take(
         self, frames: Iterator[tuple[str, Frame]], taken: deque[tuple[str, Frame]]

@@ -218,10 +218,8 @@ def _pipe_frames(file: FileIO, size: tuple[int, int]) -> Iterator[Frame]:
             return
         if rest:
             raise EndedEarly(
-                (
-                    f"Standard input ended within frame {index}, after {frame.nbytes - len(rest)} of "
-                    f"{frame.nbytes} bytes"
-                ),
+                f"Standard input ended within frame {index}, after {frame.nbytes - len(rest)} "
+                f"of {frame.nbytes} bytes",
                 f"check that it is rgb24 of {width}x{height}, width first",
             )
         yield frame

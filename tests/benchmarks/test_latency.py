@@ -19,8 +19,8 @@ from benchmarks.latency.suite import Plan, measure
 from benchmarks.latency.tables import BEGIN, END, document
 from benchmarks.latency.variants import OURS, Contestant, Workshop
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import load_engine
 
 
 @cache

@@ -11,10 +11,10 @@ import pytest
 from small_graphs import small_contract, small_graph
 
 from s2svos.sample.render import render
-from s2svos_engines.batching import Gatherer
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.engine import load_engine
+from s2svos_engines.dynamic_batcher import DynamicBatcher
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import load_engine
 from s2svos_engines.tracker import Frame, Labels, Stream, Tracker
 
 Clip = list[tuple[Frame, Labels]]
@@ -117,13 +117,13 @@ def test_a_stream_without_objects_is_background(tracker: Tracker, clips: list[Cl
 def test_gathered_frames_are_stepped_in_order(tracker: Tracker, clips: list[Clip]) -> None:
     wanted = [alone(tracker, clip, 6) for clip in clips]
     streams = opened(tracker, clips)
-    gatherer = Gatherer(tracker, patience=0.05)
+    batcher = DynamicBatcher(tracker, max_delay=0.05)
     # All frames of a stream at once: each of them has to wait for the one before.
     futures = [
-        [gatherer.submit(stream, frame) for frame, _ in clip[1:7]]
+        [batcher.submit(stream, frame) for frame, _ in clip[1:7]]
         for stream, clip in zip(streams, clips, strict=True)
     ]
-    gatherer.close()
+    batcher.close()
     for each, expected in zip(futures, wanted, strict=True):
         assert all(same(f.result(timeout=0), w) for f, w in zip(each, expected, strict=True))
 
@@ -146,24 +146,24 @@ def test_those_that_wait_go_together_and_nobody_waits_for_the_late(
 ) -> None:
     slow = Slow(tracker)
     streams = opened(slow, clips)
-    gatherer = Gatherer(slow, patience=0.0)
-    first = gatherer.submit(streams[0], clips[0][1][0])
-    while not gatherer._waiting.empty():  # until the first call has begun without the others
+    batcher = DynamicBatcher(slow, max_delay=0.0)
+    first = batcher.submit(streams[0], clips[0][1][0])
+    while not batcher._waiting.empty():  # until the first call has begun without the others
         pass
-    rest = [gatherer.submit(s, c[i][0]) for i, s, c in zip((2, 1), streams, clips, strict=False)]
+    rest = [batcher.submit(s, c[i][0]) for i, s, c in zip((2, 1), streams, clips, strict=False)]
     slow.go.set()
     assert first.result(timeout=30) is not None
     assert all(f.result(timeout=30) is not None for f in rest)
-    gatherer.close()
+    batcher.close()
     assert slow.calls == [[streams[0]], [streams[0], streams[1]]], "the third never came"
 
 
 def test_a_wrong_frame_is_its_own_stream_s(tracker: Tracker, clips: list[Clip]) -> None:
     streams = opened(tracker, clips)
-    gatherer = Gatherer(tracker, patience=0.2)
-    wrong = gatherer.submit(streams[0], clips[1][1][0])
-    right = gatherer.submit(streams[1], clips[1][1][0])
-    gatherer.close()
+    batcher = DynamicBatcher(tracker, max_delay=0.2)
+    wrong = batcher.submit(streams[0], clips[1][1][0])
+    right = batcher.submit(streams[1], clips[1][1][0])
+    batcher.close()
     assert isinstance(wrong.exception(timeout=0), UserError)
     assert same(right.result(timeout=0), alone(tracker, clips[1], 1)[0])
 
@@ -173,19 +173,19 @@ def test_a_cancelled_frame_is_left_out_and_harms_nobody(
 ) -> None:
     slow = Slow(tracker)
     streams = opened(slow, clips)
-    gatherer = Gatherer(slow, patience=0.0)
-    first = gatherer.submit(streams[0], clips[0][1][0])
-    while not gatherer._waiting.empty():  # until the first call has begun
+    batcher = DynamicBatcher(slow, max_delay=0.0)
+    first = batcher.submit(streams[0], clips[0][1][0])
+    while not batcher._waiting.empty():  # until the first call has begun
         pass
-    given_up = gatherer.submit(streams[1], clips[1][1][0])
+    given_up = batcher.submit(streams[1], clips[1][1][0])
     assert given_up.cancel()
-    after = gatherer.submit(streams[0], clips[0][2][0])
+    after = batcher.submit(streams[0], clips[0][2][0])
     slow.go.set()
     assert after.result(timeout=30) is not None and first.done()
-    gatherer.close()
+    batcher.close()
     assert slow.calls == [[streams[0]], [streams[0]]]
     with pytest.raises(RuntimeError, match="closed"):
-        gatherer.submit(streams[0], clips[0][3][0])
+        batcher.submit(streams[0], clips[0][3][0])
 
 
 def test_a_batch_that_nobody_needs_is_freed_at_once(tracker: Tracker, clips: list[Clip]) -> None:
@@ -193,7 +193,7 @@ def test_a_batch_that_nobody_needs_is_freed_at_once(tracker: Tracker, clips: lis
     gc.disable()  # its megabytes must not wait for the cycle collector
     try:
         tracker.step_many({s: c[1][0] for s, c in zip(streams, clips, strict=True)})
-        batch = weakref.ref(streams[0]._home.batch)  # type: ignore[union-attr]
+        batch = weakref.ref(streams[0].runner.batch)  # type: ignore[union-attr]
         for stream, clip in zip(streams, clips, strict=True):
             stream.step(clip[2][0])
         assert batch() is None

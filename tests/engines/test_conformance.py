@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Barrier, Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,15 +31,9 @@ import s2svos
 from s2svos.sample.render import render
 from s2svos_engines.arrays import CudaArray
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import (
-    ENGINES,
-    GPU_ENGINES,
-    SLOW_ENGINES,
-    Cell,
-    load_engine,
-    usable_engines,
-)
+from s2svos_engines.engine import Runner
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import ENGINES, GPU_ENGINES, SLOW_ENGINES, load_engine, usable_engines
 from s2svos_engines.tracker import Stream, Tracker
 
 Array = NDArray[np.uint8]
@@ -127,14 +122,14 @@ def run(stream: Stream, clip: Clip) -> list[Array]:
 
 def masks(stream: Stream, frame: Array) -> Array:
     """The next frame's object masks, before they are merged: uint8 [N, h, w]."""
-    return stream._begin([frame])()[0].copy()
+    return stream.runner.step(stream.letterbox.resize(frame)).copy()
 
 
-def cell_of(tracker: Tracker, clip: Clip) -> Cell:
-    """A cell that follows the clip's objects; the clip has the network's size."""
+def runner_of(tracker: Tracker, clip: Clip) -> Runner[Any]:
+    """A runner that follows the clip's objects; the clip has the network's size."""
     frame, ids = clip[0]
     first = np.stack([np.uint8(255) * (ids == one) for one in (1, 2)])
-    return tracker.engine.cell(tracker.engine.init(frame, first))
+    return tracker.engine.runner(tracker.engine.init(frame, first))
 
 
 def near(a: Array, b: Array, tracker: Tracker) -> bool:
@@ -154,8 +149,8 @@ def followed(bundle: Bundle, engine: str, precision: str) -> NDArray[np.bool_]:
     """Masks of 30 frames of the drawn clip, in closed loop: [30, N, h, w]."""
     contract = bundle.contract
     clip = list(render(length=31, height=contract.height, width=contract.width))
-    cell = cell_of(loaded(bundle.path, engine, precision), clip)
-    return np.stack([cell.step(frame) > 127 for frame, _ in clip[1:]])
+    runner = runner_of(loaded(bundle.path, engine, precision), clip)
+    return np.stack([runner.step(frame) > 127 for frame, _ in clip[1:]])
 
 
 @cache
@@ -195,13 +190,13 @@ def test_the_reference_is_the_network(bundle: Bundle) -> None:
     first = np.zeros((2, 64, 128), np.uint8)
     first[0, 8:30, 10:50], first[1, 20:60, 70:120] = 255, 255
     engine = load_engine(bundle, "torch")
-    cell = engine.cell(engine.init(frames[0], first))
+    runner = engine.runner(engine.init(frames[0], first))
     with torch.inference_mode():
         states = network.init(torch.from_numpy(frames[0]), torch.from_numpy(first))  # type: ignore[operator]
         for frame in frames[1:]:
             wanted, *states = network.step(torch.from_numpy(frame), *states)  # type: ignore[operator]
-            assert np.abs(cell.step(frame).astype(int) - wanted.numpy()).max() <= 1
-    for state, value in zip(cell.states(), states, strict=True):
+            assert np.abs(runner.step(frame).astype(int) - wanted.numpy()).max() <= 1
+    for state, value in zip(runner.states(), states, strict=True):
         np.testing.assert_allclose(state, value.numpy(), atol=1e-3)
 
 
@@ -211,14 +206,14 @@ def test_the_reference_is_the_network(bundle: Bundle) -> None:
 def test_starting_anew_gives_the_same_bits(tracker: Tracker, clip: Clip) -> None:
     first, again = (run(tracker.open(*clip[0]), clip) for _ in range(2))
     assert same(first, again)
-    cell = cell_of(tracker, clip)
-    begin = [state.copy() for state in cell.states()]
+    runner = runner_of(tracker, clip)
+    begin = [state.copy() for state in runner.states()]
     turns = []
     for _ in range(2):
-        turns.append([cell.step(frame).copy() for frame, _ in clip[1:]])
-        cell.load(begin)
+        turns.append([runner.step(frame).copy() for frame, _ in clip[1:]])
+        runner.load(begin)
     assert same(*turns)
-    assert same(cell.states(), begin)
+    assert same(runner.states(), begin)
 
 
 def test_interleaved_streams_are_exactly_what_they_are_alone(
@@ -258,26 +253,26 @@ def test_what_fails_in_one_stream_is_no_others(
 ) -> None:
     alone = [run(tracker.open(*one[0]), one) for one in (clip, other_clip)]
     first, second = tracker.open(*clip[0]), tracker.open(*other_clip[0])
-    cell = cell_of(tracker, clip)
-    wanted = [masks.copy() for masks in map(cell.step, (frame for frame, _ in clip[1:]))]
-    cell = cell_of(tracker, clip)
+    runner = runner_of(tracker, clip)
+    wanted = [masks.copy() for masks in map(runner.step, (frame for frame, _ in clip[1:]))]
+    runner = runner_of(tracker, clip)
     small = np.zeros((5, 7, 3), np.uint8)
     for t in range(1, FRAMES):
         with pytest.raises(UserError, match="size of its first frame"):
             first.step(other_clip[t][0])
         with pytest.raises(Exception, match=r"\S"):  # the engine's own
-            cell.step(small)
+            runner.step(small)
         with pytest.raises(Exception, match=r"\S"):
             tracker.engine.init(small, np.zeros((1, 5, 7), np.uint8))
         assert np.array_equal(first.step(clip[t][0]), alone[0][t - 1])
         assert np.array_equal(second.step(other_clip[t][0]), alone[1][t - 1])
-        assert np.array_equal(cell.step(clip[t][0]), wanted[t - 1])
+        assert np.array_equal(runner.step(clip[t][0]), wanted[t - 1])
 
 
 def test_several_frames_in_a_call(tracker: Tracker, clip: Clip) -> None:
     assert tracker.engine.frames_per_call == (1, 4)
-    cell, whole = cell_of(tracker, clip), cell_of(tracker, clip)
-    wanted = np.stack([cell.step(frame).copy() for frame, _ in clip[1:]])
+    runner, whole = runner_of(tracker, clip), runner_of(tracker, clip)
+    wanted = np.stack([runner.step(frame).copy() for frame, _ in clip[1:]])
     frames = np.stack([frame for frame, _ in clip[1:]])
     found = [whole.steps(frames[:4]).copy(), whole.step(frames[4])[None].copy()]
     found.append(whole.steps(frames[5:]).copy())
@@ -442,7 +437,7 @@ def test_frames_need_not_be_contiguous(
 
 
 def test_what_is_in_the_buffers_before_a_step_changes_nothing(tracker: Tracker, clip: Clip) -> None:
-    clean, poisoned = cell_of(tracker, clip), cell_of(tracker, clip)
+    clean, poisoned = runner_of(tracker, clip), runner_of(tracker, clip)
     noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
     for frame, _ in clip[1:]:
         # Through the protocol, which reaches buffers on a device too: masks, the other set of
@@ -468,17 +463,17 @@ def test_a_state_that_is_passed_on_and_one_that_is_shared(
     frames = [frame[:16, :16].copy() for frame, _ in clip]
     first = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
     model = load_engine(blend, engine, threads=1)
-    cell = model.cell(model.init(frames[0], first))
+    runner = model.runner(model.init(frames[0], first))
     mask, seen = first.astype(np.float32), frames[0].mean(2, dtype=np.float32)
     for frame in frames[1:]:
-        before = cell.states()
-        found = cell.step(frame)
+        before = runner.states()
+        found = runner.step(frame)
         for spare in before:
             spare[...] = np.nan  # type: ignore[call-overload]
         mask = (2 * mask + frame.mean(2, dtype=np.float32) + seen) / 4
         assert np.abs(found - mask).max() < 1.01  # cut to whole numbers
-        np.testing.assert_allclose(cell.states()[0], mask, rtol=1e-5)
-        np.testing.assert_allclose(cell.states()[1], seen, rtol=1e-5)
+        np.testing.assert_allclose(runner.states()[0], mask, rtol=1e-5)
+        np.testing.assert_allclose(runner.states()[1], seen, rtol=1e-5)
 
 
 @pytest.mark.slow

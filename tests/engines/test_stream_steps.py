@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import load_engine
 from s2svos_engines.tracker import Tracker
 
 FRAMES = 12
@@ -37,16 +37,17 @@ class CountingEngine:
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    def cell(self, states):
-        cell = self._engine.cell(states)
-        begin = cell.begin
-        cell.begin = lambda frames: self.calls.append(len(frames)) or begin(frames)
-        return cell
+    def runner(self, states):
+        runner = self._engine.runner(states)
+        submit, step = runner.submit, runner.step
+        runner.submit = lambda frames: self.calls.append(len(frames)) or submit(frames)
+        runner.step = lambda frame: self.calls.append(1) or step(frame)
+        return runner
 
 
 @pytest.fixture(
     scope="module",
-    # OpenVINO with two threads has several calls under way.
+    # OpenVINO with two threads has several calls in flight.
     params=[("onnxruntime", 1), ("openvino", 1), ("openvino", 2)],
     ids=lambda engine: "-".join(map(str, engine)),
 )
@@ -157,14 +158,14 @@ def test_a_wrong_frame_is_named_before_any_is_followed(
 def test_frames_are_taken_as_they_are_needed(
     tracker: Tracker, pictures: Pictures, mask: NDArray[np.uint8], expected: Pictures
 ) -> None:
-    """Of calls of four frames, as many as may be under way, and no more."""
+    """Of calls of four frames, as many as may be in flight, and no more."""
     taken = []
     stream = tracker.open(pictures[0], mask)
     labels = stream.follow(taken.append(0) or frame for frame in pictures[1:])
     assert same(next(labels), expected[0])
-    assert len(taken) == min(4 * tracker.engine.ahead, len(expected))
+    assert len(taken) == min(4 * tracker.engine.max_in_flight, len(expected))
     assert all(map(same, labels, expected[1:]))
-    one_by_one = tracker.open(pictures[0], mask).follow(pictures[1:], ahead=1)
+    one_by_one = tracker.open(pictures[0], mask).follow(pictures[1:], max_in_flight=1)
     assert all(map(same, one_by_one, expected))
 
 
@@ -191,9 +192,10 @@ def test_calls_that_nobody_waits_for(
     tracker: Tracker, pictures: Pictures, mask: NDArray[np.uint8]
 ) -> None:
     """As after Ctrl-C: a stream can be opened and followed all the same."""
-    cell = tracker.open(pictures[0], mask)._home
-    small = [tracker.open(pictures[0], mask)._fit.shrink(frame) for frame in pictures[1:]]
-    for frame in small[: tracker.engine.ahead]:
-        cell.begin([frame])
+    stream = tracker.open(pictures[0], mask)
+    runner = stream.runner
+    small = [stream.letterbox.resize(frame) for frame in pictures[1:]]
+    for frame in small[: tracker.engine.max_in_flight]:
+        runner.submit([frame])
     for frame in small:
-        assert cell.step(frame).shape == (len(np.unique(mask)) - 1, *small[0].shape[:2])
+        assert runner.step(frame).shape == (len(np.unique(mask)) - 1, *small[0].shape[:2])

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import s2svos
 from s2svos.sample.render import render
-from s2svos_engines.engine import SLOW_ENGINES, usable_engines
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import SLOW_ENGINES, usable_engines
 from s2svos_engines.tracker import Tracker
 
 FRAMES = 8

@@ -22,7 +22,8 @@ from small_graphs import small_contract, small_graph, small_network
 
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.engine import Cell, Engine, load_engine
+from s2svos_engines.engine import Engine, Runner
+from s2svos_engines.registry import load_engine
 from s2svos_export.drift import DriftReport, Failure
 from s2svos_export.drift_measure import back_and_forth, measure_drift
 from s2svos_export.drift_report import draw_drift, print_drift
@@ -129,13 +130,13 @@ class Blinking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
-    def cell(self, states: Any) -> Any:
-        cell = self.engine.cell(states)
-        cell.step = self._blinking(cell)  # type: ignore[method-assign]
-        return cell
+    def runner(self, states: Any) -> Any:
+        runner = self.engine.runner(states)
+        runner.step = self._blinking(runner)  # type: ignore[method-assign]
+        return runner
 
-    def _blinking(self, cell: Cell) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-        step, taken = cell.step, 0
+    def _blinking(self, runner: Runner[Any]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+        step, taken = runner.step, 0
 
         def blinking(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
             nonlocal taken

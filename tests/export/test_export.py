@@ -11,8 +11,8 @@ from s2svos.network.checkpoint import build
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import OBJECTS
-from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import load_engine
 from s2svos_export import export as module
 from s2svos_export.export import ExportConfig, export
 
@@ -79,15 +79,15 @@ def test_manifest_holds_the_proof(exported: Exported) -> None:
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_any_number_of_objects(exported: Exported, engine: str) -> None:
     network, path = exported
-    runner = load_engine(Bundle.open(path), engine)
+    engine = load_engine(Bundle.open(path), engine)
     contract = Bundle.open(path).contract
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (contract.height, contract.width, 3), dtype=np.uint8)
     for objects in (1, 3, 7, 2):
         masks = np.zeros((objects, contract.height, contract.width), np.uint8)
         masks[:, 8:40, 8:60] = 255
-        cell = runner.cell(runner.init(frame, masks))
-        got = cell.step(frame)
+        runner = engine.runner(engine.init(frame, masks))
+        got = runner.step(frame)
         with torch.inference_mode():
             first: tuple[Tensor, ...] = network.init(
                 torch.from_numpy(frame), torch.from_numpy(masks)

@@ -12,7 +12,7 @@ from small_graphs import SMALL, small_graph, small_network
 
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import load_engine
+from s2svos_engines.registry import load_engine
 from s2svos_export import export as module
 from s2svos_export.drift import DriftReport
 from s2svos_export.export import ExportConfig, sizes
@@ -96,7 +96,7 @@ def test_four_frames_a_call_are_four_calls(bundle: Bundle, engine: str, precisio
     masks = np.zeros((2, *frames.shape[1:3]), np.uint8)
     masks[0, 8:40, 8:60] = masks[1, 30:60, 40:100] = 255
     states = runner.init(frames[0], masks)
-    single, several = runner.cell(states), runner.cell(states)
+    single, several = runner.runner(states), runner.runner(states)
     expected = np.stack([single.step(frame).copy() for frame in frames[1:]])
     got = several.steps(frames[1:])
     assert got.shape == expected.shape

@@ -122,7 +122,7 @@ def test_short_clips_are_refused() -> None:
         def init(self, frame, masks):  # type: ignore[no-untyped-def]
             return [np.zeros((1, 1), np.float32)]
 
-        def cell(self, states):  # type: ignore[no-untyped-def]
+        def runner(self, states):  # type: ignore[no-untyped-def]
             return self
 
         def states(self):  # type: ignore[no-untyped-def]

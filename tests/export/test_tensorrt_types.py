@@ -10,11 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ENGINES = ROOT / "engines" / "s2svos_engines"
 CHECKED = [
-    *sorted(ENGINES.glob("tensorrt_*.py")),
-    ENGINES / "device.py",
-    ENGINES / "plan_store.py",
-    ENGINES / "plans.py",
-    ROOT / "export" / "s2svos_export" / "plans.py",
+    *sorted((ENGINES / "tensorrt").glob("*.py")),
+    *sorted((ENGINES / "cuda").glob("*.py")),
 ]
 
 pytestmark = [

@@ -23,7 +23,7 @@ from s2svos.video.writer import VideoWriter
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StepContract
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import Letterbox
 from s2svos_export.triton import write_model_repository
 from s2svos_export.triton.client import read_video
 from s2svos_export.triton.config import parse_config
@@ -112,23 +112,23 @@ def test_two_streams_in_turn_have_the_trackers_masks(
     """One of two objects and one of one, frame by frame in turn, bit by bit as the engine."""
     batcher = SequenceBatcher(config, open_session(repository / "s2svos" / "1" / "model.onnx"))
     engine = s2svos.load(engine="onnxruntime", threads=1).engine
-    fit = Fit.of(clip[0][0].shape[:2], (bundle.contract.height, bundle.contract.width))
-    first = fit.shrink(clip[0][0])
+    fit = Letterbox.of(clip[0][0].shape[:2], (bundle.contract.height, bundle.contract.width))
+    first = fit.resize(clip[0][0])
     masks = {
-        7: np.stack([fit.shrink(np.uint8(255) * (clip[0][1] == i)) for i in (1, 2)]),
-        9: fit.shrink(np.uint8(255) * (clip[0][1] == 2))[None],
+        7: np.stack([fit.resize(np.uint8(255) * (clip[0][1] == i)) for i in (1, 2)]),
+        9: fit.resize(np.uint8(255) * (clip[0][1] == 2))[None],
     }
     cells = {}
     for sequence, mask in masks.items():
         request = {"frame": first, "first_masks": mask}
         answer = batcher.infer(request, sequence, start=True, end=False)
         assert np.array_equal(answer["object_masks"], mask)
-        cells[sequence] = engine.cell(engine.init(first, mask))
+        cells[sequence] = engine.runner(engine.init(first, mask))
     for index, (frame, _) in enumerate(clip[1:], 2):
-        for sequence, cell in cells.items():
-            small = fit.shrink(frame)
+        for sequence, runner in cells.items():
+            small = fit.resize(frame)
             answer = batcher.infer({"frame": small}, sequence, start=False, end=index == len(clip))
-            assert np.array_equal(answer["object_masks"], cell.step(small))
+            assert np.array_equal(answer["object_masks"], runner.step(small))
             assert (answer["object_masks"] > 127).any()
     assert not batcher.states
 

@@ -44,7 +44,7 @@ def test_infer_imports_neither_torch_nor_onnx(tmp_path: Path) -> None:
 
 def test_every_engine_can_be_chosen() -> None:
     from s2svos.commands.infer import EngineChoice
-    from s2svos_engines.engine import ENGINES
+    from s2svos_engines.registry import ENGINES
 
     assert {*EngineChoice} == {"auto", *ENGINES}
 

@@ -14,7 +14,7 @@ from small_graphs import GRAPHS, PRECISIONS, small_contract, small_graph, small_
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
-from s2svos_engines.engine import load_engine
+from s2svos_engines.registry import load_engine
 from s2svos_export.calibrate import activations, readings
 from s2svos_export.quantise import convolutions, quantise
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from video_files import reds
 
+from s2svos_engines.engine import Pending
 from s2svos_engines.tracker import Stream
 
 Pictures = NDArray[np.uint8]
@@ -23,18 +24,18 @@ class FakeTracker:
 
     Attributes:
         calls: how many frames each was given.
-        under_way: how many calls had been begun and not waited for, at most.
+        in_flight: how many calls had been submitted and not waited for, at most.
     """
 
     on_step: Callable[[int], None] = lambda index: None
     frames_per_call: tuple[int, ...] = (1,)
-    ahead: int = 1
+    max_in_flight: int = 1
     engine_name: str = "fake"
     precision: str = "fp32"
     on_gpu: bool = False
     bundle: Any = field(default_factory=lambda: SimpleNamespace(path=Path("f.s2s"), sha256="0f"))
     calls: list[int] = field(default_factory=list)
-    under_way: int = 0
+    in_flight: int = 0
     waiting: int = 0
 
     @property
@@ -43,26 +44,29 @@ class FakeTracker:
 
     def open(self, frame: Pictures, mask: Pictures) -> Stream:
         height, width = mask.shape
-        self.bundle.contract = SimpleNamespace(height=height, width=width, states=())
+        self.contract = SimpleNamespace(height=height, width=width, states=())
         return Stream(self, frame, mask)  # type: ignore[arg-type]
 
     def init(self, frame: Pictures, masks: Pictures) -> list[Pictures]:
         return []
 
-    def cell(self, states: list[Pictures]) -> FakeTracker:
+    def runner(self, states: list[Pictures]) -> FakeTracker:
         return self
 
-    def begin(self, frames: Sequence[Pictures]) -> Callable[[], Pictures]:
+    def step(self, frame: Pictures) -> Pictures:
+        return self.submit([frame]).wait()[0]
+
+    def submit(self, frames: Sequence[Pictures]) -> Pending:
         before = sum(self.calls)
         self.calls.append(len(frames))
         for index in range(len(frames)):
             self.on_step(before + index + 1)
         masks = np.stack([reds(frame, 255)[np.newaxis] for frame in frames])
         self.waiting += 1
-        self.under_way = max(self.under_way, self.waiting)
+        self.in_flight = max(self.in_flight, self.waiting)
 
-        def found() -> Pictures:
+        def wait() -> Pictures:
             self.waiting -= 1
             return masks
 
-        return found
+        return Pending(wait)

@@ -211,9 +211,9 @@ class Gpu:
         pass
 
     def stream(self) -> Any:
-        from s2svos_engines.cuda.device import GpuStream
+        from s2svos_engines.cuda.device import CudaStream
 
-        return GpuStream(Device())  # type: ignore[arg-type]
+        return CudaStream(Device())  # type: ignore[arg-type]
 
     def compile(self, source: str, name: str) -> Any:
         return getattr(compiled(source), f"{name}_of_all")
@@ -227,7 +227,7 @@ static struct { int x, y; } blockIdx, blockDim, threadIdx;
 template <class T> static T min(T a, T b) { return a < b ? a : b; }
 """
 OF_ALL = """
-extern "C" void shrink_of_all(int across, int down, int wide, int high, const Byte *pixels,
+extern "C" void letterbox_of_all(int across, int down, int wide, int high, const Byte *pixels,
                               long long row, long long column, long long channel, int native_rows,
                               int native_columns, int rows, int columns, int coarse, Byte *out,
                               int height, int width) {
@@ -235,7 +235,7 @@ extern "C" void shrink_of_all(int across, int down, int wide, int high, const By
     for (int i = 0; i < across * down * wide * high; i++) {
         blockIdx = {i / (wide * high) % across, i / (wide * high) / across};
         threadIdx = {i % wide, i / wide % high};
-        shrink(pixels, row, column, channel, native_rows, native_columns, rows, columns, coarse,
+        letterbox(pixels, row, column, channel, native_rows, native_columns, rows, columns, coarse,
                out, height, width);
     }
 }

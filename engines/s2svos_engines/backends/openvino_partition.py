@@ -1,4 +1,4 @@
-"""A graph of OpenVINO in two: what depends on frames alone, and what needs the state."""
+"""Splits a graph of OpenVINO: what depends on frames alone, and what needs the state."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import openvino as ov
 from openvino import opset13 as ops
 
 
-def halves(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
-    """Cuts a graph where its frames alone no longer tell what comes next.
+def split_encoder(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
+    """Split a graph where its frames alone no longer tell what comes next.
 
     Args:
-        model: with static shapes; of no use afterwards, since its nodes are in the halves.
+        model: with static shapes; of no use afterwards, since its nodes are in the two parts.
         frames: name of the input that holds them.
 
     Returns:
-        The encoder, from the frames to features, and the rest, whose first inputs take these
-        features in the same order. Inputs and outputs of ``model`` keep their names.
+        The encoder, from the frames to features, and the recurrent part, whose first inputs take
+        these features in the same order. Inputs and outputs of ``model`` keep their names.
     """
     (pictures,) = [one for one in model.get_parameters() if frames in one.output(0).get_names()]
     encoder = _depends_on_alone(pictures, model)
@@ -34,7 +34,7 @@ def halves(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
     states = [one for one in model.get_parameters() if one.get_name() != pictures.get_name()]
     return (
         ov.Model(results, [pictures], "encoder"),
-        ov.Model(model.get_results(), [*features, *states], "rest"),
+        ov.Model(model.get_results(), [*features, *states], "recurrent"),
     )
 
 

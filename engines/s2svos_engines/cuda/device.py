@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -18,21 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import gpu_count
 
 if TYPE_CHECKING:
     from cuda.core import Buffer, Device, Event, Kernel
     from cuda.core.graph import Graph
-
-
-def gpu_count() -> int:
-    """How many GPUs the NVIDIA driver offers; 0 without a driver. Needs no package."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int()
-    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    return 0 if failed else count.value
 
 
 class Gpu:
@@ -69,9 +58,9 @@ class Gpu:
         """Makes it the calling thread's GPU; CUDA wants that once in each thread."""
         self._device.set_current()
 
-    def stream(self) -> GpuStream:
-        """A new stream of work."""
-        return GpuStream(self._device)
+    def stream(self) -> CudaStream:
+        """Make a new CUDA stream."""
+        return CudaStream(self._device)
 
     def compile(self, source: str, name: str) -> Kernel:
         """A kernel of CUDA C++, ``extern "C"``."""
@@ -81,7 +70,7 @@ class Gpu:
         return Program(source, "c++", options).compile("cubin").get_kernel(name)
 
 
-class GpuStream:
+class CudaStream:
     """Work on a GPU, done in the order in which it is given.
 
     Attributes:
@@ -165,21 +154,21 @@ class DeviceArray:
         data = (self.address, False)
         return {"shape": self.shape, "typestr": typestr, "data": data, "version": 3}
 
-    def upload(self, stream: GpuStream, value: NDArray[Any]) -> None:
+    def upload(self, stream: CudaStream, value: NDArray[Any]) -> None:
         """Copies ``value`` to the twin now, and starts to copy that to the GPU."""
         self.host[...] = value
         self.send(stream)
 
-    def send(self, stream: GpuStream) -> None:
+    def send(self, stream: CudaStream) -> None:
         """Starts to copy the twin to the GPU."""
         self._buffer.copy_from(self._pinned, stream=stream.cuda)
 
-    def download(self, stream: GpuStream) -> NDArray[Any]:
+    def download(self, stream: CudaStream) -> NDArray[Any]:
         """Starts to copy the array to the twin, which it returns."""
         self._buffer.copy_to(self._pinned, stream=stream.cuda)
         return self.host
 
-    def copy(self, stream: GpuStream, other: DeviceArray) -> None:
+    def copy(self, stream: CudaStream, other: DeviceArray) -> None:
         """Starts to copy another array of the same size here, on the GPU."""
         self._buffer.copy_from(other._buffer, stream=stream.cuda)
 

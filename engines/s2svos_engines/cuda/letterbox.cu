@@ -1,4 +1,4 @@
-// A frame of a video at the network's size, as Fit.shrink of geometry.py makes it on the host.
+// A frame of a video at the network's size, as Letterbox.resize of letterbox.py makes it on the host.
 
 typedef unsigned char Byte;
 
@@ -43,16 +43,17 @@ __device__ static int mean(const Frame &frame, int rows, int columns, int y, int
 
 // One thread for each pixel [y, x] of the network's frame, Byte [height, width, 3], of which the
 // video takes rows x columns; what lies outside goes on as the edge does.
-extern "C" __global__ void shrink(const Byte *pixels, long long row, long long column,
-                                  long long channel, int native_rows, int native_columns, int rows,
-                                  int columns, int coarse, Byte *out, int height, int width) {
+extern "C" __global__ void letterbox(const Byte *pixels, long long row, long long column,
+                                     long long channel, int video_rows, int video_columns,
+                                     int rows, int columns, int area_average, Byte *out,
+                                     int height, int width) {
     int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
     if (y >= height || x >= width) return;
-    Frame frame = {pixels, row, column, channel, native_rows, native_columns};
+    Frame frame = {pixels, row, column, channel, video_rows, video_columns};
     int i = min(y, rows - 1), j = min(x, columns - 1);
     for (int c = 0; c < 3; c++) {
         int value;
-        if (coarse) {
+        if (area_average) {
             value = mean(frame, rows, columns, i, j, c);
         } else {  // drawn at twice the size, then averaged two by two
             int sum = 2;

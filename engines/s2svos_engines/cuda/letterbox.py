@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2svos_engines.arrays import GpuPicture
-from s2svos_engines.cuda.device import Gpu, GpuStream
+from s2svos_engines.cuda.device import CudaStream, Gpu
+from s2svos_engines.letterbox import CudaFrame
 
 if TYPE_CHECKING:
     from cuda.core import Kernel
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BLOCK = 32, 8  # threads: columns, rows
 
 
-class Shrinker:
+class CudaLetterbox:
     """The kernel of ``letterbox.cu``, compiled when it is first needed.
 
     Args:
@@ -27,24 +27,24 @@ class Shrinker:
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
 
-    def shrink(self, stream: GpuStream, picture: GpuPicture, address: int) -> None:
-        """Starts to write a frame at the network's size to an address of the GPU.
+    def resize(self, stream: CudaStream, frame: CudaFrame, address: int) -> None:
+        """Start to write a frame at the network's size to an address of the GPU.
 
         Waits on the GPU for the frame's maker, as far as the frame tells who that is.
 
         Args:
             stream: of the work.
-            picture: of a frame uint8 [H, W, 3], contiguous or not.
+            frame: uint8 [H, W, 3], contiguous or not.
             address: of uint8 [h, w, 3].
         """
         from cuda.core import LaunchConfig, launch
         from cuda.core.utils import StridedMemoryView
 
-        view = StridedMemoryView.from_any_interface(picture.frame, stream_ptr=stream.handle)
-        fit = picture.fit
+        view = StridedMemoryView.from_any_interface(frame.frame, stream_ptr=stream.handle)
+        letterbox = frame.letterbox
         rows, columns, channels = view.shape
         strides = view.strides or (columns * channels, channels, 1)  # in bytes, as elements are
-        height, width = fit.network
+        height, width = letterbox.network_size
         grid = -(-width // BLOCK[0]), -(-height // BLOCK[1])
         launch(
             stream.cuda,
@@ -52,12 +52,12 @@ class Shrinker:
             self._kernel,
             view.ptr,
             *map(np.int64, strides),
-            *map(np.int32, (rows, columns, *fit.inner, fit.coarse)),
+            *map(np.int32, (rows, columns, *letterbox.content, letterbox.area_average)),
             address,
-            *map(np.int32, fit.network),
+            *map(np.int32, letterbox.network_size),
         )
 
     @cached_property
     def _kernel(self) -> Kernel:
         source = files("s2svos_engines.cuda").joinpath("letterbox.cu").read_text()
-        return self._gpu.compile(source, "shrink")
+        return self._gpu.compile(source, "letterbox")

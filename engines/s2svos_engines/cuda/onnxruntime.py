@@ -14,19 +14,20 @@ import numpy as np
 import onnxruntime as ort
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.cuda.device import GpuStream, out_of_memory
-from s2svos_engines.cuda.engine import Arrays, GpuEngine
+from s2svos_engines.cuda.device import CudaStream, out_of_memory
+from s2svos_engines.cuda.engine import Arrays, CudaEngine
+from s2svos_engines.engine import CompileCache
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import cache_folder
 
 Provider = tuple[str, dict[str, str]]
 
 
-class OnnxRuntimeCudaEngine(GpuEngine):
+class OnnxRuntimeCudaEngine(CudaEngine):
     """One session a graph; the object count is free.
 
-    All cells compute on one stream, since a session has one. They are not captured: ONNX Runtime
-    keeps a CUDA graph of its own for as long as the session lives, for every cell that ever was.
+    All runners compute on one stream, since a session has one. They are not captured: ONNX Runtime
+    keeps a CUDA graph of its own for as long as the session lives, for every runner that ever was.
 
     Args:
         bundle: with the graphs.
@@ -42,17 +43,15 @@ class OnnxRuntimeCudaEngine(GpuEngine):
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
         super().__init__(bundle, precision=precision)
-        # Read now: a bundle may be gone by the time that a graph is first wanted.
-        names = bundle.graph_names(precision)
-        self._graphs = {g: bundle.graph(g, precision=precision) for g in names}
+        self._graphs = bundle.graphs(precision)
         self._stream = self.gpu.stream()
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.log_severity_level = 3
         self._no_wait = ort.RunOptions()
         self._no_wait.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._sessions: dict[str, ort.InferenceSession] = {}
-        self._lock = Lock()
+        self._sessions: CompileCache[ort.InferenceSession] = CompileCache()
+        self._running = Lock()
         for graph in ("init", "step"):
             self._session(graph)
 
@@ -62,11 +61,11 @@ class OnnxRuntimeCudaEngine(GpuEngine):
         shared = {"device_id": "0", "user_compute_stream": str(self._stream.handle)}
         return [("CUDAExecutionProvider", {**shared, "use_tf32": "0"})]
 
-    def stream(self) -> GpuStream:
-        """The one stream of all cells."""
+    def stream(self) -> CudaStream:
+        """Return the one stream of all runners."""
         return self._stream
 
-    def bind(self, graph: str, stream: GpuStream, *sets: Arrays) -> list[Callable[[], None]]:
+    def bind(self, graph: str, stream: CudaStream, *sets: Arrays) -> list[Callable[[], None]]:
         """Bindings of the arrays' addresses, one a set."""
         session, interface = self._session(graph), self.contract.interface(graph)
 
@@ -92,7 +91,7 @@ class OnnxRuntimeCudaEngine(GpuEngine):
 
     def _run(self, session: ort.InferenceSession, binding: Any) -> None:
         try:
-            with self._lock:  # a session has one stream, so its runs must not overlap
+            with self._running:  # a session has one stream, so its runs must not overlap
                 session.run_with_iobinding(binding, self._no_wait)
         except Exception as error:  # ONNX Runtime's errors have no public type
             if "allocate memory" not in str(error) and "out of memory" not in str(error):
@@ -100,23 +99,18 @@ class OnnxRuntimeCudaEngine(GpuEngine):
             raise out_of_memory("ONNX Runtime") from error
 
     def _session(self, graph: str) -> ort.InferenceSession:
-        with self._lock:
-            if graph not in self._sessions:
-                providers = self.providers
-                session = ort.InferenceSession(
-                    self._graphs.pop(graph), self._options, providers=providers
-                )
-                # Without its libraries ONNX Runtime takes the processor, and says so in a log.
-                if session.get_providers()[0] != providers[0][0]:
-                    raise UserError(
-                        f"ONNX Runtime {ort.__version__} cannot load its {providers[0][0]}",
-                        (
-                            'install what it needs with pip install "s2svos[gpu]", or choose another '
-                            "--engine"
-                        ),
-                    )
-                self._sessions[graph] = session
-            return self._sessions[graph]
+        return self._sessions.get(graph, lambda: self._make_session(graph))
+
+    def _make_session(self, graph: str) -> ort.InferenceSession:
+        providers = self.providers
+        session = ort.InferenceSession(self._graphs.pop(graph), self._options, providers=providers)
+        # Without its libraries ONNX Runtime takes the processor, and says so in a log.
+        if session.get_providers()[0] != providers[0][0]:
+            raise UserError(
+                f"ONNX Runtime {ort.__version__} cannot load its {providers[0][0]}",
+                'install what it needs with pip install "s2svos[gpu]", or choose another --engine',
+            )
+        return session
 
 
 class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):

@@ -16,14 +16,14 @@ from torch.backends import cudnn
 
 from s2svos_engines.backends.torch import Programs
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.cuda.device import DeviceArray, GpuStream, no_collection, out_of_memory
-from s2svos_engines.cuda.engine import Arrays, GpuEngine
+from s2svos_engines.cuda.device import CudaStream, DeviceArray, no_collection, out_of_memory
+from s2svos_engines.cuda.engine import Arrays, CudaEngine
 from s2svos_engines.errors import UserError
 
 DEVICE = torch.device("cuda", 0)
 
 
-class TorchCudaEngine(GpuEngine):
+class TorchCudaEngine(CudaEngine):
     """Convolutions by cuDNN, channels last, which is what its half precision kernels want.
 
     Args:
@@ -32,7 +32,8 @@ class TorchCudaEngine(GpuEngine):
         precision: of the graphs; fp32 is not cut to TF32.
 
     Raises:
-        UserError: there is no GPU, PyTorch cannot use it, or a graph holds what is not known there.
+        UserError: there is no GPU, PyTorch cannot use it, or a graph holds an operator that is not
+            known there.
     """
 
     name = "torch-cuda"
@@ -48,9 +49,9 @@ class TorchCudaEngine(GpuEngine):
                 ),
             )
         self._programs = Programs(bundle, precision, DEVICE)
-        self._pools: WeakKeyDictionary[GpuStream, Any] = WeakKeyDictionary()
+        self._pools: WeakKeyDictionary[CudaStream, Any] = WeakKeyDictionary()
 
-    def bind(self, graph: str, stream: GpuStream, *sets: Arrays) -> list[Callable[[], None]]:
+    def bind(self, graph: str, stream: CudaStream, *sets: Arrays) -> list[Callable[[], None]]:
         """Runs a graph node by node, or records it, and copies what it finds into the arrays."""
         current = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
         interface = self.contract.interface(graph)
@@ -70,7 +71,7 @@ class TorchCudaEngine(GpuEngine):
 
         return [start(arrays) for arrays in sets]
 
-    def capture(self, stream: GpuStream, work: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, stream: CudaStream, work: Callable[[], None]) -> Callable[[], None]:
         """By PyTorch, whose allocator must know what memory the graph goes on to use."""
         current = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
         # Even and odd calls, one after the other, can do with the same memory.

@@ -112,10 +112,8 @@ class Graph:
 
     def _unsupported(self, operator: str) -> UserError:
         return UserError(
-            (
-                f"The {self.name} graph of the bundle uses {operator} as PyTorch is not taught to run "
-                "it"
-            ),
+            f"The {self.name} graph of the bundle uses {operator} as PyTorch is not taught to "
+            "run it",
             "run the bundle without --adapt, on another engine than torch",
         )
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import OBJECTS
-from s2svos_engines.cuda.device import GpuStream, out_of_memory
-from s2svos_engines.cuda.engine import Arrays, GpuEngine
+from s2svos_engines.cuda.device import CudaStream, out_of_memory
+from s2svos_engines.cuda.engine import Arrays, CudaEngine
 from s2svos_engines.errors import UserError
 from s2svos_engines.tensorrt.builder import running_target
 from s2svos_engines.tensorrt.library import LIBRARIES, library_log, load_library
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import tensorrt
 
 
-class TensorRtEngine(GpuEngine):
+class TensorRtEngine(CudaEngine):
     """One plan a graph, for any object count up to the plan's most."""
 
     name = "tensorrt"
@@ -67,7 +67,7 @@ class TensorRtEngine(GpuEngine):
                 self._plans[graph] = plan.max_objects, loaded
             return loaded
 
-    def bind(self, graph: str, stream: GpuStream, *sets: Arrays) -> list[Callable[[], None]]:
+    def bind(self, graph: str, stream: CudaStream, *sets: Arrays) -> list[Callable[[], None]]:
         """A context, which has the memory for what the graph computes, for all sets."""
         counts = (
             array.shape[spec.shape.index(OBJECTS)]
@@ -90,7 +90,7 @@ class TensorRtRtxEngine(TensorRtEngine):
     name = "tensorrt-rtx"
 
 
-def _start(context: tensorrt.IExecutionContext, arrays: Arrays, stream: GpuStream) -> None:
+def _start(context: tensorrt.IExecutionContext, arrays: Arrays, stream: CudaStream) -> None:
     """Starts a graph on these arrays."""
     for spec, array in arrays.items():
         _must(context.set_tensor_address(spec.name, array.address), f"the address of {spec.name}")

@@ -27,7 +27,7 @@ from PIL import Image
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from s2svos_engines.letterbox import Fit, merge
+from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks
 
 AHEAD = 3  # requests that are on the way while an answer is awaited
 
@@ -55,9 +55,9 @@ def follow(
     metadata = client.get_model_metadata(model)
     version = max(metadata.versions, key=int)  # to the end, even if a newer one is loaded
     rows, columns = next(one.shape for one in metadata.inputs if one.name == "frame")[:2]
-    fit = Fit.of(first.shape, (rows, columns))
+    letterbox = Letterbox.of(first.shape, (rows, columns))
     ids = np.unique(first[first > 0])
-    masks = np.stack([fit.shrink((first == one).astype(np.uint8) * np.uint8(255)) for one in ids])
+    masks = np.stack([letterbox.resize(one) for one in object_masks(first, ids)])
 
     answers: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
     client.start_stream(lambda result, error: answers.put((result, error)))
@@ -66,13 +66,13 @@ def follow(
         result, error = answers.get()
         if error:
             raise error
-        return merge(result.as_numpy("object_masks"), ids, fit)
+        return merge_masks(result.as_numpy("object_masks"), ids, letterbox)
 
     sequence = random.getrandbits(63) | 1  # 0 would mean none
     sent = received = 0
     try:
         for frame, last in _and_whether_last(frames):
-            inputs = [_input("frame", fit.shrink(frame))]
+            inputs = [_input("frame", letterbox.resize(frame))]
             if not sent:
                 inputs.append(_input("first_masks", masks))
             client.async_stream_infer(

@@ -23,20 +23,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import cuda_graphs
 from s2svos.sample.render import render
-from s2svos_engines.arrays import GpuPicture
 from s2svos_engines.backends.torch import Programs
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.cuda import engine as cuda_engine
 from s2svos_engines.cuda import onnxruntime as cuda_onnxruntime
 from s2svos_engines.cuda import torch as cuda_torch
-from s2svos_engines.cuda.device import GpuStream
-from s2svos_engines.cuda.engine import Arrays, GpuEngine
-from s2svos_engines.cuda.letterbox import Shrinker
+from s2svos_engines.cuda.device import CudaStream
+from s2svos_engines.cuda.engine import Arrays, CudaEngine
+from s2svos_engines.cuda.letterbox import CudaLetterbox
 from s2svos_engines.cuda.onnxruntime import OnnxRuntimeCudaEngine, OnnxRuntimeTensorRtEngine
 from s2svos_engines.cuda.torch import TorchCudaEngine
-from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import CudaFrame, Letterbox
+from s2svos_engines.registry import load_engine
 from s2svos_engines.tensorrt import builder as tensorrt_builder
 from s2svos_engines.tensorrt import engine as tensorrt_engine
 from s2svos_engines.tensorrt import plan_cache
@@ -86,11 +85,11 @@ class Session:
 class TorchEngine(TorchCudaEngine):
     """PyTorch on the processor, which runs when its turn comes in the stream."""
 
-    def bind(self, graph: str, stream: GpuStream, *sets: Arrays) -> list[Callable[[], None]]:
+    def bind(self, graph: str, stream: CudaStream, *sets: Arrays) -> list[Callable[[], None]]:
         give = stand_in.stream_at(stream.handle).give
         return [partial(give, start) for start in super().bind(graph, stream, *sets)]
 
-    capture = GpuEngine.capture
+    capture = CudaEngine.capture
 
 
 def on_processor(array: Any) -> torch.Tensor:
@@ -181,16 +180,16 @@ def test_follows_as_the_processor_does_in_whatever_order_the_gpu_works(
             assert near(a, b), (lot, step)
 
 
-@pytest.mark.parametrize("what", ["GpuStream.after", "_Call.wait"])
+@pytest.mark.parametrize("what", ["CudaStream.after", "_Call.wait"])
 def test_a_missing_wait_is_noticed(
     bundle: Bundle, host: Tracker, clip: Clip, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The test above, on a cell that is broken."""
+    """The test above, on a runner that is broken."""
     wanted = list(follow(host, clip))
     owner, method = what.split(".")
     from s2svos_engines.cuda import device
 
-    broken = {"GpuStream": device, "_Call": cuda_engine}[owner]
+    broken = {"CudaStream": device, "_Call": cuda_engine}[owner]
     monkeypatch.setattr(getattr(broken, owner), method, lambda *_: None)
     results = [list(follow(tracker(bundle, "tensorrt", *lot), clip)) for lot in LOTS]
     right = [all(map(near, found, wanted)) for found in results]
@@ -229,17 +228,17 @@ def test_two_calls_are_under_way_and_a_third_waits(bundle: Bundle, clip: Clip) -
     frames = [frame for frame, _ in clip]
     first = np.zeros((1, 64, 128), np.uint8)
     first[0, 20:40, 30:60] = 255
-    cell = engine.cell(engine.init(frames[0], first))
+    runner = engine.runner(engine.init(frames[0], first))
 
     def waiting() -> int:
         return sum(len(stream.work) for stream in stand_in.lot.streams)
 
-    takes = [cell.begin([frames[1]]), cell.begin([frames[2]])]
+    takes = [runner.submit([frames[1]]), runner.submit([frames[2]])]
     assert waiting() > 10, "nobody has waited for any of it"
     before = waiting()
-    takes.append(cell.begin([frames[3]]))
+    takes.append(runner.submit([frames[3]]))
     assert waiting() < 2 * before, "the first is done, since its arrays are needed"
-    takes[2]()
+    takes[2].wait()
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -249,7 +248,7 @@ def test_every_way_to_go_from_step_to_step_is_right(bundle: Bundle, clip: Clip, 
     frames = [frame for frame, _ in clip]
     masks = np.uint8(255) * (clip[0][1] == 1)[np.newaxis]
     wanted = cuda_graphs.reference(bundle.path, frames, masks)
-    assert isinstance(engine, GpuEngine)
+    assert isinstance(engine, CudaEngine)
     ways = cuda_graphs.measure(engine, frames, masks, turns=2)
     assert len(ways) == (4 if engine.captures else 2)
     for way, times, found in ways:
@@ -295,18 +294,18 @@ def test_cudas_compiler_takes_the_kernel() -> None:
     "native", [(64, 128), (128, 256), (90, 161), (200, 100), (40, 61), (720, 1280), (257, 1100)]
 )
 def test_the_kernel_shrinks_as_the_host_does(native: tuple[int, int]) -> None:
-    fit = Fit.of(native, (64, 128))
+    fit = Letterbox.of(native, (64, 128))
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (*native, 3), dtype=np.uint8)
     views = [frame, frame[::-1, ::-1], np.ascontiguousarray(frame.transpose(2, 0, 1))]
     views[2] = views[2].transpose(1, 2, 0)
     gpu = stand_in.Gpu()
     for view in views:
-        stream: GpuStream = gpu.stream()
+        stream: CudaStream = gpu.stream()
         out = np.zeros((64, 128, 3), np.uint8)
-        Shrinker(gpu).shrink(stream, GpuPicture(OnGpu(view), fit), out.ctypes.data)  # type: ignore[arg-type]
+        CudaLetterbox(gpu).resize(stream, CudaFrame(OnGpu(view), fit), out.ctypes.data)  # type: ignore[arg-type]
         stream.wait()
-        difference = np.abs(out.astype(int) - fit.shrink(np.ascontiguousarray(view)))
+        difference = np.abs(out.astype(int) - fit.resize(np.ascontiguousarray(view)))
         assert difference.max() <= 1, "OpenCV rounds weights to 11 bits"
 
 
@@ -315,10 +314,10 @@ def test_the_kernel_shrinks_as_the_host_does(native: tuple[int, int]) -> None:
 def test_frames_of_both_places_in_one_call(bundle: Bundle, clip: Clip, lot: Any) -> None:
     engine = tracker(bundle, "tensorrt", *lot).engine
     assert isinstance(engine, TensorRtEngine)
-    fit = Fit.of((64, 128), (64, 128))
-    frames = [fit.shrink(frame) for frame, _ in clip[:4]]
+    fit = Letterbox.of((64, 128), (64, 128))
+    frames = [fit.resize(frame) for frame, _ in clip[:4]]
     mixed = [
-        GpuPicture(OnGpu(frame), fit) if place % 2 else frames[place]
+        CudaFrame(OnGpu(frame), fit) if place % 2 else frames[place]
         for place, (frame, _) in enumerate(clip[:4])
     ]
     stream = engine.stream()

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 import s2svos
 from s2svos.sample.render import render
-from s2svos_engines import engine as engine_module
+from s2svos_engines import registry
 from s2svos_engines.bundle import Bundle, add_plans
 from s2svos_engines.cuda import device
 from s2svos_engines.cuda import engine as cuda_engine
-from s2svos_engines.engine import GPU_ENGINES, load_engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import GPU_ENGINES, load_engine
 from s2svos_engines.tensorrt import builder as tensorrt_builder
 from s2svos_engines.tensorrt import engine as tensorrt_engine
 from s2svos_engines.tensorrt import plan_cache
@@ -53,7 +53,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return built
 
 
-def engine(bundle: Bundle | None = None) -> TensorRtEngine:
+def load(bundle: Bundle | None = None) -> TensorRtEngine:
     return TensorRtEngine(bundle or Bundle.open(s2svos.default_bundle()), threads=1)
 
 
@@ -63,7 +63,7 @@ def follow(tracker: Tracker, clip: Clip) -> list[NDArray[np.uint8]]:
 
 
 def test_follows_as_onnx_runtime_does(clip: Clip) -> None:
-    tracker = Tracker(Bundle.open(s2svos.default_bundle()), engine())
+    tracker = Tracker(Bundle.open(s2svos.default_bundle()), load())
     expected = follow(s2svos.load(engine="onnxruntime"), clip)
     for one, other in zip(follow(tracker, clip), expected, strict=True):
         assert (one != other).mean() < 1e-3
@@ -71,7 +71,7 @@ def test_follows_as_onnx_runtime_does(clip: Clip) -> None:
 
 def test_streams_do_not_disturb_each_other_and_objects_come_and_go(clip: Clip) -> None:
     trackers = [
-        Tracker(Bundle.open(s2svos.default_bundle()), engine()),
+        Tracker(Bundle.open(s2svos.default_bundle()), load()),
         s2svos.load(engine="onnxruntime"),
     ]
     frames = [frame for frame, _ in clip]
@@ -94,34 +94,34 @@ def test_streams_do_not_disturb_each_other_and_objects_come_and_go(clip: Clip) -
 
 
 def test_states_come_back_as_they_were_loaded(clip: Clip) -> None:
-    runner = engine()
-    contract = runner.contract
+    engine = load()
+    contract = engine.contract
     rng = np.random.default_rng(0)
     specs = [state.input for state in contract.states]
     states = [rng.random(spec.sizes(objects=3), np.float32) for spec in specs]
-    cell = runner.cell(states)
+    runner = engine.runner(states)
     frame = rng.integers(0, 256, contract.frame.shape, dtype=np.uint8)
-    first = cell.step(frame).copy()
+    first = runner.step(frame).copy()
     assert first.shape == (3, contract.height, contract.width)
-    assert any((a != b).any() for a, b in zip(cell.states(), states, strict=True))
-    cell.load(states)
-    for got, state in zip(cell.states(), states, strict=True):
+    assert any((a != b).any() for a, b in zip(runner.states(), states, strict=True))
+    runner.load(states)
+    for got, state in zip(runner.states(), states, strict=True):
         assert (got == state).all()
-    assert (cell.step(frame) == first).all()
+    assert (runner.step(frame) == first).all()
 
 
 def test_plans_are_built_once_and_kept(library: list[str], tmp_path: Path) -> None:
     bundle = Bundle.open(s2svos.default_bundle())
-    engine(bundle)
+    load(bundle)
     assert library == ["lite init fp32 for 8", "lite step fp32 for 8"]
-    engine(bundle)
+    load(bundle)
     assert len(library) == 2
-    engine(bundle).plan("step", 11)
+    load(bundle).plan("step", 11)
     assert library[2:] == ["lite step fp32 for 16"]
     kept = tmp_path / "cache" / "s2svos" / "plans"
     (step,) = kept.glob("*-step.s2s")
     step.write_bytes(step.read_bytes()[:-1])
-    engine(bundle)
+    load(bundle)
     assert library[3:] == ["lite step fp32 for 8"], "a damaged plan is built again"
     assert len(list(kept.iterdir())) == 2, "nothing is left beside them"
 
@@ -136,7 +136,7 @@ def test_a_bundle_with_plans_of_another_gpu_is_not_touched(
     plan = plan_cache.planned(bundle, "init", "fp32", other)
     add_plans(path, [(plan.to_json(), b"never to be loaded")])
     with pytest.raises(UserError, match=rf"A100.*s2svos export {path} --plan tensorrt"):
-        engine(Bundle.open(path))
+        load(Bundle.open(path))
     assert not library
 
 
@@ -145,13 +145,13 @@ def test_a_plan_that_does_not_load_says_how_to_rebuild_it(
 ) -> None:
     monkeypatch.setattr(stand_in.Library.Runtime, "deserialize_cuda_engine", lambda *_: None)
     with pytest.raises(UserError, match="rebuild it with s2svos export"):
-        engine()
+        load()
 
 
-@pytest.mark.skipif(device.gpu_count() > 0, reason="there is a GPU here")
+@pytest.mark.skipif(registry.gpu_count() > 0, reason="there is a GPU here")
 @pytest.mark.parametrize("name", GPU_ENGINES)
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(cuda_engine, "Gpu", device.Gpu)
-    monkeypatch.setattr(engine_module, "installed_engines", lambda: GPU_ENGINES)
+    monkeypatch.setattr(registry, "installed_engines", lambda: GPU_ENGINES)
     with pytest.raises(UserError, match=r"No NVIDIA GPU.*--engine openvino or onnxruntime"):
         load_engine(Bundle.open(s2svos.default_bundle()), name)

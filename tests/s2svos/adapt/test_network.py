@@ -16,8 +16,8 @@ import s2svos
 from s2svos.adapt.network import BundleNetwork
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.engine import load_engine
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import load_engine
 from s2svos_export.drift import Drift
 from s2svos_export.drift_measure import measure_drift
 

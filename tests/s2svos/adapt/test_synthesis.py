@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from s2svos.adapt.synthesis import FirstFrame
 from s2svos.data.warp import grid
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import Letterbox
 
 SIZE = (64, 96)
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -40,10 +40,10 @@ def test_a_clip_begins_with_the_frame_and_its_masks(native: tuple[int, int]) -> 
     clip = FirstFrame(frame, ids, SIZE).sample(np.random.default_rng(0), 3)
     assert clip.frames.shape == (3, *SIZE, 3) and clip.masks.shape == (3, 2, *SIZE)
     assert clip.frames.dtype == clip.masks.dtype == np.uint8
-    fit = Fit.of(native, SIZE)
-    assert np.abs(clip.frames[0].astype(int) - fit.shrink(frame)).mean() < 3
+    fit = Letterbox.of(native, SIZE)
+    assert np.abs(clip.frames[0].astype(int) - fit.resize(frame)).mean() < 3
     for mask, one in zip(clip.masks[0], (7, 9), strict=True):
-        expected = fit.shrink((ids == one).astype(np.uint8) * np.uint8(255))
+        expected = fit.resize((ids == one).astype(np.uint8) * np.uint8(255))
         assert np.abs(mask.astype(int) - expected).mean() < 3
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from s2svos.cli import app
 from s2svos.network.checkpoint import save_checkpoint
 from s2svos_engines.bundle import write_bundle
-from s2svos_engines.engine import installed_engines
 from s2svos_engines.errors import UserError
+from s2svos_engines.registry import installed_engines
 from s2svos_export import export as module
 
 

@@ -25,7 +25,7 @@ from s2svos.pipeline import EndedEarly, Sink, Source, StageFailed
 from s2svos.video.incoming import Feed, IncomingVideo
 from s2svos.video.masks import davis_palette, read_first_mask, write_mask
 from s2svos.video.reader import TruncatedVideo, Video
-from s2svos_engines.letterbox import Fit
+from s2svos_engines.letterbox import Letterbox
 
 FRAMES = 30
 
@@ -251,7 +251,7 @@ def test_failing_step_keeps_what_was_whole(
 
 
 @pytest.mark.parametrize(
-    ("ahead", "frames_per_call", "calls"),
+    ("max_in_flight", "frames_per_call", "calls"),
     [
         (1, (1,), [1] * 29),
         (1, (1, 4), [4] * 7 + [1]),
@@ -262,17 +262,21 @@ def test_failing_step_keeps_what_was_whole(
     ],
 )
 def test_frames_of_a_file_are_stepped_together(
-    clip: Path, tmp_path: Path, ahead: int, frames_per_call: tuple[int, ...], calls: list[int]
+    clip: Path,
+    tmp_path: Path,
+    max_in_flight: int,
+    frames_per_call: tuple[int, ...],
+    calls: list[int],
 ) -> None:
     seen: list[InferProgress] = []
-    tracker = FakeTracker(frames_per_call=frames_per_call, ahead=ahead)
+    tracker = FakeTracker(frames_per_call=frames_per_call, max_in_flight=max_in_flight)
     summary = run(clip, tmp_path / "out", tracker, label=1, report=seen.append)
     assert tracker.calls == calls  # after the first frame, whose mask is given
-    assert tracker.under_way == min(ahead, len(calls))
+    assert tracker.in_flight == min(max_in_flight, len(calls))
     assert whole(tmp_path / "out") == summary.frames == FRAMES
     for name, frame in islice(Video(clip), 1, None):
         mask = np.array(Image.open(tmp_path / "out" / "masks" / f"{name}.png"))
-        assert np.array_equal(mask, reds(Fit.of(mask.shape, mask.shape).shrink(frame)))
+        assert np.array_equal(mask, reds(Letterbox.of(mask.shape, mask.shape).resize(frame)))
     assert [now.frames for now in seen] == list(range(1, FRAMES + 1))
     facts = json.loads((tmp_path / "out" / "run.json").read_text())
     assert facts["frames_per_call"] == summary.frames_per_call == max(frames_per_call)
@@ -297,7 +301,7 @@ def follow(video: IncomingVideo, out: Path, tracker: FakeTracker) -> RunSummary:
 
 @pytest.mark.parametrize("live", [True, False])
 def test_frames_of_a_live_video_do_not_wait_for_each_other(tmp_path: Path, live: bool) -> None:
-    tracker = FakeTracker(frames_per_call=(1, 4), ahead=2 if live else 1)
+    tracker = FakeTracker(frames_per_call=(1, 4), max_in_flight=2 if live else 1)
     summary = follow(sent(10, live=live), tmp_path / "out", tracker)
     assert summary.frames_per_call == max(tracker.calls) == (1 if live else 4)
     assert summary.frames + (summary.dropped or 0) == 10
@@ -315,7 +319,7 @@ def test_a_sender_that_waits_for_each_mask(tmp_path: Path) -> None:
 
     feed = Feed(picture(0), pictures(), Fraction(25), False, 6)
     video = IncomingVideo("sender", lambda: feed, timeout=5.0)
-    assert follow(video, tmp_path / "out", FakeTracker(ahead=4)).frames == 6
+    assert follow(video, tmp_path / "out", FakeTracker(max_in_flight=4)).frames == 6
 
 
 def test_silence_within_a_call(tmp_path: Path) -> None:
@@ -459,7 +463,7 @@ def test_stages_report_errors_and_let_go() -> None:
 
     got = []
     source = Source(broken(), name="numbers")
-    with pytest.raises(StageFailed, match=r"numbers failed .*upstream .*test_infer.py"):
+    with pytest.raises(StageFailed, match=r"numbers failed .*upstream .*test_run.py"):
         for item in source:
             got.append(item)
     assert got == [1]

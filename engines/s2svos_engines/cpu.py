@@ -1,0 +1,50 @@
+"""How many processors this process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def cpu_count() -> int:
+    """Return how many processors this process may keep busy, at least 1.
+
+    The machine's, less those that ``taskset`` or a scheduler took away (Linux alone can tell), and
+    no more than a container's quota of processor time buys.
+    """
+    available = usable_cpus()
+    quota = cpu_quota()
+    return available if quota is None else max(1, min(available, int(quota)))
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may run on, at least 1."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota() -> float | None:
+    """Return how many processors' time the container may use; None if there is no limit.
+
+    The least ``cpu.max`` of the process's control group and those above it (cgroup v2).
+    """
+    try:
+        own = _OWN_CGROUP.read_text().partition("::")[2].partition("\n")[0].lstrip("/")
+    except OSError:  # no Linux
+        return None
+    folder = _CGROUP / own
+    quotas = [_quota(above / "cpu.max") for above in (folder, *folder.parents)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(path: Path) -> float | None:
+    """Return the processors of a ``cpu.max``, "max 100000" or "150000 100000" (microseconds)."""
+    try:
+        quota, period = path.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

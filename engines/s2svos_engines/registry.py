@@ -1,0 +1,156 @@
+"""Which engines there are, which of them can run here, and how one is loaded. Needs no NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from s2svos_engines.cpu import cpu_count
+from s2svos_engines.errors import UserError
+
+if TYPE_CHECKING:
+    from s2svos_engines.bundle import Bundle
+    from s2svos_engines.engine import Engine
+
+
+class _Entry(NamedTuple):
+    module: str
+    class_name: str
+    extra: str  # that installs it
+    packages: tuple[tuple[str, ...], ...]  # of each group one must be there
+    distribution: str = ""  # which of those that install the same package it must be
+    on_gpu: bool = False
+
+
+# Fastest first. A step alone takes both about as long on two AVX2 cores (33 and 30 ms), but ONNX
+# Runtime's threads spin between steps, which decoding and encoding pay for: infer with an overlay
+# ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. Those of the GPU are last, so
+# that they have to be asked for: they were written without one, and TensorRT builds plans for
+# minutes when first used.
+ENGINES = {
+    "openvino": _Entry("backends.openvino", "OpenVinoEngine", "cpu", (("openvino",),)),
+    "onnxruntime": _Entry("backends.onnxruntime", "OnnxRuntimeEngine", "cpu", (("onnxruntime",),)),
+    "torch": _Entry("backends.torch", "TorchEngine", "train", (("torch",), ("onnx",))),
+    "torch-cuda": _Entry(
+        "cuda.torch",
+        "TorchCudaEngine",
+        "train",
+        (("torch",), ("onnx",), ("cuda.core",)),
+        on_gpu=True,
+    ),
+    "onnxruntime-cuda": _Entry(
+        "cuda.onnxruntime",
+        "OnnxRuntimeCudaEngine",
+        "gpu",
+        (("onnxruntime",), ("cuda.core",)),
+        "onnxruntime-gpu",
+        on_gpu=True,
+    ),
+    "onnxruntime-tensorrt": _Entry(
+        "cuda.onnxruntime",
+        "OnnxRuntimeTensorRtEngine",
+        "gpu",
+        (("onnxruntime",), ("cuda.core",)),
+        "onnxruntime-gpu",
+        on_gpu=True,
+    ),
+    "tensorrt": _Entry(
+        "tensorrt.engine", "TensorRtEngine", "tensorrt", (("tensorrt",),), on_gpu=True
+    ),
+    "tensorrt-rtx": _Entry(
+        "tensorrt.engine",
+        "TensorRtRtxEngine",
+        "tensorrt-rtx",
+        (("tensorrt_rtx", "tensorrt_rtx_bindings"),),
+        on_gpu=True,
+    ),
+}
+GPU_ENGINES = tuple(name for name, entry in ENGINES.items() if entry.on_gpu)
+SLOW_ENGINES = ("torch",)
+"""To be asked for by name. PyTorch, node by node, is what the others are compared with."""
+
+
+def installed_engines() -> list[str]:
+    """Return the names of the engines whose packages are installed, fastest first."""
+    return [
+        name
+        for name, entry in ENGINES.items()
+        if all(any(map(_importable, group)) for group in entry.packages)
+        and (not entry.distribution or _distributed(entry.distribution))
+    ]
+
+
+def usable_engines() -> list[str]:
+    """Return the names of the installed engines whose processor is here too, fastest first."""
+    installed = installed_engines()
+    gpu = not set(installed).isdisjoint(GPU_ENGINES) and gpu_count() > 0
+    return [name for name in installed if gpu or name not in GPU_ENGINES]
+
+
+def gpu_count() -> int:
+    """Return how many GPUs the NVIDIA driver offers; 0 without a driver. Needs no package."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return 0 if failed else count.value
+
+
+def load_engine(
+    bundle: Bundle,
+    name: str = "auto",
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Engine:
+    """Load a bundle's graphs on an engine.
+
+    Args:
+        bundle: checked bundle.
+        name: an engine, or ``auto`` for the fastest that is installed, none of the slow ones.
+        precision: of the graphs, one that the bundle has.
+        threads: processor threads of a step; None for :func:`~s2svos_engines.cpu.cpu_count`.
+
+    Raises:
+        UserError: there is no such engine, its package is missing, the bundle lacks the precision,
+            or the engine refuses the graphs.
+    """
+    if name == "auto":
+        usable = [engine for engine in usable_engines() if engine not in SLOW_ENGINES]
+        if not usable:
+            raise UserError("No engine is installed", 'install one with pip install "s2svos[cpu]"')
+        name = usable[0]
+    if name not in ENGINES:
+        raise UserError(f"There is no engine {name!r}", f"choose auto, {' or '.join(ENGINES)}")
+    entry = ENGINES[name]
+    remedy = f'pip install "s2svos[{entry.extra}]"'
+    if name not in installed_engines():
+        raise UserError(f"The engine {name} is not installed", f"install it with {remedy}")
+    try:
+        module = importlib.import_module(f"s2svos_engines.{entry.module}")
+    except (ImportError, OSError) as error:  # a package without its library, or of another system
+        raise UserError(
+            f"The engine {name} is installed but does not load ({error})",
+            f"install it anew with {remedy} --force-reinstall, or choose another --engine",
+        ) from error
+    engine_class = getattr(module, entry.class_name)
+    return cast("Engine", engine_class(bundle, precision=precision, threads=threads or cpu_count()))
+
+
+def _importable(name: str) -> bool:
+    parents = [part for part in name.rpartition(".")[:1] if part]
+    return all(map(_importable, parents)) and importlib.util.find_spec(name) is not None
+
+
+def _distributed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
