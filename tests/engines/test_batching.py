@@ -11,11 +11,12 @@ import pytest
 from small_graphs import small_contract, small_graph
 
 from s2svos.sample.render import render
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.dynamic_batcher import DynamicBatcher
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import load_engine
-from s2svos_engines.tracker import Frame, Labels, Stream, Tracker
+from s2svos_engines.tracker import Stream, Tracker
 
 Clip = list[tuple[Frame, Labels]]
 

@@ -322,7 +322,7 @@ def test_frames_of_both_places_in_one_call(bundle: Bundle, clip: Clip, lot: Any)
     ]
     stream = engine.stream()
     pictures = stream.array((4, 64, 128, 3), "uint8")
-    engine.place(stream, pictures, mixed)
+    engine.upload_frames(stream, pictures, mixed)
     found = pictures.download(stream)
     stream.wait()
     assert np.abs(found.astype(int) - np.stack(frames)).max() <= 1
