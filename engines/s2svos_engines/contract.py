@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OBJECTS = "objects"
-"""Symbolic name of a dynamic dimension: how many objects are followed."""
+"""Symbolic name of the dynamic dimension of objects."""
 
 STREAMS = "streams"
-"""Symbolic name of the other, which ``batch`` alone has: how many streams share a call."""
+"""Symbolic name of the dynamic dimension of streams in a call, which ``batch`` alone has."""
 
 BATCH = "batch"
 """Name of the graph of many streams."""
@@ -29,14 +29,14 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
     def sizes(self, *, objects: int, streams: int = 1) -> tuple[int, ...]:
-        """The shape in numbers."""
+        """Return the shape for numbers of objects and streams."""
         symbols = {OBJECTS: objects, STREAMS: streams}
         return tuple(symbols[d] if isinstance(d, str) else d for d in self.shape)
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What a graph takes and gives, in order."""
+    """The inputs and outputs of a graph, in order."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -134,7 +134,11 @@ class StepContract:
         return TensorSpec("object_masks", "uint8", (OBJECTS, self.height, self.width))
 
     def interface(self, graph: str) -> Interface:
-        """What ``init``, ``step``, ``stepT``, such as ``step4``, or ``batch`` takes and gives."""
+        """Return the inputs and outputs of ``init``, ``step``, ``stepT`` (``step4``) or ``batch``.
+
+        Raises:
+            ValueError: ``graph`` is none of these.
+        """
         if graph == "init":
             return Interface(self.init_inputs, self.init_outputs)
         if graph == BATCH:
@@ -181,12 +185,12 @@ class StepContract:
         return (self.object_masks, *self.init_outputs)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract as JSON types, for the manifest."""
+        """Return the contract as JSON types, for the manifest."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StepContract:
-        """The contract that :meth:`to_json` wrote.
+        """Read the contract that :meth:`to_json` wrote.
 
         Raises:
             KeyError, TypeError, ValueError: ``data`` is not such a contract.
@@ -203,12 +207,12 @@ class StepContract:
 
 
 def step_graph(frames: int) -> str:
-    """Name of the step graph that takes ``frames`` at a time."""
+    """Return the name of the step graph that takes ``frames`` at a time."""
     return "step" if frames == 1 else f"step{frames}"
 
 
 def frames_per_call(graph: str) -> int:
-    """How many frames a step graph takes at a time.
+    """Return how many frames a step graph takes at a time.
 
     Raises:
         ValueError: ``graph`` is no step graph's name.

@@ -228,15 +228,15 @@ template <class T> static T min(T a, T b) { return a < b ? a : b; }
 """
 OF_ALL = """
 extern "C" void letterbox_of_all(int across, int down, int wide, int high, const Byte *pixels,
-                              long long row, long long column, long long channel, int native_rows,
-                              int native_columns, int rows, int columns, int coarse, Byte *out,
-                              int height, int width) {
+                                 long long row, long long column, long long channel,
+                                 int video_rows, int video_columns, int rows, int columns,
+                                 int area_average, Byte *out, int height, int width) {
     blockDim = {wide, high};
     for (int i = 0; i < across * down * wide * high; i++) {
         blockIdx = {i / (wide * high) % across, i / (wide * high) / across};
         threadIdx = {i % wide, i / wide % high};
-        letterbox(pixels, row, column, channel, native_rows, native_columns, rows, columns, coarse,
-               out, height, width);
+        letterbox(pixels, row, column, channel, video_rows, video_columns, rows, columns,
+                  area_average, out, height, width);
     }
 }
 """

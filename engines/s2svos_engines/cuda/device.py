@@ -1,6 +1,6 @@
-"""An NVIDIA GPU: its memory, streams of work and CUDA graphs. Needs cuda-core.
+"""An NVIDIA GPU: its memory, streams and CUDA graphs. Needs cuda-core.
 
-Knows nothing of what runs on it.
+Knows nothing of the network.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Gpu:
         self.driver = ".".join(map(str, system.get_kernel_mode_driver_version()))
 
     def use(self) -> None:
-        """Makes it the calling thread's GPU; CUDA wants that once in each thread."""
+        """Make it the calling thread's GPU; CUDA wants that once in each thread."""
         self._device.set_current()
 
     def stream(self) -> CudaStream:
@@ -63,7 +63,7 @@ class Gpu:
         return CudaStream(self._device)
 
     def compile(self, source: str, name: str) -> Kernel:
-        """A kernel of CUDA C++, ``extern "C"``."""
+        """Compile a kernel of CUDA C++, declared ``extern "C"``."""
         from cuda.core import Program, ProgramOptions
 
         options = ProgramOptions(arch=f"sm_{self._device.arch}")
@@ -71,7 +71,7 @@ class Gpu:
 
 
 class CudaStream:
-    """Work on a GPU, done in the order in which it is given.
+    """A CUDA stream: work on a GPU that runs in the order in which it is submitted.
 
     Attributes:
         cuda: the stream of cuda-core.
@@ -84,10 +84,10 @@ class CudaStream:
         self.handle = int(self.cuda.handle)
 
     def array(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
-        """An array on the GPU, of whatever happens to be in its memory.
+        """Allocate an array on the GPU, uninitialised.
 
-        Other streams may use it once this one was waited for. What is given up is freed when this
-        stream gets there.
+        Other streams may use it once this one was waited for. Its memory is freed in the order of
+        this stream, once nothing refers to it.
 
         Raises:
             UserError: the GPU's memory is full.
@@ -102,17 +102,17 @@ class CudaStream:
         return DeviceArray(buffer, shape, dtype)
 
     def event(self) -> Event:
-        """What is done once all the work is done that was given so far."""
+        """Record an event that is done once all work submitted so far is done."""
         return self.cuda.record()
 
     def after(self, event: Event) -> None:
-        """What is given from now on starts after an event of another stream."""
+        """Let the work submitted from now on wait for an event of another stream."""
         self.cuda.wait(event)
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """What ``work`` gives to this stream, as one CUDA graph; none of it is done yet.
+        """Capture what a function submits to this stream as one CUDA graph, without running it.
 
-        Relaunched, it works on the same addresses.
+        Every launch works on the same addresses.
         """
         builder = self.cuda.create_graph_builder()
         with no_collection():
@@ -126,11 +126,11 @@ class CudaStream:
             return builder.end_building().complete()
 
     def launch(self, graph: Graph) -> None:
-        """Gives a captured graph."""
+        """Launch a captured graph."""
         graph.launch(self.cuda)
 
     def wait(self) -> None:
-        """Returns when all work is done."""
+        """Wait until all work is done."""
         self.cuda.sync()
 
 
@@ -149,32 +149,32 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, object]:
-        """For other libraries to work on it; without a stream, so that they do not wait."""
+        """The array for other libraries; without a stream, so that they do not wait."""
         typestr = np.dtype(self.dtype).str
         data = (self.address, False)
         return {"shape": self.shape, "typestr": typestr, "data": data, "version": 3}
 
     def upload(self, stream: CudaStream, value: NDArray[Any]) -> None:
-        """Copies ``value`` to the twin now, and starts to copy that to the GPU."""
+        """Copy ``value`` to the host twin now, and start to copy that to the GPU."""
         self.host[...] = value
         self.send(stream)
 
     def send(self, stream: CudaStream) -> None:
-        """Starts to copy the twin to the GPU."""
+        """Start to copy the host twin to the GPU."""
         self._buffer.copy_from(self._pinned, stream=stream.cuda)
 
     def download(self, stream: CudaStream) -> NDArray[Any]:
-        """Starts to copy the array to the twin, which it returns."""
+        """Start to copy the array to its host twin, and return that."""
         self._buffer.copy_to(self._pinned, stream=stream.cuda)
         return self.host
 
     def copy(self, stream: CudaStream, other: DeviceArray) -> None:
-        """Starts to copy another array of the same size here, on the GPU."""
+        """Start to copy another array of the same size into this one, on the GPU."""
         self._buffer.copy_from(other._buffer, stream=stream.cuda)
 
     @cached_property
     def host(self) -> NDArray[Any]:
-        """The twin."""
+        """The host twin, in page-locked memory."""
         memory: Any = (ctypes.c_uint8 * self._buffer.size).from_address(int(self._pinned.handle))
         memory.owner = self._pinned  # lives as long as any view of it
         return np.frombuffer(memory, self.dtype).reshape(self.shape)
@@ -188,9 +188,9 @@ class DeviceArray:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Leaves garbage where it is.
+    """Switch the garbage collector off.
 
-    Collected, it may free page-locked memory, which CUDA forbids to a thread that captures.
+    It may free page-locked memory, which CUDA forbids to a thread that captures.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -202,11 +202,9 @@ def no_collection() -> Iterator[None]:
 
 
 def out_of_memory(what: str) -> UserError:
-    """The GPU has no room for ``what``."""
+    """Return the error for a GPU without room for ``what``."""
     return UserError(
         f"The GPU has too little memory for {what}",
-        (
-            "end other programs on it, follow fewer objects "
-            "or streams at once, or choose --engine openvino or onnxruntime"
-        ),
+        "end other programs on it, follow fewer objects or streams at once, or choose --engine "
+        "openvino or onnxruntime",
     )

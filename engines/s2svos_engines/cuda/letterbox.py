@@ -1,4 +1,4 @@
-"""Frames that are on the GPU already, brought to the network's size there."""
+"""Frames on the GPU, brought to the network's size there."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class OnnxRuntimeCudaEngine(CudaEngine):
 
     @property
     def providers(self) -> list[Provider]:
-        """What is to run the graphs, with its options; what it cannot run falls to the next."""
+        """Execution providers with their options; what one cannot run falls to the next."""
         shared = {"device_id": "0", "user_compute_stream": str(self._stream.handle)}
         return [("CUDAExecutionProvider", {**shared, "use_tf32": "0"})]
 
@@ -66,7 +66,7 @@ class OnnxRuntimeCudaEngine(CudaEngine):
         return self._stream
 
     def bind(self, graph: str, stream: CudaStream, *sets: Arrays) -> list[Callable[[], None]]:
-        """Bindings of the arrays' addresses, one a set."""
+        """Bind the addresses of each set of arrays."""
         session, interface = self._session(graph), self.contract.interface(graph)
 
         def start(arrays: Arrays) -> Callable[[], None]:
@@ -114,16 +114,16 @@ class OnnxRuntimeCudaEngine(CudaEngine):
 
 
 class OnnxRuntimeTensorRtEngine(OnnxRuntimeCudaEngine):
-    """The same by its provider for TensorRT, which compiles a graph when its sizes are new.
+    """The same by the provider for TensorRT, which compiles a graph for every new set of sizes.
 
-    What it compiled is kept for this user; what TensorRT does not take, CUDA runs.
+    Its compiled engines are cached for this user; nodes that TensorRT does not take, CUDA runs.
     """
 
     name = "onnxruntime-tensorrt"
 
     @property
     def providers(self) -> list[Provider]:
-        """What is to run the graphs, with its options; what it cannot run falls to the next."""
+        """Execution providers with their options; what one cannot run falls to the next."""
         (cuda,) = super().providers
         kept = cache_folder() / "onnxruntime-tensorrt"
         options = {

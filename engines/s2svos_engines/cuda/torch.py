@@ -43,16 +43,14 @@ class TorchCudaEngine(CudaEngine):
         if not torch.cuda.is_available():
             raise UserError(
                 f"PyTorch {torch.__version__} cannot use the GPU here",
-                (
-                    "install its CUDA build with "
-                    "pip install torch, or choose --engine onnxruntime-cuda or tensorrt"
-                ),
+                "install its CUDA build with pip install torch, or choose --engine "
+                "onnxruntime-cuda or tensorrt",
             )
         self._programs = Programs(bundle, precision, DEVICE)
         self._pools: WeakKeyDictionary[CudaStream, Any] = WeakKeyDictionary()
 
     def bind(self, graph: str, stream: CudaStream, *sets: Arrays) -> list[Callable[[], None]]:
-        """Runs a graph node by node, or records it, and copies what it finds into the arrays."""
+        """Return functions that run a graph node by node and copy its outputs into the arrays."""
         current = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
         interface = self.contract.interface(graph)
 
@@ -72,7 +70,7 @@ class TorchCudaEngine(CudaEngine):
         return [start(arrays) for arrays in sets]
 
     def capture(self, stream: CudaStream, work: Callable[[], None]) -> Callable[[], None]:
-        """By PyTorch, whose allocator must know what memory the graph goes on to use."""
+        """Capture with PyTorch, whose allocator must know what memory the graph goes on to use."""
         current = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
         # Even and odd calls, one after the other, can do with the same memory.
         pool = self._pools.setdefault(stream, torch.cuda.graph_pool_handle())
@@ -91,7 +89,7 @@ class TorchCudaEngine(CudaEngine):
 
 
 def _tensor(array: DeviceArray) -> torch.Tensor:
-    """The array itself, seen by PyTorch."""
+    """Return a tensor that shares an array's memory."""
     return torch.as_tensor(array, device=DEVICE)
 
 
