@@ -18,6 +18,8 @@ from s2svos_engines.engine import Engine, Pending, Runner
 from s2svos_engines.errors import UserError
 from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks, to_network
 from s2svos_engines.registry import GPU_ENGINES, load_engine
+from s2svos_engines.window import FollowingWindow, WindowMode, mask_boxes, object_boxes, union
+from s2svos_engines.window_state import Entry, Look, moved_states
 
 
 class Tracker:
@@ -26,11 +28,15 @@ class Tracker:
     Args:
         bundle: where the network came from.
         engine: its graphs, compiled.
+        window: whether the network sees a window that follows the objects, or the whole frame.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, window: WindowMode = WindowMode.OFF
+    ) -> None:
         self.bundle = bundle
         self.engine = engine
+        self.window = window
 
     @classmethod
     def load(
@@ -40,6 +46,7 @@ class Tracker:
         engine: str = "auto",
         precision: str = "fp32",
         threads: int | None = None,
+        window: str = "off",
     ) -> Tracker:
         """Open a bundle on an engine.
 
@@ -48,12 +55,14 @@ class Tracker:
             engine: ``openvino``, ``onnxruntime``, or ``auto`` for the fastest that is installed.
             precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
             threads: processor threads of a step; None for one a processor that may be used.
+            window: ``auto``, the network sees a window that follows the objects, or ``off``.
 
         Raises:
             UserError: the bundle or the engine cannot be used.
         """
         bundle = Bundle.open(path)
-        return cls(bundle, load_engine(bundle, engine, precision=precision, threads=threads))
+        loaded = load_engine(bundle, engine, precision=precision, threads=threads)
+        return cls(bundle, loaded, window=WindowMode(window))
 
     @property
     def engine_name(self) -> str:
@@ -100,7 +109,7 @@ class Tracker:
         batch = self._batch(members)
         resized = [to_network(frames[stream], stream.letterbox) for stream in members]
         masks = dict(zip(members, batch.step(resized), strict=True))
-        return {stream: stream.merge(masks.get(stream)) for stream in frames}
+        return {stream: stream.finish(frame, masks.get(stream)) for stream, frame in frames.items()}
 
     def _batch(self, members: Sequence[Stream]) -> BatchRunner:
         """Return the batch that has exactly these streams in this order, or a new one."""
@@ -132,8 +141,15 @@ class Stream:
         if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
             raise UserError(f"A frame is uint8 [H, W, 3], not {dtype} {list(shape)}.")
         self._engine, contract = tracker.engine, tracker.engine.contract
-        video_size = shape[0], shape[1]
-        self.letterbox = Letterbox.of(video_size, (contract.height, contract.width))
+        video_size, network_size = (shape[0], shape[1]), (contract.height, contract.width)
+        self.letterbox = Letterbox.of(video_size, network_size)
+        self._window = (
+            FollowingWindow(video_size, network_size, delay=1)
+            if tracker.window == WindowMode.AUTO
+            else None
+        )
+        self._entries: list[Entry] = []
+        self._moving = False  # whether the window moves as soon as no call is in flight
         self.runner: Runner[Any] | Slot | None = None
         self.ids = np.zeros(0, np.uint8)
         self.labels = np.zeros(video_size, np.uint8)
@@ -154,7 +170,7 @@ class Stream:
         self.check(frame)
         runner = self._own_runner()
         masks = runner.step(to_network(frame, self.letterbox)) if runner else None
-        return self.merge(masks)
+        return self.finish(frame, masks)
 
     def steps(self, frames: Sequence[AnyFrame]) -> list[Labels]:
         """Follow the objects into the next frames, as :meth:`follow` does.
@@ -207,16 +223,19 @@ class Stream:
         limit = self._engine.max_in_flight
         if max_in_flight:
             limit = min(max_in_flight, limit)
+        self._moving = False
+        if self._window:
+            self._window.delay = limit * max(self._engine.frames_per_call)
         calls = self._calls(until_error())
-        in_flight: deque[Pending] = deque()
-        while True:
-            if len(in_flight) == limit:  # before another frame is waited for
-                yield from self._finish(in_flight.popleft())
-            if (call := next(calls, None)) is None:
-                break
-            in_flight.append(self._submit(call))
-        while in_flight:
-            yield from self._finish(in_flight.popleft())
+        in_flight: deque[tuple[AnyFrame, Pending]] = deque()
+        more = True
+        while more or in_flight:
+            # Before another frame is taken; and a window moves once no call is in flight.
+            if in_flight and (not more or self._moving or len(in_flight) == limit):
+                frame, call = in_flight.popleft()
+                yield from self._wait(frame, call, last=not in_flight)
+            elif more := (portion := next(calls, None)) is not None:
+                in_flight.append((portion[-1], self._submit(portion)))
         if error:
             raise error
 
@@ -255,8 +274,11 @@ class Stream:
             raise UserError("The mask holds no object", "mark each object with its id, 1 to 255")
         if len(known := np.intersect1d(new, self.ids)):
             raise UserError(f"Object {known[0]} is followed already", "give a new object a new id")
-        first_masks = np.stack([self.letterbox.resize(one) for one in object_masks(mask, new)])
-        states = self._engine.init(to_network(frame, self.letterbox), first_masks)
+        entry = Entry.of(frame, mask, new) if self._window else Entry(frame, mask, new)
+        if self._window:
+            self._make_room(entry)
+        states = entry.init(self._engine, self.letterbox)
+        self._entries.append(entry)
         if self.runner:
             triples = zip(self._engine.contract.states, self.states(), states, strict=True)
             states = [n if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
@@ -276,6 +298,11 @@ class Stream:
         pairs = zip(self._engine.contract.states, self.states(), strict=False)
         states = [state if spec.shared else state[keep] for spec, state in pairs]
         self._keep(self.ids[keep], states)
+        self._entries = [
+            entry._replace(ids=left)
+            for entry in self._entries
+            if len(left := entry.ids[~np.isin(entry.ids, ids)])
+        ]
 
     def states(self) -> States:
         """Return the states of the N objects, valid until the next step; empty if there is none."""
@@ -291,6 +318,53 @@ class Stream:
             masks = np.zeros((0, *self.letterbox.network_size), np.uint8)
         self.labels = merge_masks(masks, self.ids, self.letterbox)
         return self.labels
+
+    def finish(self, frame: AnyFrame, masks: Masks | None) -> Labels:
+        """Do what follows a step: merge its masks, and move the window where it is time.
+
+        Args:
+            frame: of the step.
+            masks: uint8 [N, h, w], or None without objects.
+
+        Returns:
+            uint8 [H, W], as :meth:`step` does.
+        """
+        labels = self.merge(masks)
+        if masks is not None and (target := self._moves_to(masks)):
+            self._move(frame, masks, target)
+        return labels
+
+    def _moves_to(self, masks: Masks) -> Letterbox | None:
+        """Return where the window has to move after a frame with these masks; None to stay."""
+        if not self._window or not len(masks):
+            return None
+        return self._window.update(object_boxes(masks, self.letterbox), self.letterbox)
+
+    def _move(self, frame: AnyFrame, masks: Masks, target: Letterbox) -> None:
+        """Move the window: the state goes on as if the network had seen the new one."""
+        assert self._window
+        first_states = [
+            entry.init(self._engine, entry.letterbox(self._window, target))
+            for entry in self._entries
+        ]
+        look = Look(frame, masks, self.letterbox)
+        states = moved_states(self._engine, look, target, self.states(), first_states)
+        self.letterbox = target
+        runner = self._own_runner()
+        assert runner
+        runner.load(states)
+
+    def _make_room(self, entry: Entry) -> None:
+        """Move the window so that objects that enter lie well within."""
+        assert self._window
+        known = object_masks(self.labels, self.ids)
+        entering = object_masks(entry.labels, entry.ids)
+        boxes = [box for masks in (entering, known) for box in mask_boxes(masks) if box]
+        if not len(self.ids):
+            self.letterbox = self._window.around(union(boxes))
+        elif target := self._window.update(boxes, self.letterbox):
+            masks = np.stack([self.letterbox.resize(mask) for mask in known])
+            self._move(entry.frame, masks, target)
 
     def _own_runner(self) -> Runner[Any] | None:
         """Return the stream's own runner, into which it moves if it is in a batch."""
@@ -314,9 +388,23 @@ class Stream:
             return Pending(lambda: np.zeros((len(frames), 0, 0, 0), np.uint8))
         return runner.submit([to_network(frame, self.letterbox) for frame in frames])
 
-    def _finish(self, call: Pending) -> list[Labels]:
-        """Wait for a call; its masks are merged at once, since the next call overwrites them."""
-        return [self.merge(masks) for masks in call.wait()]
+    def _wait(self, frame: AnyFrame, call: Pending, *, last: bool) -> list[Labels]:
+        """Wait for a call; its masks are merged at once, since the next call overwrites them.
+
+        Args:
+            frame: the call's last.
+            call: the one that was submitted first.
+            last: whether no other is in flight, so that the window may move.
+        """
+        masks = call.wait()
+        labels = [self.merge(one) for one in masks]
+        for one in masks:
+            target = self._moves_to(one)
+        self._moving = target is not None
+        if target and last:
+            self._move(frame, masks[-1], target)
+            self._moving = False
+        return labels
 
     def _keep(self, ids: NDArray[np.uint8], states: States) -> None:
         self.ids = ids

@@ -42,15 +42,16 @@ class CudaLetterbox:
 
         view = StridedMemoryView.from_any_interface(frame.frame, stream_ptr=stream.handle)
         letterbox = frame.letterbox
-        rows, columns, channels = view.shape
-        strides = view.strides or (columns * channels, channels, 1)  # in bytes, as elements are
+        _, width, channels = view.shape
+        strides = view.strides or (width * channels, channels, 1)  # in bytes, as elements are
+        top, left, rows, columns = letterbox.region
         height, width = letterbox.network_size
         grid = -(-width // BLOCK[0]), -(-height // BLOCK[1])
         launch(
             stream.cuda,
             LaunchConfig(grid=grid, block=BLOCK),
             self._kernel,
-            view.ptr,
+            view.ptr + top * strides[0] + left * strides[1],
             *map(np.int64, strides),
             *map(np.int32, (rows, columns, *letterbox.content, letterbox.area_average)),
             address,
