@@ -32,6 +32,7 @@ def load(
     engine: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    window: str = "auto",
 ) -> Tracker:
     """Opens a bundle on an engine.
 
@@ -41,6 +42,8 @@ def load(
             the fastest that is installed.
         precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
         threads: processor threads of a step; None for one a core.
+        window: ``auto``: the network sees a window that follows the objects, so that small ones
+            are as large to it as large ones; or ``off``: always the whole frame.
 
     Raises:
         UserError: the bundle or the engine cannot be used.
@@ -49,4 +52,4 @@ def load(
     from s2svos_engines.tracker import Tracker
 
     path = default_bundle() if bundle is None else Path(bundle)
-    return Tracker.load(path, engine=engine, precision=precision, threads=threads)
+    return Tracker.load(path, engine=engine, precision=precision, threads=threads, window=window)

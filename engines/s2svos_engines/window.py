@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks
 from s2svos_engines.letterbox import Letterbox, Region
@@ -25,6 +26,7 @@ MARGIN = 0.06  # of the window: objects nearer to its edge move it
 BAND = 0.65, 1.35  # of the window's size: objects that want another one move it
 HISTORY = 20  # frames whose largest extent counts, so that objects half hidden do not shrink it
 SPEED_FRAMES = 5  # over which the objects' speed is measured
+LEAD_FRAMES = 12  # of the objects' way that a window that moves leaves room for
 SCRAP = 0.05  # share of the objects' recent extent below which they count as not seen
 LOST_AFTER = 3  # frames without an object after which it is looked for in the whole frame
 
@@ -140,12 +142,14 @@ class FollowingWindow:
         box = union(seen)
         self._extents.append(box.size)
         self._centres.append(box.centre)
-        ahead = union([box, box.moved(*self._motion())])
+        speed = self._speed()
+        ahead = union([box, box.moved(*(self.delay + 1) * speed)])
         height, width = (
             max(one, *sizes)
             for one, sizes in zip(ahead.size, zip(*self._extents, strict=True), strict=True)
         )
-        wanted = self._at(ahead.centre, self._suitable((height, width)))
+        size = self._suitable((height, width))
+        wanted = self._at(self._led(ahead, size, speed), size)
         ratio = wanted.region.columns / current.region.columns
         inside = self._is_inside(ahead, current.region)
         if wanted.region == current.region or (inside and BAND[0] < ratio < BAND[1]):
@@ -157,13 +161,22 @@ class FollowingWindow:
         areas = [height * width for height, width in self._extents]
         return bool(areas) and box.size[0] * box.size[1] < SCRAP * max(areas)
 
-    def _motion(self) -> tuple[float, float]:
-        """Return how far the objects will move, down and right, before a move takes effect."""
+    def _speed(self) -> NDArray[np.float64]:
+        """Return how many pixels the objects move a frame, down and right.
+
+        The median of the latest frames: where an object is partly hidden, its middle jumps.
+        """
         recent = np.array(self._centres)[-1 - SPEED_FRAMES :]
-        if len(recent) < 2:
-            return 0.0, 0.0
-        down, right = (recent[-1] - recent[0]) / (len(recent) - 1) * (self.delay + 1)
-        return float(down), float(right)
+        return np.median(np.diff(recent, axis=0), 0) if len(recent) > 2 else np.zeros(2)
+
+    def _led(
+        self, box: Box, size: tuple[int, int], speed: NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """Return the middle of a window that has most of its room where the objects are going."""
+        room = (np.array(size) - box.size) / 2 - 2 * MARGIN * np.array(size)
+        room = np.maximum(room, 0)
+        down, right = np.clip(LEAD_FRAMES * speed, -room, room)
+        return box.centre[0] + float(down), box.centre[1] + float(right)
 
     def _suitable(self, extent: tuple[float, float]) -> tuple[int, int]:
         """Return rows and columns of a window for objects of a height and width."""
