@@ -1,6 +1,6 @@
 """What online learning (s2svos infer --adapt) gains and costs, by DAVIS 2016's protocol.
 
-python -m benchmarks.adapt --davis DIR --split val --size 480x854
+python -m benchmarks.adapt --davis DIR --split val --size 854x480
 Every sequence is followed with the bundle's own weights and with those tuned to its first frame.
 """
 
@@ -59,13 +59,14 @@ def main(
     import numpy as np
 
     import s2svos
-    from s2svos.commands.options import needs, parse_size
+    from s2svos.commands.options import needs, parse_frame_size
     from s2svos.data.layouts import davis as davis_videos
     from s2svos.evaluation.protocol import evaluate_video
 
     with needs("train"):
         import s2svos.adapt.tune
-    target = parse_size(size, example="480x854")
+    frame_size = parse_frame_size(size, example="854x480")
+    target = frame_size and frame_size.shape
     videos = davis_videos(davis, 2016, split)
     if sequence:
         videos = [video for video in videos if video.name in sequence]

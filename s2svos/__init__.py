@@ -22,7 +22,7 @@ __all__ = ["UserError", "__version__", "default_bundle", "load"]
 
 
 def default_bundle() -> Path:
-    """Path of the bundle that ships with the package."""
+    """Return the path of the bundle that ships with the package."""
     return Path(__file__).parent / "weights" / "lite.s2s"
 
 
@@ -33,7 +33,7 @@ def load(
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Tracker:
-    """Opens a bundle on an engine.
+    """Open a bundle on an engine.
 
     Args:
         bundle: path of a ``.s2s`` file; None for the one that ships with the package.

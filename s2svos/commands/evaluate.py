@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2svos.commands.infer import EngineChoice
-from s2svos.commands.options import GraphPrecision, parse_size
+from s2svos.commands.options import EngineChoice, GraphPrecision, parse_frame_size
 
 if TYPE_CHECKING:
     from s2svos.data.layouts import VideoFiles
@@ -59,12 +58,12 @@ def evaluate(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="HEIGHTxWIDTH to follow and score at; default: each video's own."),
+        typer.Option(help="WIDTHxHEIGHT to follow and score at; default: each video's own."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
         "evaluation"
     ),
-    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
+    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
     precision: Annotated[
         GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
     ] = GraphPrecision.FP32,
@@ -96,7 +95,8 @@ def evaluate(
         raise typer.BadParameter(
             "give one of --davis, --youtube-vos, --folder and --clips", param_hint="--davis"
         )
-    wanted = parse_size(size, example="480x854")
+    frame_size = parse_frame_size(size, example="854x480")
+    wanted = frame_size and frame_size.shape
     if youtube_vos and wanted:
         raise typer.BadParameter(
             "YouTube-VOS's server takes masks of the videos' own size", param_hint="--size"
@@ -118,7 +118,7 @@ def evaluate(
     share = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
     with open_model(model or s2svos.default_bundle()) as opened:
         tracker = Tracker.load(
-            opened.bundle.path, engine=engine.value, precision=precision.value, threads=share
+            opened.bundle.path, engine=engine, precision=precision.value, threads=share
         )
         store = Store(
             out,

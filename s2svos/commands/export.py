@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2svos.commands.options import parse_size
+from s2svos.commands.options import parse_frame_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def export(
     fp16: Annotated[bool, typer.Option("--fp16", help="Graphs in half precision.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Graphs with int8 convolutions.")] = False,
     size: Annotated[
-        str | None, typer.Option(help="Frame size HEIGHTxWIDTH; default: the checkpoint's.")
+        str | None, typer.Option(help="Frame size WIDTHxHEIGHT; default: the checkpoint's.")
     ] = None,
     max_objects: Annotated[
         int | None,
@@ -95,7 +95,8 @@ def export(
             raise typer.BadParameter("name the plans to add to the bundle", param_hint="--plan")
         _add_plans(checkpoint, plan, max_objects=max_objects)
         return
-    parsed = parse_size(size, example="256x448")
+    frame_size = parse_frame_size(size, example="448x256")
+    parsed = frame_size and frame_size.shape
     if out is None or out.suffix != ".s2s":
         raise typer.BadParameter("a bundle's name ends in .s2s", param_hint="--out")
     if plan:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from s2svos.commands.options import parse_frame_size
+
 if TYPE_CHECKING:
     from s2svos.data.prepare import Summary
     from s2svos.data.resized_copy import Size
@@ -28,7 +30,7 @@ def prepare(
         typer.Option("--out", "-o", help="Folder for the copy; several become folders in it."),
     ] = None,
     size: Annotated[
-        str, typer.Option(help="Shorter side in pixels, as in 256, or HEIGHTxWIDTH.")
+        str, typer.Option(help="Shorter side in pixels, as in 256, or WIDTHxHEIGHT.")
     ] = "256",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one a core.")
@@ -98,10 +100,13 @@ def _remove(folder: Path) -> None:
 def _parse(size: str) -> Size:
     from s2svos.data.resized_copy import Size
 
-    try:
-        return Size.parse(size)
-    except ValueError as error:
+    if size.isascii() and size.isdigit() and int(size):
+        return Size(int(size), None)
+    if "=" not in size and "x" not in size:
         raise typer.BadParameter(
-            f"{size!r} is neither a shorter side, as in 256, nor HEIGHTxWIDTH, as in 256x448",
+            f"{size!r} is neither a shorter side, as in 256, nor WIDTHxHEIGHT, as in 448x256",
             param_hint="--size",
-        ) from error
+        )
+    frames = parse_frame_size(size, example="448x256")
+    assert frames
+    return Size(frames.height, frames.width)

@@ -1,6 +1,4 @@
-"""Progress of long work on the terminal.
-
-Tables: fitted to a terminal, whole lines elsewhere."""
+"""What commands show on the terminal: progress of long work, and tables."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class _Rate(ProgressColumn):
 def counting_progress(
     unit: str, *, total: int | None = None, done: int = 0
 ) -> Iterator[Callable[..., None]]:
-    """A bar with a count, its rate and the time left on a terminal, nothing elsewhere.
+    """Show a bar with a count, its rate and the time left on a terminal, nothing elsewhere.
 
     Args:
         unit: what is counted, in the plural.
@@ -68,7 +66,7 @@ def counting_progress(
 def training_progress(
     steps: int, done: int = 0, *, shown: bool = True
 ) -> Iterator[Callable[[Step], None]]:
-    """A bar with loss, J, rate and time left on a terminal, a line now and then elsewhere.
+    """Show a bar with loss, J, rate and time left on a terminal, a line now and then elsewhere.
 
     Args:
         steps: of the whole training.
@@ -119,7 +117,7 @@ Row = Sequence[str]
 def print_table(
     rows: Sequence[Row], *, title: str = "", styles: dict[str, str] | None = None
 ) -> None:
-    """Prints rows of as many texts each; the last column may be long.
+    """Print rows of as many texts each; the last column may be long.
 
     Args:
         rows: texts; nothing is printed if there are none.

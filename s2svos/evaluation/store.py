@@ -14,10 +14,9 @@ from typing import Any
 from s2svos.data.layouts import VideoFiles
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.videos import Ids, fingerprint
-from s2svos.inference.outputs import disk_errors
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import write_atomically
+from s2svos_engines.files import disk_errors, write_atomically
 
 Keep = Callable[[str, Ids], None]
 

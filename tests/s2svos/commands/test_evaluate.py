@@ -240,7 +240,7 @@ def test_clips_and_size(tmp_path: Path) -> None:
     }
     write_masks(tmp_path / "clips" / "pond", masks)
     out = tmp_path / "out"
-    evaluate("--clips", tmp_path / "clips", "--size", "60x104", "--out", out)
+    evaluate("--clips", tmp_path / "clips", "--size", "104x60", "--out", out)
     data = json.loads((out / "results.json").read_text())
     assert data["size"] == data["videos"][0]["size"] == [60, 104]
     assert [one["id"] for one in data["videos"][0]["objects"]] == [255]
@@ -330,9 +330,9 @@ def test_a_checkpoint_without_a_place_to_be_exported_to(
         (["--clips", "."], "holds no NAME.mp4"),
         (["--folder", "."], "frames or JPEGImages"),
         (["--youtube-vos", "."], "meta.json is missing"),
-        (["--youtube-vos", ".", "--size", "48x64"], "own size"),
+        (["--youtube-vos", ".", "--size", "64x48"], "own size"),
         (["--clips", ".", "--split", "val"], "has no splits"),
-        (["--clips", ".", "--size", "12by9"], "HEIGHTxWIDTH"),
+        (["--clips", ".", "--size", "12by9"], "WIDTHxHEIGHT"),
         (["gone.s2s", "--davis", "DAVIS"], "gone.s2s does not exist"),
         (["gone.pt", "--davis", "DAVIS"], "gone.pt does not exist"),
         (["--davis", "DAVIS", "--out", "DAVIS"], "something else than an evaluation"),

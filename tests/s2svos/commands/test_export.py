@@ -91,7 +91,7 @@ def test_a_frame_size_larger_than_the_checkpoint_s_is_exported(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     """What the mistakes above are mistakes of works."""
-    out, size = tmp_path / "x.s2s", f"{HEIGHT}x{WIDTH + 32}"
+    out, size = tmp_path / "x.s2s", f"{WIDTH + 32}x{HEIGHT}"
     arguments = ["export", str(checkpoint), "-o", str(out), "--size", size, "--batch"]
     options = ["--drift-frames", "10", "--accept-drift"]
     result = CliRunner().invoke(app, [*arguments, *options])

@@ -272,7 +272,7 @@ def _alive(pid: int) -> bool:
         ([], "SOURCE"),
         (["gone"], "--out"),
         (["gone", "--out", "x"], "gone is not a folder"),
-        ([".", "--out", "x", "--size", "big"], "256x448"),
+        ([".", "--out", "x", "--size", "big"], "448x256"),
         ([".", "--remove", "x"], "--remove"),
         (["--remove", "gone"], "not made by s2svos"),
     ],
