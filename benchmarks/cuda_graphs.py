@@ -110,7 +110,7 @@ def main(
     bundle: Annotated[Path | None, typer.Option(help="Default: the one that ships.")] = None,
     precision: Annotated[str, typer.Option(help="Of the graphs.")] = "fp16",
     objects: Annotated[int, typer.Option(min=1, help="How many are followed.")] = 1,
-    turns: Annotated[int, typer.Option(min=3, help=f"Of {FRAMES} frames each.")] = 50,
+    rounds: Annotated[int, typer.Option(min=3, help=f"Of {FRAMES} frames each.")] = 50,
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
 ) -> None:
     """Time the ways to go from step to step on every engine of the GPU that is here."""
@@ -128,11 +128,11 @@ def main(
         assert isinstance(engine, CudaEngine)
         frames, masks = clip(engine, objects)
         wanted = reference(bundle, frames, masks)
-        for way, times, found in measure(engine, frames, masks, turns):
+        for way, times, found in measure(engine, frames, masks, rounds):
             median, iou = statistics.median(times), overlap(found, wanted)
             results[f"{name}, {way}"] = {"turns_ms": times, "median_ms": median, "iou": iou}
             rows.append([name, way, f"{median:.3f}", f"{max(times):.3f}", f"{iou:.4f}"])
-    title = f"{precision}, {objects} objects, ms a frame, mean of {FRAMES} in {turns} turns"
+    title = f"{precision}, {objects} objects, ms a frame, mean of {FRAMES} in {rounds} turns"
     print_table(title, ["engine", "way", "median", "slowest", "IoU"], rows)
     if json:
         facts = {"precision": precision, "objects": objects, "ways": results}
@@ -140,18 +140,18 @@ def main(
 
 
 def measure(
-    engine: CudaEngine, frames: Sequence[Masks], masks: Masks, turns: int
+    engine: CudaEngine, frames: Sequence[Masks], masks: Masks, rounds: int
 ) -> list[tuple[str, list[float], list[Masks]]]:
     """For each way milliseconds a frame in every turn, and the masks of its first turn."""
-    contestants = ways(engine, engine.init(frames[0], masks))
-    found = [way.follow(frames[1:]) for way in contestants]  # which captures, too
-    times: list[list[float]] = [[] for _ in contestants]
-    for _ in range(turns):
-        for way, samples in zip(contestants, times, strict=True):
+    variants = ways(engine, engine.init(frames[0], masks))
+    found = [way.follow(frames[1:]) for way in variants]  # which captures, too
+    times: list[list[float]] = [[] for _ in variants]
+    for _ in range(rounds):
+        for way, samples in zip(variants, times, strict=True):
             began = time.perf_counter()
             way.follow(frames[1:])
             samples.append(1000 * (time.perf_counter() - began) / (len(frames) - 1))
-    return [(w.name, t, f) for w, t, f in zip(contestants, times, found, strict=True)]
+    return [(w.name, t, f) for w, t, f in zip(variants, times, found, strict=True)]
 
 
 def clip(engine: CudaEngine, objects: int) -> tuple[list[Masks], Masks]:
