@@ -75,9 +75,12 @@ class Measurement:
             for loop in self.loops:
                 loop.step(clip[1])
         began = time.perf_counter()
-        with ThreadPoolExecutor(len(self.loops)) as pool:
-            parts = pool.map(lambda loop: _steps(loop, clip, self.steps_per_round), self.loops)
-            times = [ms for part in parts for ms in part]
+        if len(self.loops) == 1:
+            times = _steps(self.loops[0], clip, self.steps_per_round)
+        else:
+            with ThreadPoolExecutor(len(self.loops)) as pool:
+                parts = pool.map(lambda loop: _steps(loop, clip, self.steps_per_round), self.loops)
+                times = [ms for part in parts for ms in part]
         self.seconds += time.perf_counter() - began
         self.rounds.append(times)
 

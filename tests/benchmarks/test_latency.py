@@ -56,9 +56,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("latency")
     bundle = _bundle(folder, fp32=["init", "step", "batch"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "ROUND_SECONDS", 0.02)
+        patch.setattr(timing, "ROUND_SECONDS", 0.01)
         # It takes 340 readings to measure everything.
-        append(folder / "results.jsonl", measure(bundle.path, quick(500), clock=TickingClock()))
+        append(folder / "results.jsonl", measure(bundle.path, quick(400), clock=TickingClock()))
     return folder / "results.jsonl"
 
 
