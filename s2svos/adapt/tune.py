@@ -108,7 +108,7 @@ def tune(
     weights = [w for name, w in network.weights.items() if name not in network.recurrent]
     for weight in weights:
         weight.requires_grad_()
-optimizer = torch.optim.Adam(weights, config.learning_rate)
+    optimizer = torch.optim.Adam(weights, config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, config.steps)
     for step in range(1, config.steps + 1):
         logits, target = _rollout(network, source.sample(_rng(config, _TRAIN, step), config.length))
@@ -119,10 +119,10 @@ optimizer = torch.optim.Adam(weights, config.learning_rate)
                 f"Tuning to the first frame diverged at step {step}: the loss is {loss.item()}",
                 "lower --adapt-rate",
             )
-    optimizer.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, GRAD_CLIP_NORM)
-    optimizer.step()
+        optimizer.step()
         schedule.step()
         if report:
             seconds = time.perf_counter() - began

@@ -233,7 +233,6 @@ def _config(
 
 
 def _tell_skipped(source: Mixture) -> None:
-
     text = source.skipped.summary()
     if text:
         typer.echo(text, err=True)
