@@ -233,9 +233,7 @@ def _config(
 
 
 def _tell_skipped(source: Mixture) -> None:
-    from s2svos.data.files import summary
-
-    text = summary(source.faults.found.values())
+    text = source.skipped.summary()
     if text:
         typer.echo(text, err=True)
 
