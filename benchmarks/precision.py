@@ -67,7 +67,7 @@ def main(
         network = _network(opened, checkpoint)
     results: dict[str, Any] = {
         "bundle": opened.sha256,
-        "preset": opened.manifest.get("network", {}).get("preset"),
+        "preset": opened.manifest.preset,
         "reference": "checkpoint" if checkpoint else "graphs in PyTorch",
         "torch": str(torch.__version__),
         "video": source.path.name,

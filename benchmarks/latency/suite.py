@@ -120,7 +120,7 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
         "benchmark": BENCHMARK,
         "bundle": bundle.sha256,
         "name": path.name,
-        "preset": bundle.manifest.get("network", {}).get("preset", path.stem),
+        "preset": bundle.manifest.preset or path.stem,
         "size": [bundle.contract.height, bundle.contract.width],
         "threads": plan.threads,
         "torch_network": "the checkpoint's" if checkpoint else "the bundle's graphs",

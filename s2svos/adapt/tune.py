@@ -31,14 +31,6 @@ from s2svos_engines.registry import load_engine
 from s2svos_engines.tracker import Tracker
 
 VIEWS = 4  # clips on which before and after are compared; none of them is trained on
-ENVELOPE = (
-    "format",
-    "contract",
-    "graphs",
-    "weights",
-    "members",
-    "parity",
-)  # of a manifest: not facts
 HARDEST, DICE, CLIP_GRADIENT = 0.25, 0.5, 1.0  # as late in training
 CLIP, VIEW = 0, 1  # what a clip is drawn for
 
@@ -159,7 +151,7 @@ def _engine(
 ) -> Engine:
     """The network with its tuned weights on the tracker's kind of engine."""
     bundle = tracker.bundle
-    facts = {key: value for key, value in bundle.manifest.items() if key not in ENVELOPE}
+    facts = {key: value for key, value in bundle.manifest.facts.items() if key != "parity"}
     facts["adapted"] = {"bundle": bundle.sha256, **asdict(config)}
     try:
         with tempfile.TemporaryDirectory(prefix="s2svos-") as folder:
