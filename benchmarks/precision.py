@@ -112,7 +112,8 @@ def _engines(bundle: Bundle, threads: int) -> Iterator[Engine]:
         for precision in bundle.precisions:
             yield load_engine(bundle, name, precision=precision, threads=threads)
         if name == "openvino" and "fp32" in bundle.precisions:
-            from s2svos_engines.backends.openvino import OpenVinoEngine, has_bf16
+            from s2svos_engines.backends.openvino import OpenVinoEngine
+            from s2svos_engines.backends.openvino_graphs import has_bf16
 
             if has_bf16():
                 yield OpenVinoEngine(bundle, threads=threads, arithmetic="bf16")

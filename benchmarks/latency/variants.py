@@ -237,7 +237,7 @@ class BareOpenVino:
 
     def __init__(self, engine: Any, states: States) -> None:
         contract = engine.contract
-        self._request = engine.compiled("step", len(states[0])).create_infer_request()
+        self._request = engine.graphs.full("step", len(states[0])).create_infer_request()
         self._frame = self._request.get_tensor(contract.frame.name)
         self._masks = self._request.get_tensor(contract.object_masks.name)
         for spec, value in zip(contract.states, states, strict=True):
@@ -355,20 +355,20 @@ class InferLoop:
     def __init__(self, bundle: Bundle, precision: str, states: States) -> None:
         import openvino as ov
 
-        from s2svos_engines.backends.openvino import _CORE
+        from s2svos_engines.backends.openvino_graphs import CORE, has_bf16
 
         hint, graphs = "f32", precision
         if precision == "bf16":
-            if "BF16" not in _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            if not has_bf16():
                 raise RuntimeError("this processor has no bfloat16")
             hint, graphs = "bf16", "fp32"
-        model = _CORE.read_model(bundle.graph("step", precision=graphs), b"")
+        model = CORE.read_model(bundle.graph("step", precision=graphs), b"")
         shapes = {
             spec.name: ov.PartialShape([len(states[0]) if d == OBJECTS else d for d in spec.shape])
             for spec in bundle.contract.step_inputs
         }
         model.reshape(shapes)
-        self._compiled = _CORE.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        self._compiled = CORE.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
         self._inputs = [spec.name for spec in bundle.contract.step_inputs]
         self._outputs = [spec.name for spec in bundle.contract.step_outputs]
         self._first = states

@@ -12,29 +12,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks, States
-from s2svos_engines.contract import TensorSpec
-from s2svos_engines.engine import Runner, copy_frames
+from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs, SplitGraph
+from s2svos_engines.contract import StepContract, TensorSpec
+from s2svos_engines.engine import Engine, Runner, copy_frames
 from s2svos_engines.letterbox import NetworkFrame
-
-if TYPE_CHECKING:
-    from s2svos_engines.backends.openvino import OpenVinoEngine, SplitGraph
 
 
 class OpenVinoRunner(Runner[ov.Tensor]):
     """Requests over the two sets of state buffers; a call alone is run by the full graph."""
 
     def __init__(
-        self, engine: OpenVinoEngine, states: States, owners: NDArray[np.int64] | None
+        self,
+        engine: Engine,
+        graphs: OpenVinoGraphs,
+        states: States,
+        owners: NDArray[np.int64] | None,
     ) -> None:
         super().__init__(engine, states, owners)
-        self._engine = engine
+        self._graphs = graphs
+        self._max_in_flight = engine.max_in_flight
         self._calls: dict[str, list[_Call]] = {}
         self._in_flight: deque[_Call] = deque()
 
@@ -42,7 +44,7 @@ class OpenVinoRunner(Runner[ov.Tensor]):
         call = self._idle_call(graph)
         call.take(frames)
         self._in_flight.append(call)
-        if len(self._in_flight) > 1 or (self._streams > 1 and self._engine.max_in_flight > 1):
+        if len(self._in_flight) > 1 or (self._streams > 1 and self._max_in_flight > 1):
             for one in self._in_flight:
                 one.start_encoding()
 
@@ -59,11 +61,11 @@ class OpenVinoRunner(Runner[ov.Tensor]):
         """Return a call of a graph that is not in flight."""
         if graph not in self._calls:
             sizes = graph, self._objects, self._streams
-            bound = _BoundGraph(self._engine, sizes, self._buffers, self._owners)
+            bound = _BoundGraph(self._graphs, self._contract, sizes, self._buffers, self._owners)
             self._calls[graph] = [_Call(bound)]
         calls = self._calls[graph]
         while all(call in self._in_flight for call in calls):
-            if len(calls) < self._engine.max_in_flight:
+            if len(calls) < self._max_in_flight:
                 calls.append(_Call(calls[0].graph))
             else:
                 self._in_flight.popleft()  # nobody waited for it
@@ -91,21 +93,22 @@ class _BoundGraph:
 
     def __init__(
         self,
-        engine: OpenVinoEngine,
+        graphs: OpenVinoGraphs,
+        contract: StepContract,
         sizes: tuple[str, int, int],
         buffers: list[list[ov.Tensor]],
         owners: NDArray[np.int64] | None,
     ) -> None:
-        self._engine, self._sizes, self._buffers, self._owners = engine, sizes, buffers, owners
+        self._graphs, self._sizes, self._buffers, self._owners = graphs, sizes, buffers, owners
         graph, objects, self.streams = sizes
-        self._interface = engine.contract.interface(graph)
+        self._states, self._interface = contract.states, contract.interface(graph)
         self.frames, self._masks = self._interface.inputs[0], self._interface.outputs[0]
         self.masks = _tensor(self._masks, self._masks.sizes(objects=objects, streams=self.streams))
 
     @cached_property
     def full(self) -> list[ov.InferRequest]:
         """Requests of the full graph: from the first set of buffers to the second, and back."""
-        return self._requests(self._engine.full(*self._sizes))
+        return self._requests(self._graphs.full(*self._sizes))
 
     @cached_property
     def recurrent(self) -> list[ov.InferRequest]:
@@ -115,7 +118,7 @@ class _BoundGraph:
     @cached_property
     def split(self) -> SplitGraph:
         """The graph in two."""
-        return self._engine.split(*self._sizes)
+        return self._graphs.split(*self._sizes)
 
     def _requests(self, compiled: ov.CompiledModel) -> list[ov.InferRequest]:
         requests = []
@@ -124,8 +127,7 @@ class _BoundGraph:
             request.set_tensor(self._masks.name, self.masks)
             if self._owners is not None:
                 request.set_tensor(self._interface.inputs[1].name, ov.Tensor(self._owners))
-            states = self._engine.contract.states
-            for state, source, target in zip(states, before, after, strict=True):
+            for state, source, target in zip(self._states, before, after, strict=True):
                 request.set_tensor(state.input.name, source)
                 # Not by its name, which a feature has too that is a state as it is.
                 request.set_tensor(compiled.output(state.output.name), target)

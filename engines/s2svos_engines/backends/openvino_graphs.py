@@ -1,0 +1,110 @@
+"""A bundle's graphs compiled by OpenVINO, in full or split after the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import openvino as ov
+
+from s2svos_engines.backends.openvino_partition import split_encoder
+from s2svos_engines.contract import StepContract
+from s2svos_engines.engine import CompileCache
+
+CORE = ov.Core()
+"""The one of this process, which is never given up.
+
+Each core that compiles for the CPU gives the thread a stack for its signals and takes it away when
+it goes (2026.4). Of two cores the second to go sets the stack of the first again, which is gone:
+the next signal that has a handler, Ctrl-C for one, ends the process.
+"""
+
+
+def has_bf16() -> bool:
+    """Return whether the processor computes in bfloat16."""
+    return "BF16" in CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class SplitGraph(NamedTuple):
+    """A graph in two, see :func:`~s2svos_engines.backends.openvino_partition.split_encoder`."""
+
+    encoder: ov.CompiledModel  # of one stream's frames
+    recurrent: ov.CompiledModel
+
+
+class OpenVinoGraphs:
+    """Compiles a static graph for each count of objects and streams, when it is first needed.
+
+    Static, since the CPU plugin (2026.4) fails on the step graph when the object count changes
+    between calls ("Can not clone with new dims"); compiling takes about 0.2 s.
+
+    Args:
+        models: the ONNX models by name.
+        contract: of the graphs.
+        threads: processor threads of a step.
+        encoders: encoders of a split graph that run side by side, on a thread each.
+        arithmetic: what floating point is computed in, ``f32``, or ``bf16`` where
+            :func:`has_bf16`.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, bytes],
+        contract: StepContract,
+        *,
+        threads: int,
+        encoders: int,
+        arithmetic: str,
+    ) -> None:
+        self._models, self._contract = models, contract
+        self._settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            # Without this line OpenVINO takes bfloat16 where the processor has it.
+            "INFERENCE_PRECISION_HINT": arithmetic,
+            # Else two engines of one thread share a core while the other idles: 49 ms a step each
+            # instead of 25. One engine of two threads is as fast either way.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._encoder_settings = {
+            **self._settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": encoders
+        }  # fmt: skip
+        self._full: CompileCache[ov.CompiledModel] = CompileCache()
+        self._split: CompileCache[SplitGraph] = CompileCache()
+        self._encoders: CompileCache[ov.CompiledModel] = CompileCache()
+
+    def full(self, graph: str, objects: int, streams: int = 1) -> ov.CompiledModel:
+        """Return a graph compiled for numbers of objects and streams."""
+        return self._full.get(
+            (graph, objects, streams),
+            lambda: CORE.compile_model(self._model(graph, objects, streams), "CPU", self._settings),
+        )
+
+    def split(self, graph: str, objects: int, streams: int = 1) -> SplitGraph:
+        """Return the same as the encoder of one stream's frames, and what needs the state."""
+        return self._split.get(
+            (graph, objects, streams), lambda: self._compile_split(graph, objects, streams)
+        )
+
+    def _compile_split(self, graph: str, objects: int, streams: int) -> SplitGraph:
+        frames = self._contract.interface(graph).inputs[0].name
+        encoder, recurrent = split_encoder(self._model(graph, objects, streams), frames)
+
+        def compile_encoder() -> ov.CompiledModel:
+            own = encoder
+            if streams > 1:
+                own, _ = split_encoder(self._model(graph, 1, 1), frames)
+            return CORE.compile_model(own, "CPU", self._encoder_settings)
+
+        return SplitGraph(
+            self._encoders.get(graph, compile_encoder),
+            CORE.compile_model(recurrent, "CPU", self._settings),
+        )
+
+    def _model(self, graph: str, objects: int, streams: int) -> ov.Model:
+        model = CORE.read_model(self._models[graph], b"")
+        inputs = self._contract.interface(graph).inputs
+        model.reshape(
+            {spec.name: list(spec.sizes(objects=objects, streams=streams)) for spec in inputs}
+        )
+        return model
