@@ -295,9 +295,9 @@ def write_bundle(
             members[member] = model.own
             weights[member] = []
             for piece in model.shared:
-                part = names.setdefault(piece, f"weights/{len(names)}.onnx")
-                members[part] = piece
-                weights[member].append(part)
+                shared = names.setdefault(piece, f"weights/{len(names)}.onnx")
+                members[shared] = piece
+                weights[member].append(shared)
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
     manifest = Manifest(FORMAT, contract, where, weights, sums, facts)
     with written_beside(path) as part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -112,7 +113,8 @@ class _Seen:
         self._means: list[NDArray[np.float32]] = []
         self._pixels = 0
 
-    def add(self, value: NDArray[np.float32]) -> None:
+    def add(self, value: NDArray[Any]) -> None:
+        """Take the values of another sample."""
         self._low = min(self._low, float(value.min()))
         self._high = max(self._high, float(value.max()))
         self._means.append(value.mean((0, 2, 3), dtype=np.float32))

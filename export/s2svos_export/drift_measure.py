@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,7 +109,8 @@ def _finish(running: Sequence[Future[None]]) -> None:
         one.result()
 
 
-class ReferenceFrame(NamedTuple):
+@dataclass(frozen=True)
+class ReferenceFrame:
     """One frame as PyTorch follows it.
 
     Args:
@@ -243,7 +245,7 @@ class _ErrorLog:
 def _tensor_errors(
     calls: Sequence[Sequence[tuple[float, float]]], scale: Mapping[str, float]
 ) -> dict[str, TensorErrors]:
-    """Return largest and RMS errors by tensor, from those of [calls][tensors], in units of scale."""
+    """Return errors by tensor, in units of its scale, from largest and RMS of [calls][tensors]."""
     return {
         name: TensorErrors(
             tuple(_rounded(call[index][0] / unit) for call in calls),

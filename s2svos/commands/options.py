@@ -1,18 +1,12 @@
 """Picture sizes on the command line.
 
-Precisions on the command line.
-
-Says which extra brings a package that is not installed."""
+Precisions on the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 
 import typer
-
-from s2svos_engines.errors import UserError
 
 
 def parse_size(size: str | None, *, example: str) -> tuple[int, int] | None:
@@ -33,18 +27,3 @@ class GraphPrecision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
-
-
-@contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Turns a failed import into the command that installs what is missing.
-
-    Raises:
-        UserError: a package of the extra is missing.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is not installed", f'install it with pip install "s2svos[{extra}]"'
-        ) from error

@@ -22,7 +22,7 @@ Exported = tuple[torch.nn.Module, Path]
 def write(network: torch.nn.Module, out: Path, name: str = "x") -> None:
     clip = list(render(length=52, height=64, width=112))
     options = {"clip": clip, "source": "rendered", "config": ExportConfig(frames=51)}
-    export(network, out, name=name, facts={}, say=lambda text: None, **options)  # type: ignore[arg-type]
+    export(network, out, name=name, facts={}, log=lambda text: None, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module", params=list(SMALL))

@@ -38,7 +38,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "export_graph", exported_once)
-        module.export(network, path, name=request.param, facts={}, say=lambda _: None, **options)  # type: ignore[arg-type]
+        module.export(network, path, name=request.param, facts={}, log=lambda _: None, **options)  # type: ignore[arg-type]
     return Bundle.open(path)
 
 
