@@ -23,7 +23,7 @@ from s2svos_export.calibrate import Clip, activations, calibration_samples
 from s2svos_export.drift import BUDGET, DRIFT, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift
 from s2svos_export.graphs import MAX_OBJECTS, OPSET, Network, describe, export_graph
-from s2svos_export.int8 import Int8Choice, Int8Search, ReferenceRun
+from s2svos_export.int8 import PARTS, Int8Choice, Int8Search, ReferenceRun
 from s2svos_export.quantise import quantise
 from s2svos_export.subpixel import with_sub_pixels
 from s2svos_export.weight_sharing import share_weights
@@ -50,6 +50,7 @@ class ExportConfig:
         frames: how many to follow beside PyTorch.
         budget: least mean IoU with PyTorch.
         accept_drift: write the bundle all the same.
+        int8_parts: how many parts of the step graph int8 takes or leaves; more take longer.
     """
 
     precisions: tuple[str, ...] = ("fp32",)
@@ -59,6 +60,7 @@ class ExportConfig:
     frames: int = FRAMES
     budget: float = BUDGET
     accept_drift: bool = False
+    int8_parts: int = PARTS
 
     @property
     def step_graphs(self) -> tuple[str, ...]:
@@ -229,6 +231,7 @@ class _Exporter:
             ranges,
             lambda step: trials.load({**init, "step": step}, "int8"),
             ReferenceRun(engine, clip, frames=config.frames),
+            parts=config.int8_parts,
             quick_frames=max(1, config.frames // 6),
         )
         # A little more than the budget: a clip that is too short for the report is repeated there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -16,6 +16,8 @@ from s2svos_export.quantise import convolutions, quantise
 
 PARTS = 16
 
+Part = tuple[str, ...]
+"""Weights of convolutions that follow each other in the graph."""
 Iou = Callable[[frozenset[str]], float]
 """Mean IoU with fp32 of the graph with the convolutions of these weights in int8."""
 
@@ -75,6 +77,7 @@ class Int8Search:
         activations: of its convolutions.
         load: returns an engine that runs a step graph.
         reference: what the engines are compared with.
+        parts: how many parts of the graph there are to choose from.
         quick_frames: over how many frames parts are compared with each other.
     """
 
@@ -85,15 +88,17 @@ class Int8Search:
         load: Callable[[bytes], Engine],
         reference: ReferenceRun,
         *,
+        parts: int = PARTS,
         quick_frames: int,
     ) -> None:
         self._step, self._activations, self._load = step, activations, load
-        self._reference, self._quick_frames = reference, quick_frames
+        self._reference, self._parts, self._quick_frames = reference, parts, quick_frames
 
     def run(self, target: float) -> Int8Choice:
         """Return as much for int8 as a mean IoU with fp32 of at least ``target`` allows."""
         macs = {name: self._activations[name].macs for name in convolutions(self._step)}
-        return choose(macs, self.quick_iou, self.full_iou, target=target)
+        parts = split(macs, self._parts)
+        return choose(parts, macs, self.quick_iou, self.full_iou, target=target)
 
     def quick_iou(self, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over the first frames."""
@@ -107,16 +112,23 @@ class Int8Search:
         return self._load(quantise(self._step, self._activations, weights))
 
 
-def choose(macs: Mapping[str, int], quick_iou: Iou, full_iou: Iou, *, target: float) -> Int8Choice:
+def choose(
+    parts: Sequence[Part],
+    macs: Mapping[str, int],
+    quick_iou: Iou,
+    full_iou: Iou,
+    *,
+    target: float,
+) -> Int8Choice:
     """Choose what int8 takes: all but the parts with the most error per multiplication.
 
     Args:
-        macs: multiplications of all convolutions by their weights, in the graph's order.
+        parts: of the graph, from :func:`split`.
+        macs: multiplications of all convolutions by their weights.
         quick_iou: measures a part alone, for the order of the parts.
         full_iou: measures all parts but the worst.
         target: least mean IoU with fp32.
     """
-    parts = split(macs, PARTS)
     solo_iou = [quick_iou(frozenset(part)) for part in parts]
     error_per_mac = [
         (1 - iou) / sum(macs[name] for name in part)
@@ -141,11 +153,11 @@ def choose(macs: Mapping[str, int], quick_iou: Iou, full_iou: Iou, *, target: fl
     )
 
 
-def split(weights: Iterable[str], count: int) -> list[tuple[str, ...]]:
+def split(weights: Iterable[str], count: int) -> list[Part]:
     """Split the convolutions into at most ``count`` parts that follow each other in the graph."""
-    parts = np.array_split(np.array(list(weights), dtype=object), count)
-    return [tuple(part) for part in parts if len(part)]
+    arrays = np.array_split(np.array(list(weights), dtype=object), count)
+    return [tuple(part) for part in arrays if len(part)]
 
 
-def _names(parts: Iterable[tuple[str, ...]]) -> frozenset[str]:
+def _names(parts: Iterable[Part]) -> frozenset[str]:
     return frozenset(name for part in parts for name in part)

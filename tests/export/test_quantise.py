@@ -98,18 +98,19 @@ def test_only_what_is_asked_for_is_quantised() -> None:
 def test_what_errs_most_for_what_it_saves_stays_in_fp32() -> None:
     macs = {f"{index}.weight": 10 for index in range(32)}
     macs["31.weight"] = 1000
+    parts = split(macs, 16)
     harmful = {"3.weight": 0.05, "17.weight": 0.01, "31.weight": 0.04}
 
     def iou(weights: frozenset[str]) -> float:
         return 1 - sum(harm for name, harm in harmful.items() if name in weights)
 
-    choice = choose(macs, iou, iou, target=0.945)
+    choice = choose(parts, macs, iou, iou, target=0.945)
     assert "3.weight" in choice.kept_fp32
     assert not {"17.weight", "31.weight"} & set(choice.kept_fp32)
     assert choice.iou == pytest.approx(0.95)
     assert choice.weights.isdisjoint(choice.kept_fp32)
     assert len(choice.weights) + len(choice.kept_fp32) == 32
-    assert choose(macs, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
+    assert choose(parts, macs, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
 
 
 def test_the_manifest_keeps_its_names() -> None:
