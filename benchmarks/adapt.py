@@ -65,9 +65,10 @@ def main(
     import numpy as np
 
     import s2svos
-    from s2svos.commands.options import needs, parse_frame_size
+    from s2svos.commands.options import parse_frame_size
     from s2svos.data.layouts import davis as davis_videos
     from s2svos.evaluation.protocol import evaluate_video
+    from s2svos.extras import needs
 
     with needs("train"):
         import s2svos.adapt.tune

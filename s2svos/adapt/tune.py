@@ -32,9 +32,6 @@ from s2svos_engines.tracker import Tracker
 
 BOOTSTRAP_RATIO, DICE, GRAD_CLIP_NORM = 0.25, 0.5, 1.0  # as late in training
 VIEWS = 4  # clips on which before and after are compared; none of them is trained on
-
-# Keys of a manifest that describe the file, not the network.
-_ENVELOPE = ("format", "contract", "graphs", "weights", "members", "parity")
 _TRAIN, _VIEW = 0, 1  # second number of a clip's seed: no view is ever trained on
 
 
@@ -155,7 +152,7 @@ def _engine(
 ) -> Engine:
     """Load the tuned network on the tracker's kind of engine."""
     bundle = tracker.bundle
-    facts = {key: value for key, value in bundle.manifest.items() if key not in _ENVELOPE}
+    facts = {key: value for key, value in bundle.manifest.facts.items() if key != "parity"}
     facts["adapted"] = {"bundle": bundle.sha256, **asdict(config)}
     try:
         with tempfile.TemporaryDirectory(prefix="s2svos-") as folder:

@@ -219,12 +219,12 @@ class Bench:
         return Finding(trial.name, State.PROBLEM, text, remedy, figures)
 
     def _recorded(self) -> str:
-        parity = self._bundle.manifest.get("parity", {}).get("fp32")
-        return f" (IoU {parity['mean_iou']:.4f} with PyTorch at export)" if parity else ""
+        iou = self._bundle.manifest.mean_iou("fp32")
+        return f" (IoU {iou:.4f} with PyTorch at export)" if iou is not None else ""
 
     def _least(self, precision: str) -> float:
-        recorded = self._bundle.manifest.get("parity", {}).get(precision, {})
-        return float(recorded.get("mean_iou", UNKNOWN)) - SLACK
+        recorded = self._bundle.manifest.mean_iou(precision)
+        return (UNKNOWN if recorded is None else recorded) - SLACK
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def planned(
 ) -> Plan:
     """The record of a plan that is yet to be built."""
     where = re.sub(r"[^A-Za-z0-9.]+", "-", f"{target.library} {target.gpu or 'portable'}")
-    model: str = bundle.manifest["graphs"][precision][graph]
+    model = bundle.manifest.graphs[precision][graph]
     # Named by the model, so that precisions that share a model share its plan.
     member = f"plans/{where}/{model.removesuffix('.onnx')}.plan"
     return Plan(member, graph, precision, max_objects, target)
@@ -116,7 +116,7 @@ def build_plans(
     bundle, target = Bundle.open(path), build_target(library)
     plans = [
         planned(bundle, graph, precision, target, max_objects=max_objects)
-        for precision, graphs in bundle.manifest["graphs"].items()
+        for precision, graphs in bundle.manifest.graphs.items()
         for graph in graphs
     ]
     say(f"building plans for {target}")

@@ -88,8 +88,8 @@ def plans_of(bundle: Bundle, graph: str, precision: str, library: str) -> list[P
         UserError: its list of plans makes no sense.
     """
     try:
-        plans = [Plan.from_json(record) for record in bundle.manifest.get("plans", ())]
-        missing = {plan.member for plan in plans} - set(bundle.manifest["members"])
+        plans = [Plan.from_json(record) for record in bundle.manifest.plans]
+        missing = {plan.member for plan in plans} - set(bundle.manifest.members)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{bundle.path} lists its plans wrongly ({error})", "export it again"
@@ -150,6 +150,6 @@ def read_plan(bundle: Bundle, plan: Plan) -> bytes:
         data = bundle.read(plan.member)
     except (KeyError, OSError, zipfile.BadZipFile):
         data = b""
-    if hashlib.sha256(data).hexdigest() != bundle.manifest["members"][plan.member]:
+    if hashlib.sha256(data).hexdigest() != bundle.manifest.members[plan.member]:
         raise UserError(f"{bundle.path} changed while it was in use", "open it again")
     return data

@@ -52,7 +52,7 @@ def test_the_bundle_that_ships_is_followed_as_its_engine_does(tmp_path: Path) ->
         return one
 
     def state_error(drift: Drift) -> float:
-        return max(drift.free.tensors[name].largest for name in drift.init)
+        return max(drift.free_running.tensors[name].largest for name in drift.init)
 
     same = drift(bundle)
     assert same.mean_iou > 0.999

@@ -250,6 +250,6 @@ def test_the_tuned_bundle_tells_its_origin(
     with pytest.raises(UserError, match=r"No space left on device.*TMPDIR"):
         adapt(tracker, *clip[0], config=QUICK)
     manifest = caught[0].manifest
-    assert manifest["adapted"]["bundle"] == bundle.sha256 and manifest["adapted"]["steps"] == 3
-    assert manifest["network"] == bundle.manifest["network"] and "parity" not in manifest
+    assert manifest.adapted["bundle"] == bundle.sha256 and manifest.adapted["steps"] == 3
+    assert manifest.network == bundle.manifest.network and not manifest.parity
     assert len(weight) == 1 and not caught[0].path.exists()
