@@ -11,14 +11,14 @@ from data_sets import davis_2017, write_frames, write_masks
 from numpy.typing import NDArray
 
 from s2svos.data import video_clips as videos_module
-from s2svos.data.augment import ColourJitter, Trajectory, Deformation
+from s2svos.data.augment import ColourJitter, Deformation, Trajectory
 from s2svos.data.clips import Clip
 from s2svos.data.config import ColourSampling, DataConfig, DataKind, SyntheticSampling
 from s2svos.data.dataset import Mixture, open_source
 from s2svos.data.files import SkippedFiles
 from s2svos.data.scene import Actor, Background, Part, draw
 from s2svos.data.video_clips import LEAST_SHARE, excerpt
-from s2svos.data.warp import at_level, pyramid_level, composite, warp_affine
+from s2svos.data.warp import at_level, composite, pyramid_level, warp_affine
 from s2svos_engines.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -159,7 +159,7 @@ def test_memory_changes_nothing_but_speed(sets: dict[str, DataConfig]) -> None:
             assert (a.masks == b.masks).all()
             assert a.source == b.source
         for source, in_memory in ((held, True), (lazy, False)):
-            assert bool(source.sets[0][1]._held) is in_memory  # type: ignore[attr-defined]
+            assert bool(source._sets[0][1]._in_memory) is in_memory  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 9])
@@ -218,9 +218,9 @@ def test_halving_moves_nothing() -> None:
     cv2.circle(picture, (100, 70), 40, 255, -1)
     for scale in (0.9, 0.5, 0.26, 0.11):
         matrix = np.array([[scale, 0.02, 5.3], [-0.02, scale, 4.1]], np.float32)
-        small, times = pyramid_level(picture, scale)
-        assert (times > 0) == (scale < 0.6)
-        moments = cv2.moments(warp_affine(small, at_level(matrix, times), 160, 240))
+        small, level = pyramid_level(picture, scale)
+        assert (level > 0) == (scale < 0.6)
+        moments = cv2.moments(warp_affine(small, at_level(matrix, level), 160, 240))
         centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
         assert centre == pytest.approx(matrix @ (100, 70, 1), abs=0.15)
 
@@ -252,7 +252,9 @@ def test_scenes_show_what_the_masks_say() -> None:
 
     ground = Background(np.full((96, 160, 3), GREEN, np.uint8), walk(80, 0), (80, 48))
     deformation = Deformation(rng, 6, 96, 160, 0.03)
-    target = Actor([Part.moving(cutout(RED, 60), walk(60, 3))], target=True, deformation=deformation)
+    target = Actor(
+        [Part.moving(cutout(RED, 60), walk(60, 3))], target=True, deformation=deformation
+    )
     board = Actor([Part.moving(cutout(BLUE, 40), walk(80, 0))])
     colour = ColourJitter(rng, PLAIN)
     frames, masks = draw(ground, [target, board], colour, 6, 96, 160)
