@@ -178,6 +178,6 @@ def test_frames_reach_the_engine_at_its_own_size(bundle: Bundle, tmp_path: Path)
     engine = load_engine(written(tmp_path / "same.s2s", bundle, network.graphs()))
     frame, masks = start()
     states = engine.init(frame.numpy(), masks.numpy())
-    found = engine.cell(states).step(frame.numpy())
+    found = engine.runner(states).step(frame.numpy())
     expected = network.step(frame, *network.init(frame, masks))[0]
     assert np.abs(found.astype(int) - expected.numpy().astype(int)).max() <= 1

@@ -159,7 +159,7 @@ def test_memory_changes_nothing_but_speed(sets: dict[str, DataConfig]) -> None:
             assert (a.masks == b.masks).all()
             assert a.source == b.source
         for source, in_memory in ((held, True), (lazy, False)):
-            assert bool(source.sets[0][1]._held) is in_memory  # type: ignore[attr-defined]
+            assert bool(source._sets[0][1]._in_memory) is in_memory  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 9])
@@ -218,9 +218,9 @@ def test_halving_moves_nothing() -> None:
     cv2.circle(picture, (100, 70), 40, 255, -1)
     for scale in (0.9, 0.5, 0.26, 0.11):
         matrix = np.array([[scale, 0.02, 5.3], [-0.02, scale, 4.1]], np.float32)
-        small, times = pyramid_level(picture, scale)
-        assert (times > 0) == (scale < 0.6)
-        moments = cv2.moments(warp_affine(small, at_level(matrix, times), 160, 240))
+        small, level = pyramid_level(picture, scale)
+        assert (level > 0) == (scale < 0.6)
+        moments = cv2.moments(warp_affine(small, at_level(matrix, level), 160, 240))
         centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
         assert centre == pytest.approx(matrix @ (100, 70, 1), abs=0.15)
 
