@@ -267,6 +267,7 @@ def write_bundle(
     graphs: Mapping[str, Mapping[str, bytes | Model]],
     facts: Mapping[str, Any],
     others: Mapping[str, bytes] | None = None,
+    shared: bool = False,
 ) -> None:
     """Write a bundle beside ``path`` and rename it.
 
@@ -278,6 +279,7 @@ def write_bundle(
             kept once.
         facts: JSON types for the manifest: network, training, parity, tools.
         others: further members by name, reports and plans.
+        shared: other processes may write the same file at the same time.
 
     Raises:
         OSError: it cannot be written; ``path`` is what it was.
@@ -295,12 +297,12 @@ def write_bundle(
             members[member] = model.own
             weights[member] = []
             for piece in model.shared:
-                shared = names.setdefault(piece, f"weights/{len(names)}.onnx")
-                members[shared] = piece
-                weights[member].append(shared)
+                name_of_piece = names.setdefault(piece, f"weights/{len(names)}.onnx")
+                members[name_of_piece] = piece
+                weights[member].append(name_of_piece)
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
     manifest = Manifest(FORMAT, contract, where, weights, sums, facts)
-    with written_beside(path) as part:
+    with written_beside(path, shared=shared) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest.to_json(), indent=1))
             for name, data in members.items():

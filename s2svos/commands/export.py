@@ -148,12 +148,10 @@ def _clip_name(text: str, *, param: str) -> tuple[str, str]:
 
 
 def _add_plans(out: Path, libraries: list[PlanLibrary], *, max_objects: int | None) -> None:
-    from s2svos_engines.tensorrt.builder import MOST_OBJECTS
     from s2svos_engines.tensorrt.plan_cache import build_plans
 
     for library in libraries:
-        most = max_objects or MOST_OBJECTS
-        plans = build_plans(out, library.value, say=_log, max_objects=most)
+        plans = build_plans(out, library.value, log=_log, max_objects=max_objects)
         typer.echo(f"{len(plans)} plans of {library.value} are in {out}.")
 
 

@@ -165,7 +165,7 @@ def test_a_name_may_mean_different_weights_in_the_two_graphs(
 def test_masks_without_a_sigmoid_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     def soften(model: onnx.ModelProto) -> None:
         last = [node for node in model.graph.node if node.op_type == "Sigmoid"][-1]
-        last.op_type = "HardSigmoid"
+        last.op_type = "Tanh"
 
     changed = written(tmp_path / "hard.s2s", bundle, edited(bundle, step=soften))
     with pytest.raises(UserError, match=r"sigmoid.*without --adapt"):
