@@ -13,8 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import OptimiserConfig, TrainConfig
 from s2svos.training.corruption import generators, spoil
 from s2svos.training.loss import jaccard, training_loss
@@ -32,7 +31,7 @@ class ClosedLoop(nn.Module):
             :mod:`s2svos.training.corruption`.
     """
 
-    def __init__(self, network: Lite | Paper, *, spoil: float) -> None:
+    def __init__(self, network: AnySegmenter, *, spoil: float) -> None:
         super().__init__()
         self.network, self.spoil = network, spoil
 
@@ -55,12 +54,12 @@ class ClosedLoop(nn.Module):
             type(encoded)(*(x.view(length, batch, *x.shape[1:])[t] for x in encoded))
             for t in range(length)
         ]
-        state: Any = self.network.start(by_frame[0], first_masks.float() / 255)  # type: ignore[arg-type]
+        state = self.network.start(by_frame[0], first_masks.float() / 255)
         logits: list[Tensor] = []
         for features in by_frame[1:]:
-            if logits and self.spoil and isinstance(self.network, Lite):
+            if logits and self.spoil and self.network.feeds_back_mask:
                 state = spoil(state, self.spoil, rngs)
-            out, state = self.network.advance(features, state)  # type: ignore[arg-type]
+            out, state = self.network.advance(features, state)
             logits.append(out)
         full = torch.cat(logits)
         if full.shape[-2:] != frames.shape[-2:]:
@@ -90,7 +89,7 @@ class Learner:
         average: of its weights.
     """
 
-    def __init__(self, config: TrainConfig, network: Lite | Paper, fabric: Fabric) -> None:
+    def __init__(self, config: TrainConfig, network: AnySegmenter, fabric: Fabric) -> None:
         self.config, self.network, self._fabric = config, network, fabric
         network.train()
         self.average = Average(network, config.average)
@@ -164,7 +163,7 @@ class Learner:
 
 
 def _parameter_groups(
-    network: Lite | Paper, config: OptimiserConfig
+    network: AnySegmenter, config: OptimiserConfig
 ) -> tuple[list[dict[str, Any]], list[float]]:
     """Parameters that learn, and the highest rate of each group; the backbone's comes first."""
     backbone: list[torch.nn.Parameter] = []

@@ -15,8 +15,7 @@ from s2svos.data.config import Phase
 from s2svos.data.dataset import Batch, Mixture, batches
 from s2svos.interrupt import Interrupt
 from s2svos.network.checkpoint import save_checkpoint
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
 from s2svos.training.config_file import described, settings_to_json
 from s2svos.training.distributed import (
@@ -61,7 +60,7 @@ class Trainer:
         self,
         config: TrainConfig,
         *,
-        network: Lite | Paper,
+        network: AnySegmenter,
         source: Mixture,
         out: Path,
         videos: Sequence[Video] = (),

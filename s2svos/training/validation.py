@@ -23,9 +23,7 @@ from s2svos.data.config import DataConfig, DataKind
 from s2svos.data.dataset import open_source
 from s2svos.evaluation.metrics import contour_accuracy, region_similarity
 from s2svos.evaluation.videos import frames, object_ids, resize, truth_at
-from s2svos.network.frames import planes
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
 from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
@@ -132,7 +130,7 @@ def _synthetic(config: TrainConfig) -> list[Video]:
     return found
 
 
-def judge(network: Lite | Paper, video: Video, device: torch.device) -> Score:
+def judge(network: AnySegmenter, video: Video, device: torch.device) -> Score:
     """Follows the objects of a video's first frame and scores the others."""
     labels = _follow(network, video, device)
     scores = [
@@ -146,18 +144,19 @@ def judge(network: Lite | Paper, video: Video, device: torch.device) -> Score:
 
 
 @torch.inference_mode()
-def _follow(network: Lite | Paper, video: Video, device: torch.device) -> list[Image]:
+def _follow(network: AnySegmenter, video: Video, device: torch.device) -> list[Image]:
     """Object ids of every frame; uint8 [H, W] each."""
     first = _first(video)
     ids = np.array(sorted(object_ids(first)), np.uint8)
     masks = torch.from_numpy(first[None] == ids[:, None, None])[:, None].float().to(device)
     labels, state = [first], None
     for frame in video.frames:
-        features = network.features(planes(torch.from_numpy(frame).to(device), network.dtype))
+        planes = torch.from_numpy(frame).to(device, network.dtype)[None].permute(0, 3, 1, 2)
+        features = network.features(planes)
         if state is None:
-            state = network.start(features, masks)  # type: ignore[arg-type]
+            state = network.start(features, masks)
             continue
-        logits, state = network.advance(features, state)  # type: ignore[arg-type]
+        logits, state = network.advance(features, state)
         labels.append(_labels(logits, first.shape, ids))
     return labels
 
