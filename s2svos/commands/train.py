@@ -107,7 +107,7 @@ def train(
     saved = _saved(out, resume=resume)
     changes = {
         "init": str(init) if init else None,
-        "accumulate": accumulate,
+        "grad_accumulation": accumulate,
         "devices": devices,
         "precision": precision.value if precision else None,
         "workers": workers,
@@ -221,7 +221,7 @@ def _config(
     if epochs is not None:
         wanted = configs.with_epochs(wanted, epochs)
     if lr is not None:
-        wanted = configs.with_rate(wanted, lr)
+        wanted = configs.with_lr(wanted, lr)
     wanted = settings_from_json(settings_to_json(wanted), "the command line")  # checks it again
     if before:
         check_resumable(before, wanted, out / "last.pt")

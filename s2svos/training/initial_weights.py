@@ -1,11 +1,10 @@
-"""What a network's weights are before the first step."""
+"""Weights of a network before the first step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from s2svos.data.clips import ClipSource
@@ -13,14 +12,14 @@ from s2svos.network.checkpoint import build, checkpoint_config, read_checkpoint
 from s2svos.network.config import config_to_json
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
+from s2svos.training.seeds import SeedStream
 from s2svos_engines.errors import UserError
 
 KEY_CLIPS = 96  # whose first frames set the keys
-_SEED = 8  # third number of their seeds; clips of a training have two, those of its validation 7
 
 
 def starting_network(config: TrainConfig, *, resumed: bool = False) -> AnySegmenter:
-    """Builds the network of a training, with its starting weights, frozen where that is wanted.
+    """Build the network of a training, with its starting weights, frozen where that is wanted.
 
     Args:
         config: of the training.
@@ -44,13 +43,13 @@ def starting_network(config: TrainConfig, *, resumed: bool = False) -> AnySegmen
 def key_frames(source: ClipSource, config: TrainConfig) -> Iterator[torch.Tensor]:
     """Yield first frames of the clips that will be trained on, uint8 [3, H, W] each."""
     for number in range(KEY_CLIPS):
-        rng = np.random.default_rng([config.seed, number, _SEED])
+        rng = SeedStream.KEYS.rng(config.seed, number)
         clip = source.sample(rng, 2, config.network.height, config.network.width)
         yield torch.from_numpy(clip.frames[0]).permute(2, 0, 1)
 
 
 def from_scratch(config: TrainConfig) -> bool:
-    """Whether the backbone starts from random weights."""
+    """Return whether the backbone starts from random weights."""
     return config.init is None and config.backbone.weights == "none"
 
 

@@ -39,7 +39,7 @@ def _falling(x: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * x))
 
 
-class Average:
+class EMA:
     """Exponential moving average, over fewer steps while the training is young.
 
     Args:

@@ -25,6 +25,7 @@ from s2svos.evaluation.metrics import contour_accuracy, region_similarity
 from s2svos.evaluation.videos import frames, object_ids, resize, truth_at
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
+from s2svos.training.seeds import SeedStream
 from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
 from s2svos_engines.errors import UserError
@@ -33,7 +34,6 @@ from s2svos_engines.files import write_atomically
 Image = NDArray[np.uint8]  # [H, W, 3] RGB, or [H, W] ids
 
 CELL_WIDTH, COLUMNS, GAP = 224, 6, 4  # of the strip: pixels, frames of a video, pixels
-_SEED = 7  # third number of the seed of synthetic videos; clips of a training have two
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Score:
 
 
 def validation_videos(config: TrainConfig) -> list[Video]:
-    """The videos to judge by, none of which is trained on.
+    """The videos to score_video by, none of which is trained on.
 
     Raises:
         UserError: they cannot be read, or none has an object on its first frame.
@@ -123,14 +123,14 @@ def _synthetic(config: TrainConfig) -> list[Video]:
     source = open_source([DataConfig(DataKind.SYNTHETIC)])
     wanted, found = config.validation, []
     for number in range(wanted.clips):
-        rng = np.random.default_rng([config.seed, number, _SEED])
+        rng = SeedStream.VALIDATION.rng(config.seed, number)
         clip = source.sample(rng, wanted.frames, config.network.height, config.network.width)
         truths = (clip.masks > 127).astype(np.uint8)
         found.append(Video(f"synthetic {number}", tuple(clip.frames), tuple(truths)))
     return found
 
 
-def judge(network: AnySegmenter, video: Video, device: torch.device) -> Score:
+def score_video(network: AnySegmenter, video: Video, device: torch.device) -> Score:
     """Follows the objects of a video's first frame and scores the others."""
     labels = _follow(network, video, device)
     scores = [

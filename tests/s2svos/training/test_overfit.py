@@ -12,12 +12,12 @@ from s2svos.data.clips import Clip
 from s2svos.network.checkpoint import load_network
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
 from s2svos.sample.render import render
-from s2svos.training.config import LossConfig, PhaseConfig, ScheduleConfig, with_rate
+from s2svos.training.config import LossConfig, PhaseConfig, ScheduleConfig, with_lr
 from s2svos.training.config_file import load_config, with_data
 from s2svos.training.initial_weights import starting_network
 from s2svos.training.run_log import Step
 from s2svos.training.trainer import Trainer
-from s2svos.training.validation import Video, judge
+from s2svos.training.validation import Video, score_video
 
 HEIGHT, WIDTH, LENGTH = 64, 96, 4
 
@@ -53,14 +53,14 @@ def test_a_clip_is_learnt_by_heart(
 ) -> None:
     config = with_data(load_config("paper"), ["synthetic"])
     config = replace(
-        with_rate(config, rate),
+        with_lr(config, rate),
         network=network,
         backbone=replace(config.backbone, weights="none"),
         phases=(PhaseConfig(1, LENGTH, HEIGHT, WIDTH, steps=steps),),
         schedule=ScheduleConfig("cosine", warm_up=0.05, floor=0.0),
-        loss=LossConfig(hardest=1.0, harden=0.0, dice=0.5, border=0.0),
+        loss=LossConfig(bootstrap_ratio=1.0, bootstrap_steps=0.0, dice=0.5, border=0.0),
         validation=replace(config.validation, every=0),
-        average=0.9,
+        ema_decay=0.9,
         checkpoint_every=steps,
         workers=0,
     )
@@ -76,5 +76,5 @@ def test_a_clip_is_learnt_by_heart(
     assert np.mean([step.jaccard for step in seen[-5:]]) > 0.9
     truths = tuple((source.clip.masks > 127).astype(np.uint8))
     video = Video("turtle", tuple(source.clip.frames), truths)
-    score = judge(load_network(final), video, torch.device("cpu"))
+    score = score_video(load_network(final), video, torch.device("cpu"))
     assert score.j > 0.9
