@@ -22,7 +22,7 @@ def draw(results: Sequence[SuiteResult], folder: Path) -> list[Path]:
     Raises:
         UserError: matplotlib is not installed.
     """
-    from s2svos.commands.options import needs
+    from s2svos.extras import needs
 
     with needs("train"):
         from matplotlib.figure import Figure

@@ -132,7 +132,7 @@ def measure(
         "benchmark": BENCHMARK,
         "bundle": bundle.sha256,
         "name": path.name,
-        "preset": bundle.manifest.get("network", {}).get("preset", path.stem),
+        "preset": bundle.manifest.preset or path.stem,
         "size": [bundle.contract.height, bundle.contract.width],
         "threads": plan.threads,
         "torch_network": "the checkpoint's" if checkpoint else "the bundle's graphs",

@@ -131,7 +131,7 @@ def infer(
     )
 
     from s2svos import default_bundle
-    from s2svos.commands.options import needs
+    from s2svos.extras import needs
     from s2svos.inference.run import infer as run
     from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.incoming_sources import masks_only

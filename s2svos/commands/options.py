@@ -1,16 +1,13 @@
-"""What several commands' options are read with: sizes, engines, precisions, extras."""
+"""What several commands' options are read with: sizes, engines, precisions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from s2svos_engines.errors import UserError
 from s2svos_engines.registry import ENGINES
 
 # An engine by name; ``auto`` is the fastest that is installed. Type checkers see a text: they know
@@ -77,18 +74,3 @@ def parse_frame_size(text: str | None, *, option: str = "--size", example: str) 
             param_hint=option,
         )
     return size
-
-
-@contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Turn a failed import into the command that installs what is missing.
-
-    Raises:
-        UserError: a package of the extra is missing.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is not installed", f'install it with pip install "s2svos[{extra}]"'
-        ) from error

@@ -93,7 +93,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a network; Ctrl-C stops it so that --resume goes on."""
-    from s2svos.commands.options import needs
+    from s2svos.extras import needs
 
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give either --steps or --epochs", param_hint="--steps")
@@ -233,9 +233,7 @@ def _config(
 
 
 def _tell_skipped(source: Mixture) -> None:
-    from s2svos.data.files import summary
-
-    text = summary(source.faults.found.values())
+    text = source.skipped.summary()
     if text:
         typer.echo(text, err=True)
 

@@ -22,7 +22,7 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.tensorrt import builder as tensorrt_builder
 from s2svos_engines.tensorrt.builder import build_plan, build_target
 from s2svos_engines.tensorrt.library import library_log, load_library
-from s2svos_engines.tensorrt.plan_cache import build, build_plans, planned
+from s2svos_engines.tensorrt.plan_cache import build, build_plans, new_plan
 from s2svos_engines.tensorrt.plans import Target, matching_plan, read_plan
 from s2svos_export.weight_sharing import share_weights
 
@@ -69,7 +69,7 @@ def test_the_bundle_that_ships_builds_at_full_size(target: Target) -> None:
     bundle = Bundle.open(s2svos.default_bundle())
     for precision, graphs in bundle.manifest["graphs"].items():
         for graph in graphs:
-            assert build(bundle, planned(bundle, graph, precision, target))
+            assert build(bundle, new_plan(bundle, graph, precision, target))
 
 
 @compiler
@@ -223,7 +223,7 @@ def test_a_refused_graph_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
     write_bundle(path, contract=small_contract("paper"), graphs={"fp32": models}, facts={})
     before = path.read_bytes()
     with pytest.raises(UserError, match="twice_the_frame"):
-        build_plans(path, "tensorrt-rtx", say=lambda text: None)
+        build_plans(path, "tensorrt-rtx", log=lambda text: None)
     assert path.read_bytes() == before
 
 

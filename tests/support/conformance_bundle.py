@@ -15,7 +15,7 @@ from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.registry import load_engine
-from s2svos_export.calibrate import activations, readings
+from s2svos_export.calibrate import activations, calibration_samples
 from s2svos_export.quantise import convolutions, quantise
 
 __all__ = ["GRAPHS", "PRECISIONS"]
@@ -35,7 +35,7 @@ def small_bundle(path: Path) -> Bundle:
     fp32, fp16 = ({g: _bold(small_graph("lite", g, p)) for g in GRAPHS} for p in ("fp32", "fp16"))
     exact = load_engine(written(path, contract, fp32=fp32), "onnxruntime", threads=1)
     clip = render(length=36, height=contract.height, width=contract.width)
-    ranges = activations(fp32["step"], readings(exact, contract, [clip]))
+    ranges = activations(fp32["step"], calibration_samples(exact, [clip]))
     weights = convolutions(fp32["step"])
     int8 = {
         g: model if g == "init" else quantise(model, ranges, weights) for g, model in fp32.items()

@@ -48,8 +48,8 @@ def test_json_has_all_of_it(shipped: Bundle) -> None:
     facts = json.loads(shown("--json"))
     assert facts == json.loads(json.dumps(about(shipped)))
     assert facts["bytes"] == shipped.path.stat().st_size
-    assert facts["training"] == shipped.manifest["training"]
-    assert facts["parity"] == shipped.manifest["parity"]
+    assert facts["training"] == shipped.manifest.training
+    assert facts["parity"] == shipped.manifest.parity
     assert set(facts["contract"]["graphs"]) >= {"init", "step"}
     sizes = [graph["bytes"] for one in facts["precisions"].values() for graph in one.values()]
     assert 0 < sum(sizes) <= facts["bytes"]
