@@ -202,20 +202,15 @@ def test_random_states_survive_a_file(tmp_path: Path) -> None:
 class Follows(nn.Module):
     """Stands for a network: its mask is where the frame is red, its state nothing."""
 
-    dtype = torch.float32
+    def init(self, frame: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.zeros(len(masks)),)
 
-    def features(self, frame: torch.Tensor) -> torch.Tensor:
-        return frame
-
-    def start(self, features: torch.Tensor, mask: torch.Tensor) -> int:
-        return len(mask)
-
-    def advance(self, features: torch.Tensor, objects: int) -> tuple[torch.Tensor, int]:
-        red = features[:, :1] - 127
-        return torch.cat([red, -red])[:objects], objects
+    def step(self, frame: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        red = frame[None, ..., 0]
+        return torch.cat([red, 255 - red])[: len(state)], state
 
 
-def test_judging_scores_every_object_of_the_first_frame(tmp_path: Path) -> None:
+def test_validation_scores_every_object_of_the_first_frame(tmp_path: Path) -> None:
     truth = np.full((32, 64), 2, np.uint8)
     truth[8:24, 10:40] = 1
     frame = np.zeros((32, 64, 3), np.uint8)
