@@ -82,10 +82,10 @@ def training_progress(
         disable=not (shown and sys.stderr.isatty()),
     )
     mean: dict[str, float] = {}
-    judged = ""
+    scored = ""
 
     def report(step: Step) -> None:
-        nonlocal judged
+        nonlocal scored
         now = {
             "loss": step.loss,
             "J": step.jaccard,
@@ -96,10 +96,10 @@ def training_progress(
             mean[name] = 0.95 * mean.get(name, value) + 0.05 * value
         if step.validation:
             j, f = step.validation
-            judged = f"  val J {j:.3f} F {f:.3f}"
+            scored = f"  val J {j:.3f} F {f:.3f}"
         figures = (
             f"loss {mean['loss']:.3f}  J {mean['J']:.3f}  {mean['clips/s']:.2f} clips/s  "
-            f"waiting {mean['waiting']:.0%}{judged}"
+            f"waiting {mean['waiting']:.0%}{scored}"
         )
         bar.update(task, completed=step.step, figures=figures)
         told = step.step % LOG_EVERY == 0 or step.step == step.steps or step.validation

@@ -100,14 +100,14 @@ def train(
     with needs(TRAIN):
         from s2svos.commands.terminal import training_progress
         from s2svos.data.dataset import open_source
-        from s2svos.training.initial_weights import fit_keys, from_scratch, starting_network
+        from s2svos.training.initial_weights import from_scratch, key_frames, starting_network
         from s2svos.training.trainer import Trainer
         from s2svos.training.validation import validation_videos
 
     saved = _saved(out, resume=resume)
     changes = {
         "init": str(init) if init else None,
-        "accumulate": accumulate,
+        "grad_accumulation": accumulate,
         "devices": devices,
         "precision": precision.value if precision else None,
         "workers": workers,
@@ -135,7 +135,7 @@ def train(
     network = starting_network(wanted, resumed=saved is not None)
     source = open_source(wanted.data, strict=wanted.strict)
     if saved is None and not wanted.init:
-        fit_keys(network, source, wanted)
+        network.eval().fit_keys(key_frames(source, wanted))
     trainer = Trainer(
         wanted,
         network=network,
@@ -221,7 +221,7 @@ def _config(
     if epochs is not None:
         wanted = configs.with_epochs(wanted, epochs)
     if lr is not None:
-        wanted = configs.with_rate(wanted, lr)
+        wanted = configs.with_lr(wanted, lr)
     wanted = settings_from_json(settings_to_json(wanted), "the command line")  # checks it again
     if before:
         check_resumable(before, wanted, out / "last.pt")

@@ -141,14 +141,16 @@ class VideoEvaluation:
         self._objects.update((one, _Object(enters=stem)) for one in entering)
         return labels
 
-    def score(self, name: str) -> VideoScore:
+    def score(self, name: str, *, last: bool = False) -> VideoScore:
         """Return the scores of the frames that count by DAVIS's protocol.
 
         Args:
             name: of the video.
+            last: count the last annotated frame too.
         """
         entries = {one.enters for one in self._objects.values()}
-        counted = set(self.annotated[:-1]) if set(self.annotated) - entries else set()
+        following = self.annotated if last else self.annotated[:-1]
+        counted = set(following) if set(self.annotated) - entries else set()
         objects = tuple(_counted(i, self._objects[i], counted) for i in sorted(self._objects))
         return VideoScore(name, self._size, self._frames, self._steps, self._seconds, objects)
 

@@ -12,8 +12,9 @@ objects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,10 @@ from torch.nn import functional as F
 
 from s2svos.network.config import LiteConfig
 from s2svos.network.efficientnet import EfficientNet, Pyramid
-from s2svos.network.frames import planes, probabilities_to_bytes
+from s2svos.network.segmenter import Segmenter
+from s2svos.network.weights import read_weights
 from s2svos_engines.contract import StateSpec, StepContract
+from s2svos_engines.errors import UserError
 
 WIDTH16, WIDTH8, WIDTH4, WIDTH2 = 96, 64, 32, 8  # channels at stride 16 to 2
 POSITION = 4  # numbers that a key spends on its place, see Matcher.queries
@@ -52,6 +55,17 @@ class State(NamedTuple):
     first_mask: Tensor  # [N, 1, H/16, W/16] the object's share of each place there
     last_keys: Tensor  # [N, last_key + POSITION, H/16 * W/16] of the previous frame; or without N
     last_mask: Tensor  # [N, 1, H/4, W/4] probabilities
+
+
+class EncoderOutput(NamedTuple):
+    """Maps that the encoder computes of B frames."""
+
+    keys: Tensor  # [B, first_key, H/8, W/8] not normalised
+    x16: Tensor  # [B, WIDTH16, H/16, W/16]
+    gates: Tensor  # [B, 4 * hidden, H/16, W/16]
+    skip8: Tensor  # [B, WIDTH8, H/8, W/8]
+    skip4: Tensor  # [B, WIDTH4, H/4, W/4]
+    skip2: Tensor  # [B, WIDTH2, H/2, W/2]
 
 
 class Keys(nn.Module):
@@ -112,13 +126,14 @@ class Encoder(nn.Module):
         self.skip4 = nn.Conv2d(c4, WIDTH4, 3, padding=1)
         self.skip2 = nn.Conv2d(c2, WIDTH2, 1)
 
-    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Args: frame: float [B, 3, H, W], -1 to 1. Returns: features less the queries."""
+    def forward(self, frame: Tensor) -> EncoderOutput:
+        """Encode frames, float [B, 3, H, W] from -1 to 1."""
         f = self.backbone(frame)
         keys = self.keys(f)
         x16 = F.relu(self.lateral16(f.s16) + _double(self.lateral32(f.s32)))
         skip8 = self.skip8(f.s8) + _double(self.top8(x16))
-        return keys, x16, self.gates(x16), skip8, self.skip4(f.s4), self.skip2(f.s2)
+        gates, skip4 = self.gates(x16), self.skip4(f.s4)
+        return EncoderOutput(keys, x16, gates, skip8, skip4, self.skip2(f.s2))
 
     def freeze(self) -> None:
         """Keeps backbone and keys as they are."""
@@ -264,12 +279,14 @@ class Initializer(nn.Module):
         return hidden, cell
 
 
-class Lite(nn.Module):
-    """The default network. ``init`` and ``step`` are the two graphs that are exported."""
+class Lite(Segmenter[Features, State]):
+    """The default network."""
+
+    feeds_back_mask: ClassVar[bool] = True
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: LiteConfig = config
         self.encoder = Encoder(config)
         self.matcher = Matcher()
         self.initializer = Initializer(config)
@@ -296,22 +313,26 @@ class Lite(nn.Module):
 
     def features(self, frame: Tensor) -> Features:
         """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
-        keys, *rest = self.encoder(frame / 127.5 - 1)
-        keys, matcher = keys.float(), self.matcher
+        encoded = self.encoder(frame / 127.5 - 1)
+        keys, matcher = encoded.keys.float(), self.matcher
         keys16 = F.avg_pool2d(keys, 2)
         first, last = _unit(keys16), _unit(keys16[:, : self.config.last_key])
         return Features(
-            matcher.queries(first),
-            matcher.queries(_unit(keys[:, : self.config.last_key])),
-            matcher.memory(first, first=True),
-            matcher.memory(last, first=False),
-            *rest,
+            first_queries=matcher.queries(first),
+            last_queries=matcher.queries(_unit(keys[:, : self.config.last_key])),
+            first_keys=matcher.memory(first, first=True),
+            last_keys=matcher.memory(last, first=False),
+            x16=encoded.x16,
+            gates=encoded.gates,
+            skip8=encoded.skip8,
+            skip4=encoded.skip4,
+            skip2=encoded.skip2,
         )
 
     @torch.no_grad()
-    def fit_keys(self, frames: Tensor) -> None:
-        """Sets the keys by the frames of the videos to come, float [B, 3, H, W] from 0 to 255."""
-        parts = torch.split(frames / 127.5 - 1, 8)
+    def fit_keys(self, frames: Iterable[Tensor]) -> None:
+        """Set the keys to the principal components of frames [3, H, W], 0 to 255."""
+        parts = torch.split(torch.stack(list(frames)).float() / 127.5 - 1, 8)
         self.encoder.keys.fit([self.encoder.backbone(part) for part in parts])
 
     def start(self, features: Features, mask: Tensor) -> State:
@@ -328,24 +349,47 @@ class Lite(nn.Module):
         return State(hidden, cell, first_keys, first_mask, features.last_keys, mask4)
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
-        """One frame: logits, float [N, 1, H, W], and the next state."""
-        # The first frame says what the object is, the previous one where: only the second match
-        # is worth stride 8.
+        """Return one frame's logits, float [N, 1, H, W], and the next state."""
+        first = self._match_first(features, state)
+        similarity = self.matcher(features.last_queries, state.last_keys)
+        logits, state = self._decode(features, state, first, similarity)
+        return logits, state._replace(last_keys=features.last_keys)
+
+    def advance_frame(self, features: Features, state: State) -> tuple[Tensor, State]:
+        """Advance all objects over one frame, whose similarities are computed once for all."""
+        first = self._match_first(features, state)
+        similarity = self.matcher(features.last_queries[0], state.last_keys)
+        logits, state = self._decode(features, state, first, similarity)
+        return logits, state._replace(last_keys=features.last_keys[0])
+
+    # The first frame says what the object is, the previous one where: only the second match is
+    # worth stride 8.
+    def _match_first(self, features: Features, state: State) -> Tensor:
+        """Return the maps of the first frame, [N, 3, H/16, W/16]."""
         first = self.matcher(features.first_queries, state.first_keys)
         first = self.matcher.maps(first, state.first_mask).to(self.dtype)
-        first = first.view(*first.shape[:2], *features.x16.shape[2:])
-        # Of one frame with all objects: matrices, one for all of them.
-        shared = 0 if state.last_keys.ndim == 2 else slice(None)
-        last = self.matcher(features.last_queries[shared], state.last_keys)
-        last = self.matcher.maps(last, F.avg_pool2d(state.last_mask.float(), 4)).to(self.dtype)
+        return first.view(*first.shape[:2], *features.x16.shape[2:])
+
+    def _decode(
+        self, features: Features, state: State, first: Tensor, similarity: Tensor
+    ) -> tuple[Tensor, State]:
+        """Return logits and the next state, but for ``last_keys``.
+
+        Args:
+            features: of the frame.
+            state: of the previous frame.
+            first: of :meth:`_match_first`.
+            similarity: to the previous frame's keys, see :meth:`Matcher.maps`.
+        """
+        last = self.matcher.maps(similarity, F.avg_pool2d(state.last_mask.float(), 4))
+        last = last.to(self.dtype)
         last = last.view(*last.shape[:2], *features.skip8.shape[2:])
         seen = [first, F.avg_pool2d(last, 2), F.pixel_unshuffle(state.last_mask, 4)]
         hidden, cell = self.cell(features.gates, torch.cat(seen, 1), state.hidden, state.cell)
         maps8 = torch.cat([_double(first), last, F.avg_pool2d(state.last_mask, 2)], 1)
         logits = self.decoder(features, hidden, maps8, state.last_mask)
         mask4 = F.avg_pool2d(torch.sigmoid(logits), 4)
-        carried = state.first_keys, state.first_mask, features.last_keys[shared]
-        return logits, State(hidden, cell, *carried, mask4)
+        return logits, state._replace(hidden=hidden, cell=cell, last_mask=mask4)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -358,45 +402,8 @@ class Lite(nn.Module):
         self.matcher.float()
         return self
 
-    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
-        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
-        mask = first_masks.to(self.dtype)[:, None] / 255
-        state = self.start(self.features(planes(frame, self.dtype)), mask)
-        state = state._replace(last_keys=state.last_keys[0])
-        return tuple(x.float() for x in state)
-
-    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
-        logits, state = self._follow(frame, states)
-        return (probabilities_to_bytes(logits[0]), *state)
-
-    def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """A ``stepT`` graph: uint8 [T, H, W, 3] and states to uint8 [T, N, H, W] and states.
-
-        The encoder takes all frames at once; cell and decoder follow each other, as a frame's mask
-        enters the next frame's cell.
-        """
-        logits, state = self._follow(frames, states)
-        return (probabilities_to_bytes(torch.stack(logits)), *state)
-
-    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and their N objects.
-
-        Args:
-            frames: one a stream.
-            owners: int64 [N], the stream of each object.
-            states: of all objects; the shared ones [S, ...].
-        """
-        encoded = self.features(planes(frames, self.dtype))
-        features = Features(*(x.index_select(0, owners) for x in encoded))
-        state = self._typed(states)
-        state = state._replace(last_keys=state.last_keys.index_select(0, owners))
-        logits, state = self.advance(features, state)
-        state = state._replace(last_keys=encoded.last_keys)
-        return (probabilities_to_bytes(logits), *(x.float() for x in state))
-
-    def _typed(self, states: Sequence[Tensor]) -> State:
-        """States of the graphs, float32, as the network computes with them."""
+    def read_state(self, states: Sequence[Tensor]) -> State:
+        """Return the graphs' states, float32, in the dtypes that the network computes with."""
         state = State(*states)
         return state._replace(
             hidden=state.hidden.to(self.dtype),
@@ -404,19 +411,31 @@ class Lite(nn.Module):
             last_mask=state.last_mask.to(self.dtype),
         )
 
-    def _follow(
-        self, frames: Tensor, states: Sequence[Tensor]
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        encoded = self.features(planes(frames, self.dtype))
-        state, logits = self._typed(states), []
-        by_frame = [encoded]
-        if frames.ndim == 4:
-            pieces = (torch.split(x, 1) for x in encoded)
-            by_frame = [Features(*piece) for piece in zip(*pieces, strict=True)]
-        for features in by_frame:
-            out, state = self.advance(features, state)
-            logits.append(out)
-        return logits, tuple(x.float() for x in state)
+    def load_backbone(self, weights: str) -> None:
+        """Load ImageNet weights into the backbone.
+
+        Args:
+            weights: ``imagenet``, or the path of a file as ``efficientnet_lite_pytorch`` has it.
+
+        Raises:
+            UserError: the weights are not installed, or the file holds others.
+        """
+        if weights == "imagenet":
+            self.encoder.backbone.load_imagenet()
+            return
+        state = read_weights(Path(weights))
+        try:
+            self.encoder.backbone.load_features(state)
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{weights} does not hold the weights of {self.config.backbone} ({reason})",
+                "name a file that does",
+            ) from error
+
+    def freeze_backbone(self) -> None:
+        """Keep backbone and keys as they are."""
+        self.encoder.freeze()
 
 
 def _double(x: Tensor) -> Tensor:

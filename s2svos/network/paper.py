@@ -18,7 +18,7 @@ from torchvision.models import VGG16_Weights, vgg16
 from torchvision.models.vgg import cfgs
 
 from s2svos.network.config import PaperConfig
-from s2svos.network.frames import planes, probabilities_to_bytes
+from s2svos.network.segmenter import Segmenter, probabilities_to_bytes
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 
@@ -31,8 +31,8 @@ FULL_CHANNELS = 512  # the width that DECODER belongs to
 class Features(NamedTuple):
     """What is computed of a frame once for all objects. B frames, or 1 for all."""
 
-    frame: Tensor  # [B, 3, H, W] normalised, for the initializer
     x32: Tensor  # [B, channels, H/32, W/32] the encoder's output
+    frame: Tensor  # [B, 3, H, W] normalised, for the initializer
 
 
 class State(NamedTuple):
@@ -77,12 +77,12 @@ class VGG(nn.Module):
         self.load_state_dict(own)
 
 
-class Paper(nn.Module):
+class Paper(Segmenter[Features, State]):
     """S2S as published: two VGG-16, a ConvLSTM and five transposed convolutions, no skips."""
 
     def __init__(self, config: PaperConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: PaperConfig = config
         c, fc = config.channels, config.fc_channels
         self.encoder = VGG(config, 3)
         self.encoder_out = nn.Conv2d(fc, c, 1)
@@ -115,7 +115,7 @@ class Paper(nn.Module):
     def features(self, frame: Tensor) -> Features:
         """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         x = (frame / 255 - self.mean) / self.std
-        return Features(x, F.relu(self.encoder_out(self.encoder(x))))
+        return Features(F.relu(self.encoder_out(self.encoder(x))), x)
 
     def start(self, features: Features, mask: Tensor) -> State:
         """State after the first frame (equation 3); mask: float [N, 1, H, W], 1 for the object."""
@@ -149,49 +149,50 @@ class Paper(nn.Module):
         """What the network computes in. The states of the graphs are float32 all the same."""
         return self.logits.weight.dtype
 
-    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
-        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
-        mask = first_masks.to(self.dtype)[:, None] / 255
-        state = self.start(self.features(planes(frame, self.dtype)), mask)
-        return tuple(x.float() for x in state)
-
-    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
-        hidden, state = self._follow(frame, states)
-        return (probabilities_to_bytes(self.decode(hidden[0])), *state)
+    def read_state(self, states: Sequence[Tensor]) -> State:
+        """Return the graphs' states, float32, in the dtype that the network computes with."""
+        return State(*(x.to(self.dtype) for x in states))
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """A ``stepT`` graph: uint8 [T, H, W, 3] and states to uint8 [T, N, H, W] and states.
+        """Compute a ``stepT`` graph: uint8 [T, H, W, 3], states to uint8 [T, N, H, W], states.
 
         Encoder and decoder take all frames at once; only the cell goes from one to the next.
         """
-        hidden, state = self._follow(frames, states)
-        flat = self.decode(torch.cat(hidden))
-        logits = flat.view(len(hidden), -1, *flat.shape[1:])
-        return (probabilities_to_bytes(logits), *state)
-
-    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and their N objects.
-
-        Args:
-            frames: one a stream.
-            owners: int64 [N], the stream of each object.
-            states: of all objects.
-        """
-        x32 = self.features(planes(frames, self.dtype)).x32.index_select(0, owners)
-        state = self.remember(x32, State(*(x.to(self.dtype) for x in states)))
-        masks = probabilities_to_bytes(self.decode(state.hidden))
-        return (masks, *(x.float() for x in state))
-
-    def _follow(
-        self, frames: Tensor, states: Sequence[Tensor]
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        x32 = self.features(planes(frames, self.dtype)).x32
-        state, hidden = State(*(x.to(self.dtype) for x in states)), []
-        for x in torch.split(x32, 1) if frames.ndim == 4 else [x32]:
+        x32 = self._encode(frames.to(self.dtype)).x32
+        state, hidden = self.read_state(states), []
+        for x in torch.split(x32, 1):
             state = self.remember(x, state)
             hidden.append(state.hidden)
-        return hidden, tuple(x.float() for x in state)
+        following = tuple(x.float() for x in state)
+        flat = self.decode(torch.cat(hidden))
+        logits = flat.view(len(hidden), -1, *flat.shape[1:])
+        return (probabilities_to_bytes(logits), *following)
+
+    def load_backbone(self, weights: str) -> None:
+        """Load torchvision's ImageNet VGG-16 into encoder and initializer.
+
+        Args:
+            weights: ``imagenet``.
+
+        Raises:
+            UserError: others are wanted, or they are neither in torch's cache nor downloadable.
+        """
+        if weights != "imagenet":
+            raise UserError(
+                f"The paper network cannot start from {weights}",
+                "choose --backbone-weights imagenet or none",
+            )
+        self.load_imagenet()
+
+    def freeze_backbone(self) -> None:
+        """Refuse: the paper trains both VGG-16.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "The paper network's backbone is trained with it", "set backbone.freeze to false"
+        )
 
     def load_imagenet(self) -> None:
         """Takes torchvision's ImageNet VGG-16 for encoder and initializer.

@@ -23,11 +23,24 @@ from s2svos_engines.files import write_atomically
 PRESETS = ("lite", "paper")
 _CONFIG = TypeAdapter(TrainConfig)
 _FIXED = (
-    *("network", "backbone", "data", "loss", "spoil", "average", "seed"),
+    *("network", "backbone", "data", "loss", "corruption", "ema_decay", "seed"),
     *("optimiser.kind", "optimiser.betas", "optimiser.weight_decay"),
 )
 """What a run keeps to its end. Steps, rates, schedule, precision, devices, validation and so on may
 change when it is resumed, and so may the places of its files."""
+
+
+_OLD_KEYS = {
+    "spoil": "corruption",
+    "average": "ema_decay",
+    "accumulate": "grad_accumulation",
+    "optimiser.rate": "optimiser.lr",
+    "optimiser.backbone_rate": "optimiser.backbone_lr",
+    "optimiser.clip_gradient": "optimiser.grad_clip_norm",
+    "loss.hardest": "loss.bootstrap_ratio",
+    "loss.harden": "loss.bootstrap_steps",
+}
+"""Keys that older files and checkpoints have."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,7 +75,7 @@ def settings_from_json(fields: Mapping[str, Any], where: str) -> TrainConfig:
     Raises:
         UserError: a key is unknown or missing, or a value is wrong.
     """
-    fields = dict(fields)
+    fields = _renamed(fields)
     if isinstance(fields.get("data"), list):
         fields["data"] = [
             asdict(parse_data(one)) if isinstance(one, str) else one for one in fields["data"]
@@ -165,6 +178,7 @@ def _read(name: str, *readers: str) -> dict[str, Any]:
         raise UserError(f"{name} is no YAML{line}", "correct it") from error
     if not isinstance(fields, dict):
         raise UserError(f"{name} holds no keys and values", "begin it with base: lite")
+    fields = _renamed(fields)  # before it meets its base, whose keys are the new ones
     base = fields.pop("base", None)
     if base is None:
         return fields
@@ -172,6 +186,18 @@ def _read(name: str, *readers: str) -> dict[str, Any]:
     if found in (name, *readers):
         raise UserError(f"{name} is its own base", f"name {' or '.join(PRESETS)} there")
     return _merged(_read(found, name, *readers), fields)
+
+
+def _renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with :data:`_OLD_KEYS` replaced, where the new key is not there as well."""
+    renamed = {key: dict(one) if isinstance(one, dict) else one for key, one in fields.items()}
+    for old, new in _OLD_KEYS.items():
+        section = old.rpartition(".")[0]
+        inside = renamed.get(section) if section else renamed
+        before, after = old.rpartition(".")[2], new.rpartition(".")[2]
+        if isinstance(inside, dict) and before in inside and after not in inside:
+            inside[after] = inside.pop(before)
+    return renamed
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

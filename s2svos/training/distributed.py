@@ -51,11 +51,11 @@ def open_devices(config: TrainConfig) -> Fabric:
         )
     world = devices * nodes
     for phase in config.phases:
-        if phase.batch % (world * config.accumulate):
+        if phase.batch % (world * config.grad_accumulation):
             raise UserError(
                 (
                     f"A batch of {phase.batch} clips cannot be shared by {world} devices in "
-                    f"{config.accumulate} equal parts each"
+                    f"{config.grad_accumulation} equal parts each"
                 ),
                 "change --batch-size, --devices or --accumulate",
             )

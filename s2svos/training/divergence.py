@@ -27,8 +27,8 @@ class Divergence:
         self.far = 0
 
     @property
-    def doubtful(self) -> bool:
-        """Whether weights of now may be spoilt."""
+    def suspect(self) -> bool:
+        """Whether weights of now may have diverged."""
         return self.far >= DOUBTFUL
 
     def state(self) -> dict[str, float | None]:

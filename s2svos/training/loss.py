@@ -20,8 +20,8 @@ def training_loss(logits: Tensor, target: Tensor, config: LossConfig, done: floa
         config: the weights of both.
         done: share of the training that is over, 0 to 1.
     """
-    hardened = min(1.0, done / config.harden) if config.harden else 1.0
-    share = 1 - (1 - config.hardest) * hardened
+    hardened = min(1.0, done / config.bootstrap_steps) if config.bootstrap_steps else 1.0
+    share = 1 - (1 - config.bootstrap_ratio) * hardened
     loss = hard_cross_entropy(logits, target, share, border=config.border)
     if config.dice:
         loss = loss + config.dice * soft_dice(logits, target)

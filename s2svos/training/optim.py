@@ -10,8 +10,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import ScheduleConfig
 
 FIRST = 0.04
@@ -40,7 +39,7 @@ def _falling(x: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * x))
 
 
-class Average:
+class EMA:
     """Exponential moving average, over fewer steps while the training is young.
 
     Args:
@@ -51,12 +50,12 @@ class Average:
         network: holds the average, in evaluation mode.
     """
 
-    def __init__(self, network: Lite | Paper, decay: float) -> None:
+    def __init__(self, network: AnySegmenter, decay: float) -> None:
         self.decay = decay
         self.network = deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, network: Lite | Paper, step: int) -> None:
+    def update(self, network: AnySegmenter, step: int) -> None:
         """Moves the average towards the network's weights after optimiser step ``step``."""
         decay = min(self.decay, (1 + step) / (10 + step))
         new, old = network.state_dict().values(), self.network.state_dict().values()
@@ -68,7 +67,7 @@ class Average:
             if not average.is_floating_point():
                 average.copy_(value)
 
-    def weights(self, network: Lite | Paper) -> dict[str, Tensor]:
+    def weights(self, network: AnySegmenter) -> dict[str, Tensor]:
         """The average; tensors that equal the network's, as frozen ones do, are the network's.
 
         A checkpoint that holds both then holds those once.

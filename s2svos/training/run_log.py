@@ -111,7 +111,7 @@ class Step:
         seconds: of the whole step.
         waiting: seconds of them spent waiting for the clips, on the first device.
         clips: of the step.
-        validation: J and F of the averaged weights, where they were judged after this step.
+        validation: J and F of the averaged weights, where they were scored after this step.
     """
 
     step: int
@@ -185,7 +185,7 @@ def draw_curves(history: Path, out: Path) -> None:
     if not rows:
         return
     steps = np.array([int(row["step"]) for row in rows])
-    judged = [row for row in rows if row.get("validation_j")]
+    scored = [row for row in rows if row.get("validation_j")]
     window = min(SMOOTHING, len(rows))
     kernel = np.ones(window) / window
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
@@ -196,10 +196,10 @@ def draw_curves(history: Path, out: Path) -> None:
         axis.plot(steps[window - 1 :], smooth, color="C0", label=f"{title} on training clips")
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-    for key, colour in (("validation_j", "C1"), ("validation_f", "C2")) if judged else ():
-        at = [int(row["step"]) for row in judged]
+    for key, colour in (("validation_j", "C1"), ("validation_f", "C2")) if scored else ():
+        at = [int(row["step"]) for row in scored]
         label = f"validation {key[-1].upper()}"
-        axes[1].plot(at, [float(row[key]) for row in judged], ".-", color=colour, label=label)
+        axes[1].plot(at, [float(row[key]) for row in scored], ".-", color=colour, label=label)
     axes[1].legend()
     with written_beside(out) as part:
         figure.savefig(part, dpi=110, format="png")
