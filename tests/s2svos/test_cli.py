@@ -12,7 +12,7 @@ HEAVY = ("torch", "onnx", "torchvision")
 
 def s2svos(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "s2svos", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
 
 
 def loaded_by(code: str, cwd: Path) -> set[str]:

@@ -32,7 +32,7 @@ def written(path: Path, contract: StepContract, **graphs: dict[str, bytes]) -> B
 def small_bundle(path: Path) -> Bundle:
     """The ``lite`` design at 64x128 in all precisions, with ``step4`` and ``batch``."""
     contract = small_contract("lite")
-    fp32, fp16 = ({g: _bold(small_graph("lite", g, p)) for g in GRAPHS} for p in ("fp32", "fp16"))
+    fp32, fp16 = ({g: bold(small_graph("lite", g, p)) for g in GRAPHS} for p in ("fp32", "fp16"))
     exact = load_engine(written(path, contract, fp32=fp32), "onnxruntime", threads=1)
     clip = render(length=36, height=contract.height, width=contract.width)
     ranges = activations(fp32["step"], calibration_samples(exact, [clip]))
@@ -53,7 +53,7 @@ def bold_network() -> torch.nn.Module:
     return network
 
 
-def _bold(graph: bytes) -> bytes:
+def bold(graph: bytes) -> bytes:
     model = onnx.load_from_string(graph)
     for one in model.graph.initializer:
         if BOLD in one.name:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock  # of torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from s2svos.network.checkpoint import build

@@ -169,7 +169,7 @@ def video(tmp_path: Path, clip: Clip) -> Path:
 def command(video: Path, *arguments: str, python: str = "") -> subprocess.CompletedProcess[str]:
     code = f"{python}\nfrom s2svos.cli import main\nmain()"
     line = [sys.executable, "-c", code, "infer", video.name, "--mask", "first.png", *arguments]
-    return subprocess.run(line, cwd=video.parent, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, cwd=video.parent, capture_output=True, text=True, timeout=600)
 
 
 def test_the_command_tunes_and_tells_its_price(video: Path, bundle: Bundle) -> None:

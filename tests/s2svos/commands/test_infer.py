@@ -22,7 +22,7 @@ from s2svos.commands.video_source import VideoSource
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.reader import Video
 
-WATCHDOG = 120  # seconds, far more than any of these takes
+WATCHDOG = 600  # seconds, far more than any of these takes
 SIZE = f"{WIDTH}x{HEIGHT}"
 Process = subprocess.Popen[bytes]
 

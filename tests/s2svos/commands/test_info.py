@@ -99,7 +99,7 @@ def test_a_damaged_bundle_is_a_sentence(shipped: Bundle, tmp_path: Path) -> None
     (tmp_path / "d.s2s").write_bytes(data)
     for name, words in (("d.s2s", "is damaged"), ("gone.s2s", "does not exist")):
         command = [sys.executable, "-m", "s2svos", "info", name]
-        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert run.returncode == 2
         assert words in run.stderr
         assert run.stderr.count("\n") == 1

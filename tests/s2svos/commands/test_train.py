@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         [sys.executable, "-c", DRIVER, out / "history.csv", str(kills), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=True,
     )
     assert done.stdout.split()[-1] == "0", done.stderr
@@ -175,7 +175,7 @@ def processes(*start: object) -> dict[str, str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

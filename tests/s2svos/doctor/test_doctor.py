@@ -38,7 +38,7 @@ def run_doctor(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env=environment,
     )
 

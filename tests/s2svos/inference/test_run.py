@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import faulthandler
 import json
 import os
 import time
@@ -30,13 +29,6 @@ from s2svos.video.reader import Video
 from s2svos_engines.letterbox import Letterbox
 
 FRAMES = 30
-
-
-@pytest.fixture(autouse=True)
-def never_hang() -> Iterator[None]:
-    faulthandler.dump_traceback_later(20, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 OWN_PALETTE = bytes(range(256)) * 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -27,13 +26,6 @@ LIVE_LIST = """#EXTM3U
 #EXTINF:1.0,
 v.ts
 """
-
-
-@pytest.fixture(autouse=True)
-def never_hang() -> Iterator[None]:
-    faulthandler.dump_traceback_later(60, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import faulthandler
 import json
 import os
 import weakref
@@ -35,13 +34,6 @@ from s2svos.video.reader import Video
 Frame = NDArray[np.uint8]
 
 
-@pytest.fixture(autouse=True)
-def never_hang() -> Iterator[None]:
-    faulthandler.dump_traceback_later(30, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-
-
 class Sender:
     """Gives pictures at once, as many as it may, and lets a test wait until they are taken off."""
 
@@ -63,12 +55,12 @@ class Sender:
         with self._changed:
             self._allowed = frames
             self._changed.notify_all()
-            assert self._changed.wait_for(lambda: self._sent >= frames, 20)
+            assert self._changed.wait_for(lambda: self._sent >= frames, 600)
 
     def _pictures(self) -> Iterator[Frame]:
         for index in count() if self._frames is None else range(self._frames):
             with self._changed:
-                assert self._changed.wait_for(self._may_send, 20)
+                assert self._changed.wait_for(self._may_send, 600)
             yield picture(index)
             with self._changed:
                 self._sent = index + 1
