@@ -20,7 +20,7 @@ from s2svos.sample.render import render
 from s2svos.training.config import DivergenceConfig, LossConfig
 from s2svos.training.config_file import load_config, with_data
 from s2svos.training.distributed import random_state, set_random_state
-from s2svos.training.divergence import DOUBTFUL, Divergence
+from s2svos.training.divergence import SUSPECT_AFTER, Divergence
 from s2svos.training.loss import (
     hard_cross_entropy,
     jaccard,
@@ -141,7 +141,7 @@ def test_divergence_notices_what_is_broken_and_what_stays_broken() -> None:
         assert not watch.suspect
     for step in range(1, 20):
         assert watch.problem(5, 1, scaled=False) is None
-        assert watch.suspect == (step >= DOUBTFUL)
+        assert watch.suspect == (step >= SUSPECT_AFTER)
     again = Divergence(config)
     again.restore(watch.state())
     assert "20 steps the loss, 5, is far above its mean" in str(again.problem(5, 1, scaled=False))
