@@ -33,7 +33,7 @@ Floors = Sequence[tuple[str, ...]]
 ROOMS: Floors = (
     ("__main__",),
     ("cli",),
-    ("commands",),
+    ("commands", "infer"),
     ("about", "doctor", "exporting", "inference"),
     ("adapt",),
     ("training",),
@@ -41,7 +41,7 @@ ROOMS: Floors = (
     ("data",),
     ("video",),
     ("network", "pipeline"),
-    ("environment", "sample", "workers"),
+    ("environment", "extras", "sample", "workers"),
     ("interrupt",),
     ("",),
 )
@@ -66,15 +66,6 @@ ENGINE_ROOMS: Floors = (
 )
 """The same of ``engines/``, whose "" names everything that is public, for type checkers."""
 
-PRESENT: frozenset[tuple[str, str]] = frozenset(
-    {
-        ("s2svos.exporting", "s2svos.commands.export"),
-        ("s2svos.evaluation.store", "s2svos.inference.outputs"),
-        ("s2svos.video.first_frame", "s2svos.inference.outputs"),
-    }
-)
-"""Imports that run up today; each is to go."""
-
 IMPORTS = imports_of_packages()
 
 
@@ -94,7 +85,6 @@ def up(package_name: str, floors: Floors) -> list[str]:
         f"{one.importer} -> {one.imported}"
         for one in IMPORTS
         if package(one.importer) == package(one.imported) == package_name
-        and (one.importer, one.imported) not in PRESENT
         and room(one.importer) != room(one.imported)
         and height[room(one.importer)] <= height[room(one.imported)]
     ]

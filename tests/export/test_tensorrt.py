@@ -67,7 +67,7 @@ def test_every_graph_builds(
 @compiler
 def test_the_bundle_that_ships_builds_at_full_size(target: Target) -> None:
     bundle = Bundle.open(s2svos.default_bundle())
-    for precision, graphs in bundle.manifest["graphs"].items():
+    for precision, graphs in bundle.manifest.graphs.items():
         for graph in graphs:
             assert build(bundle, new_plan(bundle, graph, precision, target))
 
@@ -208,7 +208,7 @@ def test_plans_of_a_bundle(
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if "building" in line]) == 1 + 3, "init is built once"
     bundle = Bundle.open(path)
-    assert bundle.manifest["network"] == {"a": 1}
+    assert bundle.manifest.network == {"a": 1}
     ada = Target(target.library, target.version, ("8.9",), "NVIDIA RTX 4090", "580.65.6")
     for precision, models in graphs.items():
         for graph in models:

@@ -249,7 +249,7 @@ def test_every_way_to_go_from_step_to_step_is_right(bundle: Bundle, clip: Clip, 
     masks = np.uint8(255) * (clip[0][1] == 1)[np.newaxis]
     wanted = cuda_graphs.reference(bundle.path, frames, masks)
     assert isinstance(engine, CudaEngine)
-    ways = cuda_graphs.measure(engine, frames, masks, turns=2)
+    ways = cuda_graphs.measure(engine, frames, masks, rounds=2)
     assert len(ways) == (4 if engine.captures else 2)
     for way, times, found in ways:
         assert len(times) == 2
