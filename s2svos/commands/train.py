@@ -160,7 +160,7 @@ def train(
 
 
 def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
-    """The run in a folder that is to go on."""
+    """Return the checkpoint that a run goes on from, None if it begins."""
     from s2svos import UserError
     from s2svos.network.checkpoint import read_checkpoint
 
@@ -196,7 +196,7 @@ def _config(
     epochs: float | None,
     lr: float | None,
 ) -> TrainConfig:
-    """The config of the run: that of the file or of the run so far, with the options over it."""
+    """Return the config of the file or of the run so far, with the options over it."""
     from s2svos import UserError
     from s2svos.training import config as configs
     from s2svos.training.config_file import (
@@ -239,5 +239,5 @@ def _tell_skipped(source: Mixture) -> None:
 
 
 def _first_process() -> bool:
-    """Whether this is the process that talks; the others of a training are started with a rank."""
+    """Return whether this process prints; the others of a training have a rank above 0."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

@@ -33,7 +33,7 @@ EPSILON = 1e-4  # floor of a summed similarity; 1e-4 is still a normal number in
 
 
 class Features(NamedTuple):
-    """What the encoder computes of a frame, once for all objects. B frames, or 1 for all."""
+    """Features of B frames, computed once for all objects; B is 1 where one frame shows all."""
 
     first_queries: Tensor  # [B, first_key + POSITION, H/16 * W/16] asked of the first frame
     last_queries: Tensor  # [B, last_key + POSITION, H/8 * W/8] asked of the previous frame
@@ -83,14 +83,14 @@ class Keys(nn.Module):
         self.key32 = nn.Conv2d(c32, keys, 1, bias=False)
 
     def forward(self, features: Pyramid) -> Tensor:
-        """Keys of a frame, not normalised: float [B, keys, H/8, W/8]."""
+        """Return the keys of a frame, not normalised: float [B, keys, H/8, W/8]."""
         s8, s16, s32 = (_unit(x) for x in features[2:])
         keys: Tensor = self.key8(s8) + _double(self.key16(s16) + _double(self.key32(s32)))
         return keys
 
     @torch.no_grad()
     def fit(self, features: Sequence[Pyramid]) -> None:
-        """Sets the components to those of some frames' features."""
+        """Set the components to those of some frames' features."""
         points = torch.cat([self._points(one) for one in features], 1)
         mean = points.mean(1)
         centred = points - mean[:, None]
@@ -136,7 +136,7 @@ class Encoder(nn.Module):
         return EncoderOutput(keys, x16, gates, skip8, skip4, self.skip2(f.s2))
 
     def freeze(self) -> None:
-        """Keeps backbone and keys as they are."""
+        """Keep backbone and keys as they are."""
         self.backbone.freeze()
         self.keys.requires_grad_(False)
 
@@ -158,7 +158,7 @@ class Matcher(nn.Module):
         self.log_reach = nn.Parameter(torch.tensor([0.0, -1.9]))
 
     def queries(self, keys: Tensor) -> Tensor:
-        """Extends the keys of a frame, float [B, key, h, w], to queries [B, D, h * w].
+        """Extend the keys of a frame, float [B, key, h, w], to queries [B, D, h * w].
 
         With p the query's and q the key's place, ``-|p - q|^2 = 2 p.q - |p|^2 - |q|^2`` is the
         inner product of ``(p, |p|^2, 1)`` and ``(2q, -1, -|q|^2)``.
@@ -169,7 +169,7 @@ class Matcher(nn.Module):
         return torch.cat([scaled, place, square, torch.ones_like(square)], 1)
 
     def memory(self, keys: Tensor, *, first: bool) -> Tensor:
-        """What to remember of a frame.
+        """Return the keys of a frame as they are remembered.
 
         Args:
             keys: float [B, key, H/16, W/16], of the frame.
@@ -185,15 +185,20 @@ class Matcher(nn.Module):
         return torch.cat([keys.flatten(2), place, one, square - self.log_sharpness.exp()], 1)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Similarity of queries [B, D, h * w] to keys [B, D, places]: float [B, places, h * w].
+        """Return the similarity of queries to keys.
 
-        Or all without B.
+        Args:
+            queries: float [B, D, h * w], or without B.
+            keys: float [B, D, places], likewise.
+
+        Returns:
+            float [B, places, h * w], likewise.
         """
         return torch.exp(keys.transpose(-2, -1) @ queries)
 
     @staticmethod
     def maps(similarity: Tensor, mask: Tensor) -> Tensor:
-        """Maps of what is similar to an object and to what is not it.
+        """Return maps of the similarity to an object and to its background.
 
         Args:
             similarity: float [N, places, h * w]; or [places, h * w], the same for all objects.
@@ -224,7 +229,7 @@ class Cell(nn.Module):
     def forward(
         self, frame_gates: Tensor, inputs: Tensor, hidden: Tensor, cell: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Next hidden and cell state, each float [N, hidden, H/16, W/16]."""
+        """Return the next hidden and cell state, each float [N, hidden, H/16, W/16]."""
         gates = frame_gates + self.gates(torch.cat([hidden, inputs], 1))
         enter, forget, candidate, leave = gates.chunk(4, 1)
         cell = torch.sigmoid(forget + 1) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
@@ -246,7 +251,7 @@ class Decoder(nn.Module):
         self.logits = nn.Conv2d(WIDTH2, 4, 3, padding=1)
 
     def forward(self, features: Features, hidden: Tensor, maps8: Tensor, mask4: Tensor) -> Tensor:
-        """Logits, float [N, 1, H, W].
+        """Return the logits, float [N, 1, H, W].
 
         Args:
             features: of the frame.
@@ -273,7 +278,7 @@ class Initializer(nn.Module):
         self.state = nn.Conv2d(WIDTH16, 2 * config.hidden, 3, padding=1)
 
     def forward(self, x16: Tensor, mask4: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden and cell state of the objects of ``mask4`` [N, 1, H/4, W/4]."""
+        """Return the hidden and cell state of the objects of ``mask4`` [N, 1, H/4, W/4]."""
         x = F.relu(self.frame(x16) + self.mask(F.pixel_unshuffle(mask4, 4)))
         hidden, cell = torch.tanh(self.state(x)).chunk(2, 1)
         return hidden, cell
@@ -312,7 +317,7 @@ class Lite(Segmenter[Features, State]):
         return StepContract(h, w, states)
 
     def features(self, frame: Tensor) -> Features:
-        """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
+        """Encode frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         encoded = self.encoder(frame / 127.5 - 1)
         keys, matcher = encoded.keys.float(), self.matcher
         keys16 = F.avg_pool2d(keys, 2)
@@ -336,7 +341,7 @@ class Lite(Segmenter[Features, State]):
         self.encoder.keys.fit([self.encoder.backbone(part) for part in parts])
 
     def start(self, features: Features, mask: Tensor) -> State:
-        """State after the first frame.
+        """Return the state after the first frame.
 
         Args:
             features: of the frame on which the objects enter.
@@ -393,7 +398,7 @@ class Lite(Segmenter[Features, State]):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in. The states of the graphs are float32 all the same."""
+        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
         return self.encoder.gates.weight.dtype
 
     def half(self) -> Lite:

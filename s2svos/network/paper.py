@@ -29,7 +29,7 @@ FULL_CHANNELS = 512  # the width that DECODER belongs to
 
 
 class Features(NamedTuple):
-    """What is computed of a frame once for all objects. B frames, or 1 for all."""
+    """Features of B frames, computed once for all objects; B is 1 where one frame shows all."""
 
     x32: Tensor  # [B, channels, H/32, W/32] the encoder's output
     frame: Tensor  # [B, 3, H, W] normalised, for the initializer
@@ -65,7 +65,7 @@ class VGG(nn.Module):
         return F.relu(self.fc6(self.features(x)))
 
     def load_imagenet(self, weights: dict[str, Tensor]) -> None:
-        """Takes torchvision's VGG-16 weights; a fourth input channel, the mask, starts at zero."""
+        """Load torchvision's VGG-16 weights; a fourth input channel, the mask, starts at zero."""
         own = {key: weights[key] for key in self.state_dict() if key.startswith("features.")}
         first = own["features.0.weight"]
         more = self.inputs - first.shape[1]
@@ -113,24 +113,24 @@ class Paper(Segmenter[Features, State]):
         return StepContract(h, w, (StateSpec("hidden", shape), StateSpec("cell", shape)))
 
     def features(self, frame: Tensor) -> Features:
-        """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
+        """Encode frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         x = (frame / 255 - self.mean) / self.std
         return Features(F.relu(self.encoder_out(self.encoder(x))), x)
 
     def start(self, features: Features, mask: Tensor) -> State:
-        """State after the first frame (equation 3); mask: float [N, 1, H, W], 1 for the object."""
+        """Return the state after the first frame (equation 3); mask: float [N, 1, H, W]."""
         frame = features.frame.expand(mask.shape[0], -1, -1, -1)
         x = self.initializer_out(self.initializer(torch.cat([frame, mask], 1)))
         cell, hidden = F.relu(x).chunk(2, 1)
         return State(hidden, cell)
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
-        """One frame (equations 4 to 6): logits, float [N, 1, H, W], and the next state."""
+        """Run one frame (equations 4 to 6) to logits, float [N, 1, H, W], and the next state."""
         state = self.remember(features.x32, state)
         return self.decode(state.hidden), state
 
     def remember(self, x32: Tensor, state: State) -> State:
-        """The ConvLSTM (equation 5); x32: float [1 or N, channels, H/32, W/32]."""
+        """Run the ConvLSTM (equation 5); x32: float [1 or N, channels, H/32, W/32]."""
         x = x32.expand(state.hidden.shape[0], -1, -1, -1)
         enter, forget, candidate, leave = self.gates(torch.cat([x, state.hidden], 1)).chunk(4, 1)
         # Section 4.2: forget bias 1, ReLU in the place of tanh.
@@ -138,7 +138,7 @@ class Paper(Segmenter[Features, State]):
         return State(torch.sigmoid(leave) * F.relu(cell), cell)
 
     def decode(self, hidden: Tensor) -> Tensor:
-        """Hidden states (equation 6) to logits, float [N, 1, H, W]."""
+        """Decode hidden states (equation 6) to logits, float [N, 1, H, W]."""
         for layer in self.decoder:
             hidden = F.relu(layer(hidden))
         logits: Tensor = self.logits(hidden)
@@ -146,7 +146,7 @@ class Paper(Segmenter[Features, State]):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in. The states of the graphs are float32 all the same."""
+        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
         return self.logits.weight.dtype
 
     def read_state(self, states: Sequence[Tensor]) -> State:
@@ -182,7 +182,20 @@ class Paper(Segmenter[Features, State]):
                 f"The paper network cannot start from {weights}",
                 "choose --backbone-weights imagenet or none",
             )
-        self.load_imagenet()
+        published = VGG16_Weights.IMAGENET1K_V1
+        try:
+            state = vgg16(weights=published).state_dict()
+        except (URLError, OSError) as error:
+            folder = f"{torch.hub.get_dir()}/checkpoints"
+            raise UserError(
+                "VGG-16's ImageNet weights cannot be downloaded",
+                (
+                    f"put {published.url} into {folder}, "
+                    "or train from scratch with --backbone-weights none"
+                ),
+            ) from error
+        self.encoder.load_imagenet(state)
+        self.initializer.load_imagenet(state)
 
     def freeze_backbone(self) -> None:
         """Refuse: the paper trains both VGG-16.
@@ -193,24 +206,3 @@ class Paper(Segmenter[Features, State]):
         raise UserError(
             "The paper network's backbone is trained with it", "set backbone.freeze to false"
         )
-
-    def load_imagenet(self) -> None:
-        """Takes torchvision's ImageNet VGG-16 for encoder and initializer.
-
-        Raises:
-            UserError: the weights are neither in torch's cache nor to be downloaded.
-        """
-        weights = VGG16_Weights.IMAGENET1K_V1
-        try:
-            state = vgg16(weights=weights).state_dict()
-        except (URLError, OSError) as error:
-            folder = f"{torch.hub.get_dir()}/checkpoints"
-            raise UserError(
-                "VGG-16's ImageNet weights cannot be downloaded",
-                (
-                    f"put {weights.url} into {folder}, "
-                    "or train from scratch with --backbone-weights none"
-                ),
-            ) from error
-        self.encoder.load_imagenet(state)
-        self.initializer.load_imagenet(state)

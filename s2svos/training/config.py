@@ -1,4 +1,4 @@
-"""Every number of a training, as the YAML files state it. Saved with each checkpoint.
+"""The config of a training, as YAML files state it. Saved with each checkpoint.
 
 Nothing has a default here that a preset states, so that each number is written in one place.
 """
@@ -75,7 +75,7 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Where the backbone starts.
+    """Start of the backbone.
 
     Args:
         weights: ``none``, ``imagenet`` or a file of weights.
@@ -88,7 +88,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How the weights move.
+    """Optimiser of the weights.
 
     Args:
         kind: Adam, or AdamW, whose weight decay does not pass through the moments.
@@ -109,7 +109,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rates change.
+    """Schedule of the learning rates.
 
     Args:
         kind: ``constant``, ``cosine`` or ``one-cycle``, see :mod:`s2svos.training.optim`.
@@ -124,7 +124,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised.
+    """Terms of the loss.
 
     Args:
         bootstrap_ratio: share of a clip's pixels, the hardest, that the cross entropy sees in the
@@ -143,7 +143,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """What the averaged weights are scored by while the training runs.
+    """Validation of the averaged weights while the training runs.
 
     Args:
         every: steps; 0 for never.
@@ -174,7 +174,7 @@ class DivergenceConfig:
 
 @checked(frozen=True, config=STRICT)
 class TrainConfig:
-    """How a network is trained.
+    """The whole config of a training.
 
     Args:
         network: what is built; its size is that of use, each phase trains at its own.
@@ -256,7 +256,7 @@ class TrainConfig:
 
 
 def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
-    """The training with ``steps`` in all; its phases keep their shares, those of no step go."""
+    """Return a config with ``steps`` in all; phases keep their shares, those of no step go."""
     ends = accumulate((phase.steps for phase in config.phase_steps), initial=0)
     scaled = [round(end * steps / config.steps) for end in ends]
     phases = tuple(
@@ -268,17 +268,17 @@ def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
 
 
 def with_epochs(config: TrainConfig, epochs: float) -> TrainConfig:
-    """The training with ``epochs`` in all; its phases keep their shares."""
+    """Return a config with ``epochs`` in all; its phases keep their shares."""
     return with_steps(config, max(1, round(config.steps * epochs / config.epochs)))
 
 
 def with_batch(config: TrainConfig, batch: int) -> TrainConfig:
-    """The training with ``batch`` clips a step in every phase; lengths in epochs stay so."""
+    """Return a config with ``batch`` clips a step in every phase; lengths in epochs stay so."""
     return replace(config, phases=tuple(replace(phase, batch=batch) for phase in config.phases))
 
 
 def with_lr(config: TrainConfig, lr: float) -> TrainConfig:
-    """The training with another highest learning rate; the backbone's keeps its share of it."""
+    """Return a config with another highest learning rate; the backbone's keeps its share of it."""
     old = config.optimiser
     backbone_lr = old.backbone_lr * lr / old.lr
     return replace(config, optimiser=replace(old, lr=lr, backbone_lr=backbone_lr))

@@ -1,10 +1,4 @@
-"""What a running training leaves for people: history, curves, TensorBoard, strips of masks.
-
-``history.csv``: one row for each step.
-
-Training curves as a picture.
-
-A training's figures and pictures for TensorBoard."""
+"""The log of a training for people: history, curves, TensorBoard and strips of masks."""
 
 from __future__ import annotations
 
@@ -27,79 +21,18 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.files import written_beside
 
 REDRAW = 30  # seconds between two pictures of the curves, which take about half of one
-
-
-class Records:
-    """Writes ``config.yaml``, ``history.csv``, ``loss_history.png``, ``validation/`` and
-    ``tensorboard/`` into the folder of a run.
-
-    Args:
-        config: of the training.
-        out: the folder.
-        step: after which the run goes on; what is recorded of later ones belongs to a lost attempt.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-
-    def __init__(self, config: TrainConfig, out: Path, step: int) -> None:
-        self.out = out
-        with _writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            write_config(config, out / "config.yaml")
-            self._history = History(out / "history.csv", step)
-            self._board = Board(out / "tensorboard", step)
-        self._drawn = time.monotonic()
-
-    def write(self, step: Step) -> None:
-        """Records a step."""
-        with _writing(self.out):
-            self._history.write(step)
-            self._board.write(step)
-            if time.monotonic() - self._drawn > REDRAW:
-                self._draw()
-
-    def show(self, scores: Sequence[Score], step: int) -> None:
-        """Records how the videos of a validation look."""
-        page = page_of(scores)
-        with _writing(self.out):
-            write_page(page, self.out / "validation" / f"{step:06d}.png")
-            self._board.picture("validation", page, step)
-
-    def _draw(self) -> None:
-        draw_curves(self.out / "history.csv", self.out / "loss_history.png")
-        self._drawn = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._history.close()
-        self._board.close()
-        with _writing(self.out):
-            self._draw()
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror or error})",
-            "make room there, or choose another --out",
-        ) from error
-
-
 COLUMNS = (
     *("step", "loss", "jaccard", "learning_rate", "gradient", "seconds", "waiting", "clips"),
     *("validation_j", "validation_f"),
 )
+SMOOTHING = 50  # steps of the curves' moving mean
+EVERY = 10  # steps between two points in TensorBoard
+FLUSH = 20  # seconds
 
 
 @dataclass(frozen=True)
 class Step:
-    """What happened in one optimiser step, over all devices.
+    """Figures of one optimiser step, over all devices.
 
     Args:
         step: its number, from 1.
@@ -126,8 +59,59 @@ class Step:
     validation: tuple[float, float] | None = None
 
 
+class Records:
+    """The files of a run beside its checkpoints: ``config.yaml``, ``history.csv``,
+    ``loss_history.png``, ``validation/`` and ``tensorboard/``.
+
+    Args:
+        config: of the training.
+        out: the folder.
+        step: after which the run goes on; what is recorded of later ones belongs to a lost attempt.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+
+    def __init__(self, config: TrainConfig, out: Path, step: int) -> None:
+        self.out = out
+        with _writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_config(config, out / "config.yaml")
+            self._history = History(out / "history.csv", step)
+            self._board = Board(out / "tensorboard", step)
+        self._drawn = time.monotonic()
+
+    def write(self, step: Step) -> None:
+        """Record a step."""
+        with _writing(self.out):
+            self._history.write(step)
+            self._board.write(step)
+            if time.monotonic() - self._drawn > REDRAW:
+                self._draw()
+
+    def show(self, scores: Sequence[Score], step: int) -> None:
+        """Record how the videos of a validation look."""
+        page = page_of(scores)
+        with _writing(self.out):
+            write_page(page, self.out / "validation" / f"{step:06d}.png")
+            self._board.picture("validation", page, step)
+
+    def _draw(self) -> None:
+        draw_curves(self.out / "history.csv", self.out / "loss_history.png")
+        self._drawn = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._history.close()
+        self._board.close()
+        with _writing(self.out):
+            self._draw()
+
+
 class History:
-    """Appends a row a step, each written out at once.
+    """``history.csv``: one row for each step, written out at once.
 
     Args:
         path: of the file.
@@ -142,7 +126,7 @@ class History:
         self._writer = csv.writer(self._file)
 
     def write(self, step: Step) -> None:
-        """Appends a step."""
+        """Append a step."""
         values = (
             *(step.loss, step.jaccard, step.learning_rate, step.gradient),
             *(step.seconds, step.waiting),
@@ -152,12 +136,12 @@ class History:
         self._writer.writerow(row)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Whole rows of an earlier attempt; a kill may have cut the last."""
+    """Return the whole rows of an earlier attempt; a kill may have cut the last."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -165,11 +149,8 @@ def _rows(path: Path) -> list[list[str]]:
     return [row for row in rows if len(row) == len(COLUMNS) and row[0].isdigit()]
 
 
-SMOOTHING = 50  # steps of the moving mean
-
-
 def draw_curves(history: Path, out: Path) -> None:
-    """Draws loss and J over the steps of ``history.csv`` into a PNG, if there is a step.
+    """Draw loss and J over the steps of ``history.csv`` into a PNG, if there is a step.
 
     Args:
         history: the file; J and F of the validation are drawn where it holds them.
@@ -206,12 +187,8 @@ def draw_curves(history: Path, out: Path) -> None:
     pyplot.close(figure)
 
 
-EVERY = 10  # steps
-FLUSH = 20  # seconds
-
-
 class Board:
-    """Writes events into a folder.
+    """A folder of TensorBoard's events.
 
     Args:
         folder: ``tensorboard --logdir`` shows it.
@@ -222,7 +199,7 @@ class Board:
         self._writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=FLUSH)
 
     def write(self, step: Step) -> None:
-        """Adds a step's figures, now and then."""
+        """Add a step's figures, now and then."""
         if step.validation:
             for name, value in zip(("J", "F"), step.validation, strict=True):
                 self._writer.add_scalar(f"validation/{name}", value, step.step)
@@ -240,9 +217,20 @@ class Board:
             self._writer.add_scalar(name, value, step.step)
 
     def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Adds a picture, uint8 [H, W, 3]."""
+        """Add a picture, uint8 [H, W, 3]."""
         self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Writes out what is left."""
+        """Write out what is left."""
         self._writer.close()
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror or error})",
+            "make room there, or choose another --out",
+        ) from error

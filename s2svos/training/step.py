@@ -1,6 +1,4 @@
-"""A network run over clips as it is run over videos: on its own masks.
-
-What learns: network, average and optimiser, one step at a time, on any number of devices."""
+"""One optimiser step: clips are rolled out on the network's own masks, on any number of devices."""
 
 from __future__ import annotations
 
@@ -14,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2svos.network.segmenter import AnySegmenter
-from s2svos.training.config import OptimiserConfig, TrainConfig
+from s2svos.training.config import TrainConfig
 from s2svos.training.corruption import corrupt_state, corruption_rngs
 from s2svos.training.loss import jaccard, training_loss
-from s2svos.training.optim import EMA, rate_at
+from s2svos.training.optim import EMA, parameter_groups, rate_at
 
 
 class Rollout(nn.Module):
-    """Every frame after the first sees the network's own state, and nothing of the truth.
+    """A rollout over clips: after the first frame, the network sees its own state alone.
 
     One module with one ``forward``, which is what autocast and data parallelism hook into.
 
@@ -38,7 +36,7 @@ class Rollout(nn.Module):
     def forward(
         self, frames: Tensor, first_masks: Tensor, rngs: Sequence[np.random.Generator] = ()
     ) -> Tensor:
-        """Runs clips.
+        """Run clips.
 
         Args:
             frames: uint8 [T, B, 3, H, W]. Bytes, because autocast would round floats.
@@ -68,7 +66,7 @@ class Rollout(nn.Module):
 
 
 class StepMetrics(NamedTuple):
-    """What one optimiser step came to."""
+    """Metrics of one optimiser step."""
 
     loss: Tensor  # mean over this device's clips
     jaccard: Tensor  # likewise
@@ -77,7 +75,7 @@ class StepMetrics(NamedTuple):
 
 
 class TrainStep:
-    """Takes optimiser steps.
+    """Network, moving average and optimiser, one step at a time.
 
     Args:
         config: of the training.
@@ -94,7 +92,7 @@ class TrainStep:
         network.train()
         self.ema = EMA(network, config.ema_decay)
         self.ema.network.to(fabric.device)
-        groups, self._rates = _parameter_groups(network, config.optimiser)
+        groups, self._rates = parameter_groups(network, config.optimiser)
         kind = torch.optim.AdamW if config.optimiser.kind == "adamw" else torch.optim.Adam
         self._optimiser: torch.optim.Optimizer = kind(
             groups, betas=config.optimiser.betas, weight_decay=config.optimiser.weight_decay
@@ -105,7 +103,7 @@ class TrainStep:
         )
 
     def run(self, frames: Tensor, masks: Tensor, *, step: int, first: int) -> StepMetrics:
-        """One optimiser step.
+        """Take one optimiser step.
 
         Args:
             frames: uint8 [T, B, 3, H, W], this device's share of the batch.
@@ -146,7 +144,7 @@ class TrainStep:
         return StepMetrics(loss, region, gradient, self._rates[-1] * share)
 
     def state(self) -> dict[str, Any]:
-        """All that :meth:`restore` needs, less the average."""
+        """Return what :meth:`restore` needs, less the average."""
         return {
             "weights": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -154,23 +152,9 @@ class TrainStep:
         }
 
     def restore(self, state: dict[str, Any], average: dict[str, Tensor]) -> None:
-        """Goes back to what :meth:`state` gave, and to an average."""
+        """Go back to what :meth:`state` gave, and to an average."""
         self.network.load_state_dict(state["weights"])
         self.ema.network.load_state_dict(average)
         self._optimiser.load_state_dict(state["optimiser"])
         if state["precision"]:
             self._fabric.strategy.precision.load_state_dict(state["precision"])
-
-
-def _parameter_groups(
-    network: AnySegmenter, config: OptimiserConfig
-) -> tuple[list[dict[str, Any]], list[float]]:
-    """Parameters that learn, and the highest rate of each group; the backbone's comes first."""
-    backbone: list[torch.nn.Parameter] = []
-    rest: list[torch.nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (backbone if "backbone" in name else rest).append(parameter)
-    groups = [(backbone, config.backbone_lr), (rest, config.lr)]
-    used = [(parameters, rate) for parameters, rate in groups if parameters]
-    return [{"params": parameters} for parameters, _ in used], [rate for _, rate in used]

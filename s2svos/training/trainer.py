@@ -34,7 +34,7 @@ from s2svos_engines.errors import UserError
 
 
 class Trainer:
-    """Trains one network into a folder.
+    """The training of one network into a folder.
 
     The folder gets ``last.pt`` (everything, every ``checkpoint_every`` steps), ``best.pt`` (by
     validation J&F), ``final.pt`` (averaged weights alone), and what :class:`Records` writes.
@@ -76,7 +76,7 @@ class Trainer:
         self._code = code_version()
 
     def run(self, report: Callable[[Step], None] = lambda step: None) -> Path:
-        """Trains to the end.
+        """Train to the end.
 
         Args:
             report: called after every step, in the first process alone.
@@ -116,7 +116,7 @@ class Trainer:
         return final
 
     def _batches(self) -> Iterator[tuple[float, Batch]]:
-        """What is left of the run, each batch with the seconds that were spent waiting for it."""
+        """Yield the batches that are left, each with the seconds spent waiting for it."""
         end = 0
         for phase in self.config.phase_steps:
             end += phase.steps
@@ -143,7 +143,7 @@ class Trainer:
                 yield time.perf_counter() - begun, batch
 
     def _train(self, waited: float, batch: Batch, *, stop: bool) -> tuple[Step, bool]:
-        """One optimiser step, and whether a process wants to stop after it."""
+        """Take one optimiser step; return it and whether a process wants to stop after it."""
         fabric, begun = self._fabric, time.perf_counter()
         frames, masks, sources = batch
         share = frames.shape[1]
@@ -183,7 +183,7 @@ class Trainer:
         )
 
     def _validate(self, step: Step, records: Records | None) -> Step:
-        """Judges the averaged weights if it is time; each process takes a share of the videos."""
+        """Score the averaged weights if it is time; each process takes a share of the videos."""
         every, last = self.config.validation.every, step.step == step.steps
         due = self.videos and (last or step.step % every == 0)
         if not due or self._divergence.suspect:
@@ -205,7 +205,7 @@ class Trainer:
         return replace(step, validation=(j, f))
 
     def _save_last(self) -> None:
-        """Writes all that a run needs to go on; every process must call it."""
+        """Write all that a run needs to go on; every process must call it."""
         resume = {
             **self._train_step.state(),
             "step": self.step,

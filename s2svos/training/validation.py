@@ -73,7 +73,7 @@ class Score:
 
 
 def validation_videos(config: TrainConfig) -> list[Video]:
-    """The videos to score_video by, none of which is trained on.
+    """Return the videos to validate on, none of which is trained on.
 
     Raises:
         UserError: they cannot be read, or none has an object on its first frame.

@@ -20,7 +20,7 @@ from s2svos.sample.render import render
 from s2svos.training.config import DivergenceConfig, LossConfig
 from s2svos.training.config_file import load_config, with_data
 from s2svos.training.distributed import random_state, set_random_state
-from s2svos.training.divergence import DOUBTFUL, Divergence
+from s2svos.training.divergence import SUSPECT_AFTER, Divergence
 from s2svos.training.loss import (
     hard_cross_entropy,
     jaccard,
@@ -50,7 +50,7 @@ def test_losses_by_hand() -> None:
     assert jaccard(-torch.ones(1, 1, 1, 2, 2), torch.zeros(1, 1, 1, 2, 2)).item() == 1
 
 
-def test_loss_is_a_mean_over_clips_and_hardens() -> None:
+def test_loss_is_a_mean_over_clips_and_bootstraps() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(3, 4, 1, 8, 8), torch.rand(3, 4, 1, 8, 8)
     config = LossConfig(bootstrap_ratio=0.25, bootstrap_steps=0.5, dice=0.5, border=1.0)
@@ -93,7 +93,7 @@ def test_a_frozen_backbone_sees_one_frame_at_a_time_and_gives_the_same() -> None
 
 
 @pytest.mark.parametrize("config", NETWORKS, ids=lambda c: c.preset)
-def test_closed_loop_is_the_step_graph_over_a_clip(config: NetworkConfig) -> None:
+def test_rollout_is_the_step_graph_over_a_clip(config: NetworkConfig) -> None:
     torch.manual_seed(3)
     network = build(config).eval()
     frames = torch.randint(0, 256, (4, 2, 3, 32, 64), dtype=torch.uint8)
@@ -110,7 +110,7 @@ def test_closed_loop_is_the_step_graph_over_a_clip(config: NetworkConfig) -> Non
                 assert (found - expected).abs().max() <= 1
 
 
-def test_average_is_short_when_young_and_shares_what_is_frozen() -> None:
+def test_ema_is_short_when_young_and_shares_what_is_frozen() -> None:
     network = build(NETWORKS[0])
     network.encoder.freeze()  # type: ignore[union-attr,operator]
     network.train()
@@ -141,7 +141,7 @@ def test_divergence_notices_what_is_broken_and_what_stays_broken() -> None:
         assert not watch.suspect
     for step in range(1, 20):
         assert watch.problem(5, 1, scaled=False) is None
-        assert watch.suspect == (step >= DOUBTFUL)
+        assert watch.suspect == (step >= SUSPECT_AFTER)
     again = Divergence(config)
     again.restore(watch.state())
     assert "20 steps the loss, 5, is far above its mean" in str(again.problem(5, 1, scaled=False))
