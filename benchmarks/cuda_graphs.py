@@ -169,7 +169,7 @@ def clip(engine: CudaEngine, objects: int) -> tuple[list[Masks], Masks]:
 
 
 def reference(bundle: Path | None, frames: Sequence[Masks], masks: Masks) -> list[Masks]:
-    """The masks by ONNX Runtime on the processor."""
+    """Return the masks by ONNX Runtime on the processor."""
     import s2svos
 
     engine = s2svos.load(bundle, engine="onnxruntime").engine

@@ -20,12 +20,15 @@ import pytest
 
 from scripts.architecture import (
     PACKAGES,
+    PICTURE,
     ROOT,
     Import,
     When,
+    draw,
     imported_names,
     imports_of_packages,
     modules,
+    rooms,
 )
 
 Floors = Sequence[tuple[str, ...]]
@@ -94,8 +97,8 @@ def up(package_name: str, floors: Floors) -> list[str]:
     ("package_name", "floors"), [("s2svos", ROOMS), ("s2svos_engines", ENGINE_ROOMS)]
 )
 def test_rooms_import_from_the_floors_below(package_name: str, floors: Floors) -> None:
-    rooms = {room(module) for module in modules() if package(module) == package_name}
-    assert rooms <= {name for names in floors for name in names}, "a new room needs a floor"
+    found = {room(module) for module in modules() if package(module) == package_name}
+    assert found <= {name for names in floors for name in names}, "a new room needs a floor"
     assert not up(package_name, floors)
 
 
@@ -214,3 +217,7 @@ def test_a_name_is_found_in_its_module() -> None:
     found = {one for one in IMPORTS if one.importer == "s2svos_engines.tracker"}
     assert Import("s2svos_engines.tracker", "s2svos_engines.registry", When.LOAD) in found
     assert Import("s2svos", "s2svos_engines.tracker", When.CALL) in set(IMPORTS)
+
+
+def test_the_picture_is_of_these_imports() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == draw(rooms()), "python scripts/architecture.py"

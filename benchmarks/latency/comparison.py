@@ -33,7 +33,7 @@ class Change:
 
 
 def compare_results(before: Sequence[SuiteResult], after: Sequence[SuiteResult]) -> list[Change]:
-    """The changes of all rows that both runs have; of a preset the last result counts."""
+    """Return the changes of all rows that both runs have; of a preset the last result counts."""
     earlier = {key: value for result in before for key, value in _rows(result).items()}
     later = {key: value for result in after for key, value in _rows(result).items()}
     changes = []

@@ -52,7 +52,7 @@ def groups(
 
 
 def host_peers(engine: str, precision: str) -> Iterator[str]:
-    """The loops that a user would write with the library of an engine."""
+    """Yield the loops that a user would write with the library of an engine."""
     if engine == "openvino":
         yield "openvino infer"
         return

@@ -53,7 +53,7 @@ def draw(results: Sequence[SuiteResult], folder: Path) -> list[Path]:
 
 
 def _panels(result: SuiteResult) -> dict[str, list[Row]]:
-    """The rows of each count of streams and objects, the fewest and the fastest first."""
+    """Return the rows of each count of streams and objects, the fewest and the fastest first."""
     panels: dict[str, list[Row]] = {}
     for row in sorted(
         once(result),

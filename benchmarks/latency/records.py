@@ -71,7 +71,7 @@ def find(
 
 
 def by_group(result: SuiteResult) -> dict[str, list[Row]]:
-    """The rows of each group; one with one object and one stream is in many."""
+    """Return the rows of each group; one with one object and one stream is in many."""
     found: dict[str, list[Row]] = {name: [] for name in result["groups"]}
     for row in result["rows"]:
         found[row["group"]].append(row)

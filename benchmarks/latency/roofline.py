@@ -35,7 +35,7 @@ class Work:
 
 
 def count(model: bytes, *, objects: int) -> Work:
-    """The work of a graph.
+    """Count the work of a graph.
 
     Args:
         model: ONNX.
@@ -117,7 +117,7 @@ class Ceiling:
 
 
 def ceilings(threads: int) -> list[Ceiling]:
-    """The processor's ceilings, with as many threads as the engines take.
+    """Measure the processor's ceilings, with as many threads as the engines take.
 
     int8 is ONNX Runtime's MatMulInteger, which may fall short of another engine's kernels.
     """
@@ -157,7 +157,7 @@ def _matmul(operator: str, dtype: np.dtype[np.generic], threads: int) -> Callabl
 
 
 def gpu_ceilings() -> list[Ceiling]:
-    """The GPU's, by PyTorch; none where it sees no GPU. fp32 is without TF32."""
+    """Measure the GPU's, by PyTorch; none where it sees no GPU. fp32 is without TF32."""
     if not gpu_count():
         return []
     import torch

@@ -38,7 +38,7 @@ def summary(rounds: Rounds) -> dict[str, dict[str, float] | None]:
 
 
 def misses(rounds: Rounds, rate: float) -> float:
-    """The share of steps that take longer than a frame at ``rate`` frames a second."""
+    """Return the share of steps that take longer than a frame at ``rate`` frames a second."""
     return float(np.mean(np.concatenate([np.asarray(round_) for round_ in rounds]) > 1000 / rate))
 
 

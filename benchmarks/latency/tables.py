@@ -34,7 +34,7 @@ def document(results: Sequence[SuiteResult], pictures: Sequence[Path]) -> str:
 
 
 def into_readme(results: Sequence[SuiteResult], readme: Path) -> None:
-    """Puts a short table of medians between the marks of a file.
+    """Put a short table of medians between the marks of a file.
 
     Raises:
         UserError: the file has no marks.
@@ -122,7 +122,7 @@ def _ratios(result: SuiteResult) -> str:
 
 
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
-    """What the rows of a group are to be divided by, with the ratio's name."""
+    """Yield the ratios of a group's rows, with their names."""
     for ours in rows:
         if ours["kind"] != OURS:
             continue
