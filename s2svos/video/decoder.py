@@ -162,7 +162,7 @@ def _decode(
     container: InputContainer, stream: VideoStream, cut: bool
 ) -> Generator[VideoFrame, None, bool]:
     """Frames in the order of display; returns whether some are missing after them."""
-    packets = _without_damaged_end(_demux(container, stream))
+    packets = _without_damaged_end(_demux(container, stream, cut))
     last: VideoFrame | None = None
     while True:
         try:
@@ -199,10 +199,14 @@ def _gap(last: VideoFrame, frame: VideoFrame, stream: VideoStream) -> bool:
 
 
 def _demux(
-    container: InputContainer, stream: VideoStream
+    container: InputContainer, stream: VideoStream, cut: bool
 ) -> Generator[av.Packet[VideoStream], None, bool]:
-    """Packets with content; returns whether reading failed."""
-    packets = container.demux(stream)
+    """Yield packets with content; return whether reading failed."""
+    packets = (packet for packet in container.demux(stream) if packet.size)  # an empty one flushes
+    # A transport stream does not say how long a packet is: the last one of a file that was cut off
+    # lacks its end, which FFmpeg now and then conceals without a word.
+    held = cut and container.format.name == "mpegts"
+    last: av.Packet[VideoStream] | None = None
     while True:
         try:
             packet = next(packets, None)
@@ -210,8 +214,11 @@ def _demux(
             return True
         if packet is None:
             return False
-        if packet.size:  # an empty one would flush the decoder
+        if not held:
             yield packet
+        elif last:
+            yield last
+        last = packet
 
 
 def _without_damaged_end(

@@ -228,6 +228,7 @@ OPERATORS: dict[str, Operator] = {
     "Sqrt": torch.sqrt,
     "Squeeze": squeeze,
     "Sub": operator.sub,
+    "Sum": _extreme(operator.add),
     "Tanh": torch.tanh,
     "Transpose": lambda x, *, perm=None: x.permute(perm or tuple(range(x.ndim))[::-1]),
     "Unsqueeze": unsqueeze,

@@ -41,7 +41,7 @@ CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
     *((name, [X], {}) for name in ("Sigmoid", "Softmax", "Tanh", "Shape", "Transpose")),
     *((name, [abs(X)], {}) for name in ("Log", "Sqrt")),
     *((name, [X, normal(4, 1, 1)], {}) for name in ("Add", "Sub", "Mul", "Div", "Max", "Min")),
-    *((name, [X, X.round(), X[:1]], {}) for name in ("Max", "Min")),
+    *((name, [X, X.round(), X[:1]], {}) for name in ("Max", "Min", "Sum")),
     ("GreaterOrEqual", [X.round(), X.round()[::-1].copy()], {}),
     ("Where", [X > 0, X, X[::-1].copy()], {}),
     ("Pow", [abs(X), SMALL], {}),
