@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from benchmarks.report import append_json, print_table, run_script
+from s2svos_engines.arrays import Masks
+from s2svos_engines.closed_loop import mask_iou
 
 if TYPE_CHECKING:
     from s2svos_engines.arrays import States
     from s2svos_engines.cuda.engine import CudaEngine
 
-Masks = NDArray[np.uint8]
 FRAMES = 20  # of a turn
 
 
@@ -129,7 +129,8 @@ def main(
         frames, masks = clip(engine, objects)
         wanted = reference(bundle, frames, masks)
         for way, times, found in measure(engine, frames, masks, rounds):
-            median, iou = statistics.median(times), overlap(found, wanted)
+            median = statistics.median(times)
+            iou = float(mask_iou(np.stack(found), np.stack(wanted)).mean())
             results[f"{name}, {way}"] = {"turns_ms": times, "median_ms": median, "iou": iou}
             rows.append([name, way, f"{median:.3f}", f"{max(times):.3f}", f"{iou:.4f}"])
     title = f"{precision}, {objects} objects, ms a frame, mean of {FRAMES} in {rounds} turns"
@@ -175,12 +176,6 @@ def reference(bundle: Path | None, frames: Sequence[Masks], masks: Masks) -> lis
     engine = s2svos.load(bundle, engine="onnxruntime").engine
     runner = engine.runner(engine.init(frames[0], masks))
     return [runner.step(frame).copy() for frame in frames[1:]]
-
-
-def overlap(found: Sequence[Masks], wanted: Sequence[Masks]) -> float:
-    """IoU over all frames and objects."""
-    a, b = np.stack(found) > 127, np.stack(wanted) > 127
-    return float((a & b).sum() / max(1, (a | b).sum()))
 
 
 if __name__ == "__main__":

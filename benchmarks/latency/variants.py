@@ -264,31 +264,18 @@ class BareOnnxRuntime:
     """Our session on buffers that stay as they are."""
 
     def __init__(self, engine: Engine, states: States) -> None:
-        from s2svos_engines.backends.onnxruntime import OnnxRuntimeEngine
+        from s2svos_engines.backends.onnxruntime import OnnxRuntimeEngine, bind_arrays
 
         assert isinstance(engine, OnnxRuntimeEngine)
-        contract, self._session = engine.contract, engine.session("step")
-        self._binding = self._session.io_binding()
-        self._frame = np.zeros(contract.frame.sizes(objects=1), np.uint8)
-        inputs = zip(contract.step_inputs, (self._frame, *states), strict=True)
+        self._session, interface = engine.session("step"), engine.contract.interface("step")
+        frame, *_ = interface.inputs
+        self._frame = np.zeros(frame.sizes(objects=1), np.uint8)
         outputs = [
-            np.empty(spec.sizes(objects=len(states[0])), spec.dtype)
-            for spec in contract.step_outputs
+            np.empty(spec.sizes(objects=len(states[0])), spec.dtype) for spec in interface.outputs
         ]
         self._masks, self._kept = outputs[0], [*states, *outputs]
-        for bind, pairs in (
-            (self._binding.bind_input, inputs),
-            (self._binding.bind_output, zip(contract.step_outputs, outputs, strict=True)),
-        ):
-            for spec, value in pairs:
-                bind(
-                    name=spec.name,
-                    device_type="cpu",
-                    device_id=0,
-                    element_type=value.dtype.type,
-                    shape=value.shape,
-                    buffer_ptr=value.ctypes.data,
-                )
+        inputs = (self._frame, *states)
+        self._binding = bind_arrays(self._session, interface, inputs, outputs)
         self._empty = True
 
     def restart(self) -> None:
