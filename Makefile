@@ -10,7 +10,7 @@ demo: .venv/cpu
 	$(BIN)/s2svos demo --out $(DEMO)
 
 test: .venv/all
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --durations=15
 
 lint: .venv/all
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""Scripts that measure; run them from the repository, as in python -m benchmarks.engines --help."""
+"""Scripts that measure; run them from the repository: python -m benchmarks.end_to_end --help."""

@@ -1,6 +1,6 @@
-"""What online learning (s2svos infer --adapt) gains and costs, by DAVIS 2016's protocol.
+"""Gain and cost of online learning (s2svos infer --adapt) by DAVIS 2016's protocol.
 
-python -m benchmarks.adapt --davis DIR --split val --size 480x854
+python -m benchmarks.adapt --davis DIR --split val --size 854x480
 Every sequence is followed with the bundle's own weights and with those tuned to its first frame.
 """
 
@@ -19,24 +19,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from s2svos.adapt.config import Adaptation
-    from s2svos.evaluation.videos import Frame, Ids
+    from s2svos_engines.arrays import Frame, Labels
     from s2svos_engines.tracker import Stream, Tracker
 
 
-class Adapting:
-    """A tracker that is tuned to every first frame anew."""
+class AdaptingTracker:
+    """A tracker that is tuned to every first frame anew.
+
+    Attributes:
+        results: of each tuning.
+    """
 
     def __init__(self, tracker: Tracker, config: AdaptConfig, threads: int | None) -> None:
-        self.tracker, self.config, self.threads = tracker, config, threads
-        self.done: list[Adaptation] = []
+        self._tracker, self._config, self._threads = tracker, config, threads
+        self.results: list[Adaptation] = []
 
-    def open(self, frame: Frame, mask: Ids) -> Stream:
-        """Tunes, then starts to follow the objects."""
+    def open(self, frame: Frame, labels: Labels, /) -> Stream:
+        """Tune the network, then open a stream with the objects."""
         from s2svos.adapt.tune import adapt
 
-        tuned, done = adapt(self.tracker, frame, mask, config=self.config, threads=self.threads)
-        self.done.append(done)
-        return tuned.open(frame, mask)
+        tuned, result = adapt(
+            self._tracker, frame, labels, config=self._config, threads=self._threads
+        )
+        self.results.append(result)
+        return tuned.open(frame, labels)
 
 
 def main(
@@ -59,31 +65,33 @@ def main(
     import numpy as np
 
     import s2svos
-    from s2svos.commands.options import needs, parse_size
+    from s2svos.commands.options import parse_frame_size
     from s2svos.data.layouts import davis as davis_videos
     from s2svos.evaluation.protocol import evaluate_video
+    from s2svos.extras import needs
 
     with needs("train"):
         import s2svos.adapt.tune
-    target = parse_size(size, example="480x854")
+    frame_size = parse_frame_size(size, example="854x480")
+    target = frame_size and frame_size.shape
     videos = davis_videos(davis, 2016, split)
     if sequence:
         videos = [video for video in videos if video.name in sequence]
     if not videos:
-        raise s2svos.UserError(f"The split {split} of {davis} lacks {sequence}; choose another.")
+        raise s2svos.UserError(f"The split {split} of {davis} lacks {sequence}", "choose another")
     tracker = s2svos.load(bundle, engine=engine, threads=threads)
     config = AdaptConfig(steps=steps, learning_rate=rate)
-    adapting = Adapting(tracker, config, threads)
+    adapting = AdaptingTracker(tracker, config, threads)
     rows: list[list[str]] = []
     results: list[dict[str, Any]] = []
     for video in videos:
         own = evaluate_video(tracker, video, size=target)
         tuned = evaluate_video(adapting, video, size=target)
         j, f = (own.j.mean, tuned.j.mean), (own.f.mean, tuned.f.mean)
-        seconds = adapting.done[-1].seconds
+        seconds = adapting.results[-1].seconds
         rows.append([video.name, *_figures(j, f, seconds)])
         typer.echo(f"{video.name}: J {j[0]:.3f}, tuned {j[1]:.3f}", err=True)
-        results.append({"name": video.name, "j": j, "f": f, **asdict(adapting.done[-1])})
+        results.append({"name": video.name, "j": j, "f": f, **asdict(adapting.results[-1])})
 
     mean_j, mean_f = (tuple(np.mean([r[key] for r in results], axis=0)) for key in ("j", "f"))
     mean_seconds = float(np.mean([result["seconds"] for result in results]))

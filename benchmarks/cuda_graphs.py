@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from benchmarks.report import append_json, print_table, run_script
+from s2svos_engines.arrays import Masks
+from s2svos_engines.closed_loop import mask_iou
 
 if TYPE_CHECKING:
     from s2svos_engines.arrays import States
     from s2svos_engines.cuda.engine import CudaEngine
 
-Masks = NDArray[np.uint8]
 FRAMES = 20  # of a turn
 
 
@@ -110,7 +110,7 @@ def main(
     bundle: Annotated[Path | None, typer.Option(help="Default: the one that ships.")] = None,
     precision: Annotated[str, typer.Option(help="Of the graphs.")] = "fp16",
     objects: Annotated[int, typer.Option(min=1, help="How many are followed.")] = 1,
-    turns: Annotated[int, typer.Option(min=3, help=f"Of {FRAMES} frames each.")] = 50,
+    rounds: Annotated[int, typer.Option(min=3, help=f"Of {FRAMES} frames each.")] = 50,
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
 ) -> None:
     """Time the ways to go from step to step on every engine of the GPU that is here."""
@@ -128,11 +128,12 @@ def main(
         assert isinstance(engine, CudaEngine)
         frames, masks = clip(engine, objects)
         wanted = reference(bundle, frames, masks)
-        for way, times, found in measure(engine, frames, masks, turns):
-            median, iou = statistics.median(times), overlap(found, wanted)
+        for way, times, found in measure(engine, frames, masks, rounds):
+            median = statistics.median(times)
+            iou = float(mask_iou(np.stack(found), np.stack(wanted)).mean())
             results[f"{name}, {way}"] = {"turns_ms": times, "median_ms": median, "iou": iou}
             rows.append([name, way, f"{median:.3f}", f"{max(times):.3f}", f"{iou:.4f}"])
-    title = f"{precision}, {objects} objects, ms a frame, mean of {FRAMES} in {turns} turns"
+    title = f"{precision}, {objects} objects, ms a frame, mean of {FRAMES} in {rounds} turns"
     print_table(title, ["engine", "way", "median", "slowest", "IoU"], rows)
     if json:
         facts = {"precision": precision, "objects": objects, "ways": results}
@@ -140,18 +141,18 @@ def main(
 
 
 def measure(
-    engine: CudaEngine, frames: Sequence[Masks], masks: Masks, turns: int
+    engine: CudaEngine, frames: Sequence[Masks], masks: Masks, rounds: int
 ) -> list[tuple[str, list[float], list[Masks]]]:
     """For each way milliseconds a frame in every turn, and the masks of its first turn."""
-    contestants = ways(engine, engine.init(frames[0], masks))
-    found = [way.follow(frames[1:]) for way in contestants]  # which captures, too
-    times: list[list[float]] = [[] for _ in contestants]
-    for _ in range(turns):
-        for way, samples in zip(contestants, times, strict=True):
+    variants = ways(engine, engine.init(frames[0], masks))
+    found = [way.follow(frames[1:]) for way in variants]  # which captures, too
+    times: list[list[float]] = [[] for _ in variants]
+    for _ in range(rounds):
+        for way, samples in zip(variants, times, strict=True):
             began = time.perf_counter()
             way.follow(frames[1:])
             samples.append(1000 * (time.perf_counter() - began) / (len(frames) - 1))
-    return [(w.name, t, f) for w, t, f in zip(contestants, times, found, strict=True)]
+    return [(w.name, t, f) for w, t, f in zip(variants, times, found, strict=True)]
 
 
 def clip(engine: CudaEngine, objects: int) -> tuple[list[Masks], Masks]:
@@ -169,18 +170,12 @@ def clip(engine: CudaEngine, objects: int) -> tuple[list[Masks], Masks]:
 
 
 def reference(bundle: Path | None, frames: Sequence[Masks], masks: Masks) -> list[Masks]:
-    """The masks by ONNX Runtime on the processor."""
+    """Return the masks by ONNX Runtime on the processor."""
     import s2svos
 
     engine = s2svos.load(bundle, engine="onnxruntime").engine
     runner = engine.runner(engine.init(frames[0], masks))
     return [runner.step(frame).copy() for frame in frames[1:]]
-
-
-def overlap(found: Sequence[Masks], wanted: Sequence[Masks]) -> float:
-    """IoU over all frames and objects."""
-    a, b = np.stack(found) > 127, np.stack(wanted) > 127
-    return float((a & b).sum() / max(1, (a | b).sum()))
 
 
 if __name__ == "__main__":

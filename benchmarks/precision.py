@@ -1,12 +1,11 @@
-"""What each precision costs in truth and gains in time, on every engine of the processor.
+"""Accuracy and time of each precision, on every engine of the processor.
 
 python -m benchmarks.precision my.s2s VIDEO --mask FIRST.png --checkpoint run/final.pt
-Steps are timed in turns and compared within each turn, so that a busy machine is busy for all.
+Steps are timed in rounds and compared within each round, so that a busy machine is busy for all.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +17,16 @@ import typer
 from benchmarks.report import append_json, print_table, run_script
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from s2svos.video.masks import FirstMask
     from s2svos.video.reader import Video
+    from s2svos_engines.arrays import Frame, Masks
     from s2svos_engines.bundle import Bundle
     from s2svos_engines.engine import Engine
     from s2svos_export.drift import Drift, DriftReport, TensorErrors
-    from s2svos_export.drift_measure import Network
+    from s2svos_export.graphs import Network
 
 PYTORCH = "PyTorch eager"
-FIRST = "fp32 onnxruntime"  # ratios are to this and to PyTorch
+BASE = "fp32 onnxruntime"  # ratios are to this and to PyTorch
 
 
 def main(
@@ -53,10 +50,11 @@ def main(
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
 ) -> None:
     """Follow a clip in every precision beside PyTorch in fp32; then time a step of one object."""
-    from s2svos.commands.options import needs
+    from s2svos.extras import needs
     from s2svos.video.masks import read_first_mask
     from s2svos.video.reader import Video
     from s2svos_engines.bundle import Bundle
+    from s2svos_engines.cpu import cpu_count
 
     opened = Bundle.open(bundle)
     source = Video(video)
@@ -67,7 +65,7 @@ def main(
         network = _network(opened, checkpoint)
     results: dict[str, Any] = {
         "bundle": opened.sha256,
-        "preset": opened.manifest.get("network", {}).get("preset"),
+        "preset": opened.manifest.preset,
         "reference": "checkpoint" if checkpoint else "graphs in PyTorch",
         "torch": str(torch.__version__),
         "video": source.path.name,
@@ -82,7 +80,7 @@ def main(
             "drift": [_summary(drift, report) for drift in report.drifts],
         }
     if rounds:
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or cpu_count()
         samples = _times(network, opened, source, first, rounds, threads)
         results |= {"rounds": rounds, "threads": threads, "steps": _compared(samples)}
         results["milliseconds"] = samples
@@ -91,7 +89,7 @@ def main(
 
 
 def _network(bundle: Bundle, checkpoint: Path | None) -> Network:
-    """The network in PyTorch, at the bundle's size."""
+    """Return the network in PyTorch, at the bundle's size."""
     if checkpoint is None:
         from s2svos.adapt.network import BundleNetwork
 
@@ -103,7 +101,7 @@ def _network(bundle: Bundle, checkpoint: Path | None) -> Network:
 
 
 def _engines(bundle: Bundle, threads: int) -> Iterator[Engine]:
-    """Every precision on every engine of the processor; OpenVINO's bfloat16 where there is one."""
+    """Yield engines of every precision on the processor, with OpenVINO's bfloat16 if it has it."""
     from s2svos_engines.registry import GPU_ENGINES, SLOW_ENGINES, installed_engines, load_engine
 
     for name in installed_engines():
@@ -147,7 +145,7 @@ def _drift(
 
 def _summary(drift: Drift, report: DriftReport) -> dict[str, Any]:
     below = drift.first_below(report.threshold)
-    kinds = {"free": drift.free, "forced": drift.forced}
+    kinds = {"free": drift.free_running, "forced": drift.teacher_forced}
 
     def figures(one: TensorErrors) -> list[float]:
         return [float(f"{value:.4g}") for value in (one.overall, one.largest)]
@@ -175,45 +173,39 @@ def _times(
     rounds: int,
     threads: int,
 ) -> dict[str, list[float]]:
-    """Milliseconds of a step of the first object on the first frame, for each variant."""
-    import numpy as np
+    """Return milliseconds of a step of the first object on the first frame, for each variant."""
     import torch
 
-    from s2svos_engines.letterbox import Letterbox
+    from s2svos_engines.closed_loop import NetworkClip
 
-    contract = bundle.contract
-    fit = Letterbox.of((video.height, video.width), (contract.height, contract.width))
-    frame = fit.resize(next(iter(video))[1])
-    object_mask = (first.ids == first.objects[0]).astype(np.uint8) * np.uint8(255)
-    masks = fit.resize(object_mask)[None]
+    clip = NetworkClip.of(((frame, first.ids) for _, frame in video), bundle.contract)
+    frame, masks = clip.first, clip.first_masks[:1]
     torch.set_num_threads(threads)
-    steps: dict[str, Callable[[NDArray[np.uint8]], object]] = {}
+    steps: dict[str, Callable[[Frame], object]] = {}
     steps[PYTORCH] = _pytorch(network, frame, masks)
     for engine in _engines(bundle, threads):
         runner = engine.runner(engine.init(frame, masks))
         steps[f"{engine.precision} {engine.name}"] = runner.step
     samples: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 2):
+    for index in range(rounds + 2):
         for name, step in steps.items():
             # The threads of PyTorch and of ONNX Runtime spin for a while after a step and would
             # slow the next one's.
             step(frame)
             began = time.perf_counter()
             step(frame)
-            if turn >= 2:  # the first steps allocate
+            if index >= 2:  # the first steps allocate
                 samples[name].append(round(1000 * (time.perf_counter() - began), 3))
     return samples
 
 
-def _pytorch(
-    network: Network, frame: NDArray[np.uint8], masks: NDArray[np.uint8]
-) -> Callable[[NDArray[np.uint8]], object]:
+def _pytorch(network: Network, frame: Frame, masks: Masks) -> Callable[[Frame], object]:
     import torch
 
     with torch.inference_mode():
         states = network.init(torch.from_numpy(frame), torch.from_numpy(masks))
 
-    def step(frame: NDArray[np.uint8]) -> None:
+    def step(frame: Frame) -> None:
         nonlocal states
         with torch.inference_mode():
             _, *states = network.step(torch.from_numpy(frame), *states)  # type: ignore[assignment]
@@ -222,8 +214,8 @@ def _pytorch(
 
 
 def _compared(samples: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Prints and returns medians, and the median ratio of the turns."""
-    bases = [name for name in (PYTORCH, FIRST) if name in samples]
+    """Print and return medians, and the median ratio of the rounds."""
+    bases = [name for name in (PYTORCH, BASE) if name in samples]
     found = {
         name: {
             "milliseconds": statistics.median(values),
@@ -236,7 +228,7 @@ def _compared(samples: dict[str, list[float]]) -> dict[str, dict[str, float]]:
         for name, row in found.items()
     ]
     count = len(samples[PYTORCH])
-    title = f"step of one object, medians of {count} turns"
+    title = f"step of one object, medians of {count} rounds"
     print_table(title, ["", "ms", *(f"to {base}" for base in bases)], rows)
     return found
 

@@ -40,7 +40,7 @@ def main(
     from s2svos.data.dataset import open_source
     from s2svos.training.config import with_batch
     from s2svos.training.config_file import load_config, with_data
-    from s2svos.training.initial_weights import freeze_backbone, starting_network
+    from s2svos.training.initial_weights import starting_network
     from s2svos.training.trainer import Trainer
 
     wanted = with_data(load_config(config), data or ["synthetic"])
@@ -62,7 +62,7 @@ def main(
         alone = replace(wanted, phases=(replace(phase, steps=WARM_UP + steps, epochs=None),))
         network = starting_network(alone)
         if wanted.backbone.freeze:
-            freeze_backbone(network)
+            network.freeze_backbone()
         seen: list[Step] = []
         with tempfile.TemporaryDirectory() as out:
             Trainer(alone, network=network, source=source, out=Path(out)).run(seen.append)

@@ -22,7 +22,7 @@ __all__ = ["UserError", "__version__", "default_bundle", "load"]
 
 
 def default_bundle() -> Path:
-    """Path of the bundle that ships with the package."""
+    """Return the path of the bundle that ships with the package."""
     return Path(__file__).parent / "weights" / "lite.s2s"
 
 
@@ -34,7 +34,7 @@ def load(
     threads: int | None = None,
     window: str = "auto",
 ) -> Tracker:
-    """Opens a bundle on an engine.
+    """Open a bundle on an engine.
 
     Args:
         bundle: path of a ``.s2s`` file; None for the one that ships with the package.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 from dataclasses import asdict
@@ -12,9 +11,6 @@ import numpy as np
 
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.tensorrt.plans import Plan
-
-DRIFT = "drift.json"
-"""The member in which an export keeps its drift report."""
 
 
 def about(bundle: Bundle) -> dict[str, Any]:
@@ -38,7 +34,7 @@ def about(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.path),
         "bytes": bundle.path.stat().st_size,
         "sha256": bundle.sha256,
-        "format": manifest["format"],
+        "format": manifest.format,
         "contract": {
             "height": contract.height,
             "width": contract.width,
@@ -50,29 +46,29 @@ def about(bundle: Bundle) -> dict[str, Any]:
         "precisions": {
             precision: {
                 graph: {"member": member, "bytes": sizes[member]}
-                for graph, member in manifest["graphs"][precision].items()
+                for graph, member in manifest.graphs[precision].items()
             }
             for precision in bundle.precisions
         },
         "plans": [
             {**plan.to_json(), "for": str(plan.target), "bytes": sizes[plan.member]}
-            for plan in map(Plan.from_json, manifest.get("plans", ()))
+            for plan in map(Plan.from_json, manifest.plans)
         ],
-        "parity": manifest.get("parity", {}),
+        "parity": manifest.parity,
         "drift": _drift_facts(bundle),
-        "network": manifest.get("network", {}),
-        "training": manifest.get("training", {}),
-        "tools": manifest.get("tools", {}),
+        "network": manifest.network,
+        "training": manifest.training,
+        "tools": manifest.tools,
     }
 
 
 def _drift_facts(bundle: Bundle) -> list[dict[str, Any]]:
-    if DRIFT not in bundle.manifest["members"]:
-        return []
     # The export's package is needed by this report alone.
-    from s2svos_export.drift import DriftReport
+    from s2svos_export.drift import read_drift
 
-    report = DriftReport.from_json(json.loads(bundle.read(DRIFT)))
+    report = read_drift(bundle)
+    if report is None:
+        return []
     return [
         {
             "engine": one.engine,

@@ -43,7 +43,7 @@ def options(
 
 
 def main() -> None:
-    """Runs the command line; the user's mistakes end in one sentence and exit code 2."""
+    """Run the command line; the user's mistakes end in one sentence and exit code 2."""
     try:
         app()
     except UserError as error:

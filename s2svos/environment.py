@@ -1,4 +1,4 @@
-"""What figures were measured on."""
+"""The environment that figures were measured in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from s2svos_engines.cpu import cpu_count
+
 PACKAGES = (
     *("s2svos", "numpy", "opencv-python-headless", "av", "pillow"),
     *("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"),
@@ -16,11 +18,11 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Time, processor, system, versions, and how busy the machine already is, as JSON types."""
+    """Return time, processor, usable cores, load, system and versions, as JSON types."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
+        "cores": cpu_count(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),

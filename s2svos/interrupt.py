@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that is granted after the step in hand."""
+"""Ctrl-C and SIGTERM as a request to stop after the present step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 
 class Interrupt:
-    """Takes the first SIGINT or SIGTERM down; the second ends the program as it would without.
+    """Notes the first SIGINT or SIGTERM; the second ends the program as it would without.
 
     Worker processes that are forked meanwhile inherit this, so Ctrl-C, which reaches them too, does
     not end them in the middle of a clip.

@@ -1,10 +1,8 @@
-"""How a video that is being followed may come to a bad end.
-
-Threads that hand each other items through bounded queues, and fail together.
+"""Threads that hand each other items through bounded queues, and fail together.
 
 A source runs ahead of the caller, a sink behind it. An error upstream arrives after the items that
-came before it; an error in a sink arrives at the next ``put`` or ``drain``. Nobody waits for a
-thread that has given up, nor for ever for one that is silent.
+came before it; an error in a sink arrives at the next ``put`` or ``drain``. No thread waits for
+one that has given up, nor for ever for one that is silent.
 """
 
 from __future__ import annotations
@@ -27,32 +25,33 @@ class EndedEarly(UserError):
 
 
 class OutputClosed(UserError):
-    """Whoever took the results has gone."""
+    """The program that read the results has gone."""
 
     exit_code = 1
 
 
 class StageFailed(UserError):
-    """A thread of the run died of an error that nobody foresaw; that error is the cause.
-
-    Args:
-        doing: what the thread did, as ``Reading clip.mp4``.
-        error: what it died of.
-    """
+    """A thread of the run died of an error that nobody foresaw; that error is the cause."""
 
     exit_code = 1
 
-    def __init__(self, doing: str, error: BaseException) -> None:
+    @classmethod
+    def of(cls, doing: str, error: BaseException) -> StageFailed:
+        """Describe an error that a thread died of.
+
+        Args:
+            doing: what the thread did, as ``Reading clip.mp4``.
+            error: what it died of.
+        """
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error}".rstrip(": ")
-        super().__init__(
-            f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno})."
-        )
-        self.__cause__ = error
+        failed = cls(f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno}).")
+        failed.__cause__ = error
+        return failed
 
 
 def stalled(name: str, seconds: float) -> EndedEarly:
-    """What to say of an input that gives nothing for too long."""
+    """Return the error for an input that gives nothing for too long."""
     return EndedEarly(
         f"{name} has given no frame for {seconds:g} s",
         "check that it still sends, or allow it longer with --timeout",
@@ -60,20 +59,20 @@ def stalled(name: str, seconds: float) -> EndedEarly:
 
 
 T = TypeVar("T")
-SIZE = 4  # items: enough to ride out a slow frame, and little memory
+QUEUE_SIZE = 4  # items: enough to ride out a slow frame, and little memory
 _LAST_ITEM = 1.0  # seconds for a source to end; one that hangs in a system call ends with Python
 
 
 class _Channel(Generic[T]):
-    """A bounded queue whose ends learn of each other's going.
+    """A bounded queue whose ends notice when the other is gone.
 
     Args:
         size: items that may wait.
-        newest: whoever puts never waits: an item takes the place of the one that waits, unless that
-            is the very first.
+        newest: ``put`` never waits: an item replaces the one that waits, unless that is the very
+            first.
 
     Attributes:
-        dropped: items whose place was taken.
+        dropped: items that were replaced.
     """
 
     def __init__(self, size: int, *, newest: bool = False) -> None:
@@ -87,7 +86,7 @@ class _Channel(Generic[T]):
         self._abandoned = False
 
     def put(self, item: T) -> bool:
-        """Waits for room; False once nobody takes items."""
+        """Wait for room and put an item; return False once nobody takes items."""
         with self._changed:
             if self._newest:
                 if len(self._items) > (0 if self._begun else 1):
@@ -101,20 +100,20 @@ class _Channel(Generic[T]):
             return not self._abandoned
 
     def end(self) -> None:
-        """No further items follow."""
+        """End the queue: no further items follow."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """No further items are taken; those that wait are dropped."""
+        """Take no further items, and drop those that wait."""
         with self._changed:
             self._abandoned = True
             self._items.clear()
             self._changed.notify_all()
 
     def take(self, timeout: float | None = None) -> Iterator[T]:
-        """Items until there are no more; raises TimeoutError if one takes too many seconds."""
+        """Yield items until there are no more; raise TimeoutError if one takes too long."""
         while True:
             with self._changed:
                 if not self._changed.wait_for(
@@ -149,7 +148,7 @@ class Source(Generic[T]):
         items: Iterable[T],
         *,
         name: str,
-        size: int = SIZE,
+        size: int = QUEUE_SIZE,
         newest: bool = False,
         timeout: float | None = None,
     ) -> None:
@@ -183,7 +182,7 @@ class Source(Generic[T]):
             raise self._error
 
     def stop(self) -> None:
-        """Drops what waits and lets the thread end after its present item."""
+        """Drop the items that wait and let the thread end after its present one."""
         self._channel.abandon()
         self._thread.join(_LAST_ITEM)
 
@@ -203,7 +202,7 @@ class Source(Generic[T]):
         except UserError as error:
             self._error = error
         except BaseException as error:  # whatever it is, the caller has to see it
-            self._error = StageFailed(f"Reading {self._name}", error)
+            self._error = StageFailed.of(f"Reading {self._name}", error)
         finally:
             self._channel.end()
 
@@ -221,7 +220,7 @@ class Sink(Generic[T]):
         done: items that ``work`` finished.
     """
 
-    def __init__(self, work: Callable[[T], None], *, name: str, size: int = SIZE) -> None:
+    def __init__(self, work: Callable[[T], None], *, name: str, size: int = QUEUE_SIZE) -> None:
         self.seconds = 0.0
         self.done = 0
         self._work = work
@@ -232,7 +231,7 @@ class Sink(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Hands on an item; waits while too many wait.
+        """Hand on an item; waits while too many wait.
 
         Raises:
             StageFailed: ``work`` failed unforeseen on an earlier one.
@@ -243,7 +242,7 @@ class Sink(Generic[T]):
             raise self._error
 
     def drain(self) -> UserError | None:
-        """Works off what waits and ends the thread; gives what ``put`` would raise."""
+        """Work off what waits and end the thread; return the error that ``put`` would raise."""
         self._channel.end()
         self._thread.join()
         return self._error
@@ -258,7 +257,7 @@ class Sink(Generic[T]):
         except UserError as error:
             self._fail(error)
         except BaseException as error:  # whatever it is, the caller has to see it
-            self._fail(StageFailed(f"Writing {self._name}", error))
+            self._fail(StageFailed.of(f"Writing {self._name}", error))
 
     def _fail(self, error: UserError) -> None:
         self._error = error

@@ -1,4 +1,4 @@
-"""Processes that share out work and never outlive the one that started them."""
+"""A pool of processes that never outlive the one that started them."""
 
 from __future__ import annotations
 
@@ -18,46 +18,29 @@ from s2svos_engines.errors import UserError
 
 T = TypeVar("T")
 
-
 # Spawned: the threads of engines and of a progress display do not survive a fork.
 CONTEXT = multiprocessing.get_context("spawn")
 
 
-class _Pool(ProcessPoolExecutor):
-    """Its processes never see the Ctrl-C that reaches all: their parent says when to stop."""
-
-    def submit(self, task: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
-        try:
-            # The parent waits for all that it knows of, and so it has to know those that start.
-            with Interrupt() as interrupt:
-                future = super().submit(task, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if interrupt.wanted:
-            raise KeyboardInterrupt
-        return future
-
-
 @contextmanager
 def worker_pool(
-    count: int, ready: Callable[..., None], *arguments: Any, broken: str
+    count: int, initialize: Callable[..., None], *arguments: Any, broken: str
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes that end at once when this is left, whatever they are at.
+    """Give a pool of processes that end at once when this is left, even in the midst of a task.
 
-    They therefore have to write files that are whole or not there.
+    They therefore have to write files atomically.
 
     Args:
         count: of the processes.
-        ready: is called in each before its first task.
-        arguments: of ``ready``.
-        broken: what to say if a process is ended from outside.
+        initialize: called in each before its first task.
+        arguments: of ``initialize``.
+        broken: the message if a process is ended from outside.
 
     Raises:
         UserError: a process was ended from outside.
     """
     alive, alive_here = CONTEXT.Pipe(duplex=False)
-    pool = _Pool(count, CONTEXT, _start, (alive, ready, *arguments))
+    pool = _Pool(count, CONTEXT, _start, (alive, initialize, *arguments))
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -67,18 +50,44 @@ def worker_pool(
         pool.shutdown(cancel_futures=True)
 
 
-def _start(alive: Connection, ready: Callable[..., None], *arguments: Any) -> None:
-    """Readies a process.
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes ignore the Ctrl-C that reaches all: their parent ends them."""
+
+    def submit(self, task: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        # The parent waits for all that it knows of, and so it has to know those that start.
+        with _blocked_sigint(), Interrupt() as interrupt:
+            future = super().submit(task, *args, **kwargs)
+        if interrupt.wanted:
+            raise KeyboardInterrupt
+        return future
+
+
+@contextmanager
+def _blocked_sigint() -> Iterator[None]:
+    """Block SIGINT, also in the processes that are started meanwhile, if the system can."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start(alive: Connection, initialize: Callable[..., None], *arguments: Any) -> None:
+    """Initialize a process.
 
     Args:
-        alive: has its end as soon as the parent wants no more, or is killed: a process that only
-            waited for work would wait for ever.
-        ready, arguments: what else to do.
+        alive: ends as soon as the parent wants no more, or is killed: a process that only waited
+            for work would wait for ever.
+        initialize, arguments: called then.
     """
 
     def end() -> None:
         alive.poll(None)
         os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     Thread(target=end, daemon=True).start()
-    ready(*arguments)
+    initialize(*arguments)

@@ -40,7 +40,7 @@ MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine of ELF
 
 
 def empty_library(name: str, functions: tuple[str, ...]) -> bytes:
-    """An ELF shared library whose functions can be linked against, but not called.
+    """Return an ELF shared library whose functions can be linked against, but not called.
 
     Written by hand, since a machine with Python and make need not have a compiler.
 
@@ -80,7 +80,7 @@ def empty_library(name: str, functions: tuple[str, ...]) -> bytes:
 
 
 def tensorrt_stub(requirement: str) -> str:
-    """The stub of the TensorRT bindings that pip finds for a requirement."""
+    """Generate the stub of the TensorRT bindings that pip finds for a requirement."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _run("-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:",
@@ -97,7 +97,7 @@ def tensorrt_stub(requirement: str) -> str:
 
 
 def mended(stub: str) -> str:
-    """The stub with valid Python where the bindings' docstrings hold C++."""
+    """Return the stub with valid Python where the bindings' docstrings hold C++."""
 
     def python_name(match: re.Match[str]) -> str:
         name = match[1]
@@ -117,7 +117,7 @@ def mended(stub: str) -> str:
 
 
 def copy_cuda_core_stubs(out: Path) -> None:
-    """Copies the stubs of the installed ``cuda.core`` to where mypy finds them."""
+    """Copy the stubs of the installed ``cuda.core`` to where mypy finds them."""
     spec = importlib.util.find_spec("cuda")
     assert spec and spec.submodule_search_locations
     core = Path(spec.submodule_search_locations[0]) / "core"
@@ -140,7 +140,7 @@ def _run(*arguments: str, cwd: Path | None = None) -> None:
 
 
 def main() -> None:
-    """Writes both stub packages."""
+    """Write both stub packages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bindings", default="tensorrt-cu13-bindings==11.*", help="for pip")
     parser.add_argument("--out", type=Path, default=Path(sysconfig.get_path("purelib")))

@@ -1,4 +1,4 @@
-"""The suite's command line."""
+"""The command line of the latency suite."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
     video: Annotated[Path | None, typer.Option(help="Decoded end to end. Default: drawn.")] = None,
 ) -> None:
-    """Measure; every bundle's contestants take turns, so that ratios are inside one run."""
+    """Measure; every bundle's variants take turns, so that ratios are inside one run."""
     import s2svos
     from benchmarks.latency.records import append, measured
     from benchmarks.latency.suite import Plan, measure
@@ -64,14 +64,14 @@ def render(
     from benchmarks.latency.records import read
     from benchmarks.latency.tables import document, into_readme
 
-    heats = read(results)
+    bundles = read(results)
     folder = out or results.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = draw(heats, folder)
-    (folder / "latency.md").write_text(document(heats, pictures))
+    pictures = draw(bundles, folder)
+    (folder / "latency.md").write_text(document(bundles, pictures))
     typer.echo(folder / "latency.md")
     if readme:
-        into_readme(heats, readme)
+        into_readme(bundles, readme)
 
 
 @app.command()
@@ -83,11 +83,11 @@ def compare(
     ] = 1.1,
 ) -> None:
     """Tell a regression from noise; exit code 1 if there is one."""
-    from benchmarks.latency.comparison import compare_heats
+    from benchmarks.latency.comparison import compare_results
     from benchmarks.latency.records import read
     from benchmarks.report import print_table
 
-    changes = compare_heats(read(before), read(after))
+    changes = compare_results(read(before), read(after))
     if not changes:
         raise UserError(f"{before} and {after} have no row in common", "measure the same presets")
     regressions = [change for change in changes if change.is_regression(threshold)]
@@ -105,7 +105,7 @@ def compare(
 
 
 def main() -> None:
-    """Runs the command line; mistakes end in one sentence and exit code 2."""
+    """Run the command line; mistakes end in one sentence and exit code 2."""
     try:
         app()
     except UserError as error:

@@ -1,6 +1,6 @@
-"""Who takes turns with whom.
+"""Groups of variants that take turns.
 
-All at once do not fit into memory: 40 contestants of a large network held 20 GB. A group's are
+All at once do not fit into memory: 40 variants of a large network held 20 GB. A group's are
 loaded together, which is what their ratios need, and let go of after it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.latency.variants import BARE, OURS, PEER, Contestant
+from benchmarks.latency.variants import BARE, OURS, PEER, Variant
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.registry import GPU_ENGINES, SLOW_ENGINES, gpu_count, usable_engines
 
@@ -18,10 +18,10 @@ MOST_ON_CPU = 8  # streams
 
 @dataclass(frozen=True)
 class Group:
-    """Contestants that take turns, the most important first."""
+    """Variants that take turns, the most important first."""
 
     name: str
-    contestants: tuple[Contestant, ...]
+    variants: tuple[Variant, ...]
 
 
 def groups(
@@ -52,7 +52,7 @@ def groups(
 
 
 def host_peers(engine: str, precision: str) -> Iterator[str]:
-    """The loops that a user would write with the library of an engine."""
+    """Yield the loops that a user would write with the library of an engine."""
     if engine == "openvino":
         yield "openvino infer"
         return
@@ -61,31 +61,31 @@ def host_peers(engine: str, precision: str) -> Iterator[str]:
         yield "onnxruntime bind"
 
 
-def _one_object(engines: list[str], precision: str, everything: bool) -> Iterator[Contestant]:
+def _one_object(engines: list[str], precision: str, everything: bool) -> Iterator[Variant]:
     for engine in engines:
-        yield Contestant(engine, OURS, precision)
+        yield Variant(engine, OURS, precision)
         if engine not in GPU_ENGINES:  # their step is the bare call between two transfers
-            yield Contestant(f"bare {engine}", BARE, precision)
+            yield Variant(f"bare {engine}", BARE, precision)
     # Each once, of however many engines it is a peer.
     for peer in dict.fromkeys(
         peer for engine in ("openvino", "onnxruntime") for peer in host_peers(engine, precision)
     ):
-        yield Contestant(peer, PEER, precision)
+        yield Variant(peer, PEER, precision)
     # In every group, so that every precision has its ratio to it.
-    yield Contestant("torch eager", PEER, "fp32")
+    yield Variant("torch eager", PEER, "fp32")
     if gpu_count():
-        yield Contestant("torch eager", PEER, "fp16")
+        yield Variant("torch eager", PEER, "fp16")
     if precision == "fp32":
-        yield Contestant("openvino infer", PEER, "bf16")
+        yield Variant("openvino infer", PEER, "bf16")
         if everything:
-            yield Contestant("torch compile", PEER, "fp32")
+            yield Variant("torch compile", PEER, "fp32")
 
 
 def _objects(engine: str, precision: str, counts: list[int], everything: bool) -> Iterator[Group]:
     for count in counts:
         peers = host_peers(engine, precision) if everything else ()
-        members = [Contestant(engine, OURS, precision, number) for number in (count, 1)]
-        members += [Contestant(peer, PEER, precision, count) for peer in peers]
+        members = [Variant(engine, OURS, precision, number) for number in (count, 1)]
+        members += [Variant(peer, PEER, precision, count) for peer in peers]
         yield Group(f"{count} objects, {engine} {precision}", tuple(members))
 
 
@@ -94,6 +94,6 @@ def _streams(engine: str, precision: str, streams: tuple[int, ...]) -> Iterator[
         if count == 1 or (count > MOST_ON_CPU and engine not in GPU_ENGINES):
             continue
         names = (f"batched {engine}", f"in turn {engine}", engine)
-        members = [Contestant(name, OURS, precision, 1, count) for name in names]
-        one = Contestant(engine, OURS, precision)
+        members = [Variant(name, OURS, precision, 1, count) for name in names]
+        one = Variant(engine, OURS, precision)
         yield Group(f"{count} streams, {engine} {precision}", (*members[:2], one, members[2]))

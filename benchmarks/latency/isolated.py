@@ -1,4 +1,4 @@
-"""A contestant alone in a new process: cold start, time to the first mask, peak of the memory.
+"""A variant alone in a new process: cold start, time to the first mask, peak of the memory.
 
 python -m benchmarks.latency.isolated BUNDLE ENGINE PRECISION OBJECTS THREADS
 """
@@ -19,7 +19,7 @@ STEPS = 5
 def measure_alone(
     bundle: Path, engine: str, precision: str, objects: int, threads: int, *, limit: float
 ) -> dict[str, Any] | None:
-    """What :func:`main` printed, and ``cold_start_seconds`` from the process's start to a mask.
+    """Return what :func:`main` prints, and ``cold_start_seconds`` from its start to a mask.
 
     None where it failed, or took longer than ``limit`` seconds.
     """
@@ -44,7 +44,7 @@ def measure_alone(
 
 
 def main() -> None:
-    """Loads, follows a few frames, prints one line of JSON."""
+    """Load, follow a few frames, print one line of JSON."""
     from benchmarks.latency.gpu import gpu_state
     from s2svos_engines.bundle import Bundle
     from s2svos_engines.registry import load_engine
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held."""
+    """Return the most memory that this process has held, in MiB."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Not getrusage: what it tells begins with the peak of the process that started this one.

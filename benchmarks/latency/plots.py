@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.latency.records import Heat, Row, once
+from benchmarks.latency.records import Row, SuiteResult, once
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 COLOURS = {"s2svos": "#2a6f97", "bare": "#a9a9a9", "peer": "#e07a3f"}
 
 
-def draw(heats: Sequence[Heat], folder: Path) -> list[Path]:
-    """One picture of each heat: the steps' medians, with p99 and IoU.
+def draw(results: Sequence[SuiteResult], folder: Path) -> list[Path]:
+    """Draw one picture of each result: the steps' medians, with p99 and IoU.
 
     Counts of objects and of streams have axes of their own, or the longest would hide the others.
 
     Raises:
         UserError: matplotlib is not installed.
     """
-    from s2svos.commands.options import needs
+    from s2svos.extras import needs
 
     with needs("train"):
         from matplotlib.figure import Figure
         from matplotlib.patches import Patch
     paths = []
-    for number, heat in enumerate(heats):
-        panels = _panels(heat)
+    for number, result in enumerate(results):
+        panels = _panels(result)
         heights = [len(rows) + 1.5 for rows in panels.values()]
         figure = Figure(figsize=(10, 1 + 0.28 * sum(heights)), layout="constrained")
         every = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
@@ -37,26 +37,26 @@ def draw(heats: Sequence[Heat], folder: Path) -> list[Path]:
             _bars(axes, rows)
             axes.set_title(name, fontsize=9, loc="left")
         every[-1].set_xlabel("median ms a step; line: its 95 % interval, tick: p99")
-        machine = heat["environment"]
-        title = f"{heat['preset']} {heat['size'][0]}x{heat['size'][1]}, {machine['cpu']}"
-        title = f"{title}, {heat['threads']} threads, {machine['time'][:10]}"
+        machine = result["environment"]
+        title = f"{result['preset']} {result['size'][0]}x{result['size'][1]}, {machine['cpu']}"
+        title = f"{title}, {result['threads']} threads, {machine['time'][:10]}"
         figure.suptitle(title, fontsize=10)
         names = {"s2svos": "s2svos", "bare": "bare engine call", "peer": "peers"}
         every[0].legend(
             handles=[Patch(color=COLOURS[kind], label=name) for kind, name in names.items()],
             fontsize=8,
         )
-        path = folder / f"latency-{number}-{heat['preset']}.png"
+        path = folder / f"latency-{number}-{result['preset']}.png"
         figure.savefig(path, dpi=110)
         paths.append(path)
     return paths
 
 
-def _panels(heat: Heat) -> dict[str, list[Row]]:
-    """The rows of each count of streams and objects, the fewest and the fastest first."""
+def _panels(result: SuiteResult) -> dict[str, list[Row]]:
+    """Return the rows of each count of streams and objects, the fewest and the fastest first."""
     panels: dict[str, list[Row]] = {}
     for row in sorted(
-        once(heat),
+        once(result),
         key=lambda row: (row["streams"], row["objects"], row["percentiles"]["p50"]["ms"]),
     ):
         name = f"{row['objects']} object" + ("s" if row["objects"] > 1 else "")

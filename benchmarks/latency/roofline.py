@@ -35,7 +35,7 @@ class Work:
 
 
 def count(model: bytes, *, objects: int) -> Work:
-    """The work of a graph.
+    """Count the work of a graph.
 
     Args:
         model: ONNX.
@@ -86,7 +86,7 @@ def _flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
 
 
 class Ceiling:
-    """Something that reaches what the processor can, timed among the contestants.
+    """Something that reaches what the processor can, timed among the variants.
 
     Args:
         name: ``fp32``, ``fp16``, ``int8`` (operations a second) or ``bytes`` (bytes a second), of a
@@ -97,27 +97,27 @@ class Ceiling:
 
     def __init__(self, name: str, work: int, call: Callable[[], object]) -> None:
         self.name, self.work, self._call = name, work, call
-        self.turns: list[list[float]] = []
+        self.rounds: list[list[float]] = []
         for _ in range(3):
             call()
 
-    def turn(self) -> None:
+    def measure_round(self) -> None:
         """Three calls."""
         times = []
         for _ in range(3):
             began = time.perf_counter()
             self._call()
             times.append(1000 * (time.perf_counter() - began))
-        self.turns.append(times)
+        self.rounds.append(times)
 
     @property
     def per_second(self) -> float:
         """Of the best call: a ceiling is what is possible, not what is usual."""
-        return self.work / min(map(min, self.turns)) * 1000
+        return self.work / min(map(min, self.rounds)) * 1000
 
 
 def ceilings(threads: int) -> list[Ceiling]:
-    """The processor's ceilings, with as many threads as the engines take.
+    """Measure the processor's ceilings, with as many threads as the engines take.
 
     int8 is ONNX Runtime's MatMulInteger, which may fall short of another engine's kernels.
     """
@@ -157,7 +157,7 @@ def _matmul(operator: str, dtype: np.dtype[np.generic], threads: int) -> Callabl
 
 
 def gpu_ceilings() -> list[Ceiling]:
-    """The GPU's, by PyTorch; none where it sees no GPU. fp32 is without TF32."""
+    """Measure the GPU's, by PyTorch; none where it sees no GPU. fp32 is without TF32."""
     if not gpu_count():
         return []
     import torch

@@ -11,23 +11,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Turns = Sequence[Sequence[float]]
-"""Milliseconds of the steps of every turn."""
+Rounds = Sequence[Sequence[float]]
+"""Milliseconds of the steps of every round."""
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 RESAMPLES = 1000
 
 
-def summary(turns: Turns) -> dict[str, dict[str, float] | None]:
+def summary(rounds: Rounds) -> dict[str, dict[str, float] | None]:
     """Every percentile with its 95 % bootstrap interval.
 
     None where there are too few samples to have seen one beyond it.
     """
-    count = sum(map(len, turns))
+    count = sum(map(len, rounds))
     seen = {name: q for name, q in PERCENTILES.items() if q == 50 or count * (100 - q) >= 100}
     wanted = list(seen.values())
-    values = np.percentile(np.concatenate([np.asarray(turn) for turn in turns]), wanted)
-    draws = bootstrap([turns], lambda each: np.percentile(each[0], wanted))
+    values = np.percentile(np.concatenate([np.asarray(round_) for round_ in rounds]), wanted)
+    draws = bootstrap([rounds], lambda each: np.percentile(each[0], wanted))
     lows, highs = np.percentile(draws, [2.5, 97.5], axis=0)
     figures = zip(values, lows, highs, strict=True)
     found = {
@@ -37,13 +37,13 @@ def summary(turns: Turns) -> dict[str, dict[str, float] | None]:
     return {name: found.get(name) for name in PERCENTILES}
 
 
-def misses(turns: Turns, rate: float) -> float:
-    """The share of steps that take longer than a frame at ``rate`` frames a second."""
-    return float(np.mean(np.concatenate([np.asarray(turn) for turn in turns]) > 1000 / rate))
+def misses(rounds: Rounds, rate: float) -> float:
+    """Return the share of steps that take longer than a frame at ``rate`` frames a second."""
+    return float(np.mean(np.concatenate([np.asarray(round_) for round_ in rounds]) > 1000 / rate))
 
 
-def ratio(above: Turns, below: Turns) -> tuple[float, float, float]:
-    """Ratio of medians and its 95 % interval; both were measured in the same turns.
+def ratio(above: Rounds, below: Rounds) -> tuple[float, float, float]:
+    """Return the ratio of medians and its 95 % interval; both were measured in the same rounds.
 
     Args:
         above: the numerator's steps.
@@ -64,26 +64,26 @@ def ratio(above: Turns, below: Turns) -> tuple[float, float, float]:
 
 
 def bootstrap(
-    groups: Sequence[Turns],
+    groups: Sequence[Rounds],
     statistic: Callable[[Sequence[NDArray[np.float64]]], float | NDArray[np.float64]],
     *,
     together: bool = False,
 ) -> NDArray[np.float64]:
-    """The statistic of resampled turns, float [RESAMPLES] or [RESAMPLES, figures].
+    """Compute the statistic of resampled rounds, float [RESAMPLES] or [RESAMPLES, figures].
 
     Args:
-        groups: turns of each contestant.
-        statistic: of every contestant's samples.
-        together: take the same turns of all groups, which then have as many.
+        groups: rounds of each variant.
+        statistic: of every variant's samples.
+        together: take the same rounds of all groups, which then have as many.
     """
     rng = np.random.default_rng(0)
-    arrays = [[np.asarray(turn, np.float64) for turn in turns] for turns in groups]
+    arrays = [[np.asarray(round_, np.float64) for round_ in rounds] for rounds in groups]
     draws = []
     for _ in range(RESAMPLES):
         same = rng.integers(0, len(arrays[0]), len(arrays[0]))
         drawn = []
-        for turns in arrays:
-            chosen = same if together else rng.integers(0, len(turns), len(turns))
-            drawn.append(np.concatenate([turns[index] for index in chosen]))
+        for rounds in arrays:
+            chosen = same if together else rng.integers(0, len(rounds), len(rounds))
+            drawn.append(np.concatenate([rounds[index] for index in chosen]))
         draws.append(statistic(drawn))
     return np.array(draws)

@@ -1,8 +1,7 @@
-"""One bundle's measurement: its groups one after the other, in a time that is kept."""
+"""The measurement of a bundle: its groups one after the other, within a budget of time."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,28 +13,29 @@ import numpy as np
 from benchmarks.latency.gpu import gpu_state
 from benchmarks.latency.groups import Group, groups
 from benchmarks.latency.isolated import measure_alone, peak_mib
-from benchmarks.latency.records import BENCHMARK, Heat, Row, label
+from benchmarks.latency.records import BENCHMARK, Row, SuiteResult, label
 from benchmarks.latency.roofline import Work, ceilings, count, gpu_ceilings
 from benchmarks.latency.stages import stage_times
 from benchmarks.latency.statistics import misses, summary
-from benchmarks.latency.timing import Entry, Overlap, compare, warm_up
+from benchmarks.latency.timing import Agreement, Clock, Measurement, compare, warm_up
 from benchmarks.latency.variants import (
     OURS,
     REFERENCE,
-    Contestant,
     Pictures,
-    Workshop,
+    Variant,
+    VariantFactory,
     runs_on_gpu,
 )
 from s2svos.environment import environment
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.cpu import cpu_count
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-ALONE_SECONDS = 60.0  # after which a process of its own is given up
-FEWEST_TURNS = 3  # without which there is no telling how they vary
+ALONE_SECONDS = 300.0  # after which a process of its own is given up
+MIN_ROUNDS = 3  # fewer do not show how they vary
 NO_TIME = "does not fit in the time"
 
 
@@ -44,10 +44,10 @@ class Plan:
     """How much is measured.
 
     Args:
-        seconds: for the whole heat.
+        seconds: for the whole bundle.
         objects, streams: counts, rising from 1.
         frames: on which masks are compared with the reference.
-        warm_up: seconds of a contestant at most, and as many for its comparison and its stages.
+        warm_up: seconds of a variant at most, and as many for its comparison and its stages.
         everything: compiled peers too, and peers at every object count.
         threads: of our engines.
     """
@@ -62,21 +62,21 @@ class Plan:
 
     @classmethod
     def quick(cls, seconds: float, threads: int | None) -> Plan:
-        """What fits into minutes."""
-        return cls(seconds, (1, 10), (1, 8), 8, 1.0, False, threads or _cores())
+        """Return a plan that fits into minutes."""
+        return cls(seconds, (1, 10), (1, 8), 8, 1.0, False, threads or cpu_count())
 
     @classmethod
     def full(cls, seconds: float, threads: int | None) -> Plan:
-        """All that the suite has."""
-        return cls(seconds, (1, 2, 10), (1, 8, 16), 40, 1.5, True, threads or _cores())
+        """Return a plan of all that the suite has."""
+        return cls(seconds, (1, 2, 10), (1, 8, 16), 40, 1.5, True, threads or cpu_count())
 
 
 class Reference:
-    """Masks of a number of objects by the reference engine, computed when first asked for."""
+    """Masks of a number of objects by the reference engine, computed when they are first needed."""
 
-    def __init__(self, workshop: Workshop, clip: Sequence[Pictures], masks: Pictures) -> None:
-        self._loop = workshop.loop(
-            Contestant(REFERENCE[0], OURS, REFERENCE[1], len(masks)), clip[0], masks
+    def __init__(self, factory: VariantFactory, clip: Sequence[Pictures], masks: Pictures) -> None:
+        self._loop = factory.loop(
+            Variant(REFERENCE[0], OURS, REFERENCE[1], len(masks)), clip[0], masks
         )
         self._clip, self._masks = clip, list[Pictures]()
 
@@ -86,8 +86,22 @@ class Reference:
         return self._masks[index]
 
 
-def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | None) -> Heat:
-    """Measures a bundle.
+def measure(
+    path: Path,
+    plan: Plan,
+    *,
+    checkpoint: Path | None = None,
+    video: Path | None = None,
+    clock: Clock = time.perf_counter,
+) -> SuiteResult:
+    """Measure a bundle.
+
+    Args:
+        path: of the bundle.
+        plan: how much, and in how much time.
+        checkpoint: of the network that PyTorch's peers run; None for the bundle's graphs.
+        video: that is decoded end to end; None draws one.
+        clock: of the plan's budget; steps are timed by the real one.
 
     Raises:
         UserError: the bundle cannot be read, onnxruntime or onnx is not installed, or the time is
@@ -102,34 +116,32 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
         raise UserError(
             "The suite needs onnxruntime and onnx", 'pip install "s2svos[cpu,train]"'
         ) from error
-    end = time.perf_counter() + plan.seconds
+    began = clock()
     before = {"environment": environment(), "gpu": gpu_state()}
     with Console(stderr=True).status(f"{path.name}: preparing") as status:
-        race = Race(path, plan, end, checkpoint=checkpoint, video=video, status=status)
-        bundle = race.bundle
+        suite = SuiteRun(path, plan, checkpoint=checkpoint, video=video, clock=clock, status=status)
+        bundle = suite.bundle
         todo = groups(bundle, plan.objects, plan.streams, everything=plan.everything)
         while todo:
+            weights = [_weight(group) for group in todo]
             group = todo.pop(0)
-            left = end - time.perf_counter()
-            weight = sum(map(_weight, (group, *todo)))
-            share = left * len(group.contestants) / weight
-            race.run(group, time.perf_counter() + share)
-    if not race.rows:
+            suite.run(group, share=len(group.variants) / sum(weights))
+    if not suite.rows:
         raise UserError(f"Nothing fits into {plan.seconds:g} seconds", "give more --seconds")
     return {
         "benchmark": BENCHMARK,
         "bundle": bundle.sha256,
         "name": path.name,
-        "preset": bundle.manifest.get("network", {}).get("preset", path.stem),
+        "preset": bundle.manifest.preset or path.stem,
         "size": [bundle.contract.height, bundle.contract.width],
         "threads": plan.threads,
         "torch_network": "the checkpoint's" if checkpoint else "the bundle's graphs",
         "reference": " ".join(REFERENCE),
-        "ceilings": {limit.name: limit.per_second for limit in race.limits},
-        "groups": race.groups,
-        "rows": [{**row, "roofline": race.roofline(row)} for row in race.rows],
-        "skipped": race.skipped,
-        "seconds": plan.seconds + time.perf_counter() - end,
+        "ceilings": {limit.name: limit.per_second for limit in suite.limits},
+        "groups": suite.groups,
+        "rows": [{**row, "roofline": suite.roofline(row)} for row in suite.rows],
+        "skipped": suite.skipped,
+        "seconds": clock() - began,
         "peak_host_mib": peak_mib(),
         "gpu_before": before["gpu"],
         "gpu_after": gpu_state(),
@@ -138,7 +150,7 @@ def measure(path: Path, plan: Plan, *, checkpoint: Path | None, video: Path | No
 
 
 def picture_clip(bundle: Bundle, frames: int) -> tuple[list[Pictures], Pictures]:
-    """Drawn frames at the network's size, and the mask, uint8 [H, W], of one object on the first.
+    """Draw frames at the network's size, and the mask, uint8 [H, W], of one object on the first.
 
     Sizes below the scene's least are cut from a larger drawing.
     """
@@ -153,80 +165,117 @@ def picture_clip(bundle: Bundle, frames: int) -> tuple[list[Pictures], Pictures]
     return clip, np.asarray(cv2.resize(mask, size), np.uint8)
 
 
-class Race:
-    """What the groups of a bundle share, and what came of them.
+class Budget:
+    """Seconds that are left, by a clock.
+
+    Args:
+        seconds: from now on.
+        clock: that tells them.
+    """
+
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self.now = clock
+        self.end = clock() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left; less than 0 if it is over."""
+        return self.end - self.now()
+
+
+class SuiteRun:
+    """The measurement of a bundle's groups.
 
     Args:
         path: of the bundle.
         plan: how much.
-        end: when all has to be over, by ``time.perf_counter``.
-        checkpoint, video: see :func:`measure`.
-        status: tells what is being done.
+        checkpoint, video, clock: see :func:`measure`.
+        status: shows what is being done.
+
+    Attributes:
+        bundle: that is measured.
+        limits: ceilings of the machine, measured in every round.
+        rows: of the results, a variant each.
+        groups: rounds and control of each group, by name.
+        skipped: variants that were left out, with the reason.
     """
 
     def __init__(
         self,
         path: Path,
         plan: Plan,
-        end: float,
         *,
         checkpoint: Path | None,
         video: Path | None,
+        clock: Clock,
         status: Status,
     ) -> None:
-        self.bundle, self._plan, self._end = Bundle.open(path), plan, end
+        self._budget = Budget(plan.seconds, clock)
+        self.bundle, self._plan = Bundle.open(path), plan
         self._video, self._status = video, status
         self._clip, self._first = picture_clip(self.bundle, plan.frames + 1)
-        self._workshop = Workshop(self.bundle, threads=plan.threads, checkpoint=checkpoint)
+        self._factory = VariantFactory(self.bundle, threads=plan.threads, checkpoint=checkpoint)
         self.limits = [*ceilings(plan.threads), *gpu_ceilings()]
         self.rows: list[Row] = []
         self.groups: dict[str, dict[str, Any]] = {}
         self.skipped: list[dict[str, Any]] = []
         self._references: dict[int, Reference] = {}
-        self._overlaps: dict[Contestant, Overlap] = {}
+        self._iou: dict[Variant, Agreement] = {}
         self._work: dict[tuple[str, int], Work] = {}
-        self._took: dict[str, float] = {}  # seconds of preparing a contestant of a name, at most
+        self._preparing: dict[str, float] = {}  # seconds it took for a variant of a name, at most
 
-    def run(self, group: Group, share: float) -> None:
-        """Loads a group, measures it in turns until ``share``, and lets go of it.
+    def run(self, group: Group, *, share: float) -> None:
+        """Load a group, measure it in rounds, and free it.
 
-        Turns go on beyond it until they have taken half as long as preparing, lest they be few.
-        From the first on who would leave too little time for the fewest turns, all are left out.
+        Args:
+            group: of variants.
+            share: of the time that is left. The rounds take no less than half as long as loading
+                and warming up, lest they be few.
         """
-        entries: list[Entry] = []
-        began, fits = time.perf_counter(), True
-        for who in group.contestants:
-            fits = fits and self._left(entries) > self._took.get(who.name, 0)
-            if not fits:
-                self._skip(group, who, NO_TIME)
-                continue
-            self._say(f"{group.name}: {who.name} {who.precision} warms up")
+        began = self._budget.now()
+        until = began + share * self._budget.left()
+        measurements = self._load(group)
+        if not measurements:
+            return
+        loaded = self._budget.now()
+        self._run_rounds(group, measurements, max(until, loaded + (loaded - began) / 2))
+        stages = {one.variant: self._stages(one.variant) for one in measurements}
+        rows = [self._row(group, one, stages[one.variant]) for one in measurements]
+        del measurements
+        self._factory.clear()
+        for row in rows:
+            row["alone"] = self._alone(row)
+        self.rows += rows
+
+    def _load(self, group: Group) -> list[Measurement]:
+        """Prepare the variants of a group, in their order, as long as the budget allows.
+
+        The first that does not fit ends it: all further ones are skipped.
+        """
+        measurements: list[Measurement] = []
+        for place, variant in enumerate(group.variants):
+            if not self._fits(variant, measurements):
+                self._skip(group, group.variants[place:], NO_TIME)
+                break
+            self._show(f"{group.name}: {variant.name} {variant.precision} warms up")
             try:
-                entry = self._prepare(who)
+                measurement = self._prepare(variant)
             # Whatever a peer's library raises, the others are to be measured; the reason is kept.
             except Exception as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                self._skip(group, who, reason[0])
+                self._skip(group, [variant], reason[0])
                 continue
-            fits = self._left([*entries, entry]) > 0
-            if fits:
-                entries.append(entry)
-            else:
-                self._skip(group, who, NO_TIME)
-        if not entries:
-            return
-        prepared = time.perf_counter()
-        self._take_turns(group, entries, max(share, prepared + (prepared - began) / 2))
-        stages = {entry.who: self._stages(entry.who) for entry in entries}
-        found = [self._row(group, entry, stages[entry.who]) for entry in entries]
-        del entries
-        self._workshop.clear()
-        for row in found:
-            row["alone"] = self._alone(row)
-        self.rows += found
+            if self._left_after_rounds([*measurements, measurement]) <= 0:
+                self._skip(group, group.variants[place:], NO_TIME)
+                break
+            measurements.append(measurement)
+        return measurements
+
+    def _fits(self, variant: Variant, measurements: Sequence[Measurement]) -> bool:
+        """Return whether there is time to prepare a variant, as far as earlier ones tell."""
+        return self._left_after_rounds(measurements) > self._preparing.get(variant.name, 0)
 
     def roofline(self, row: Row) -> dict[str, float] | None:
-        """Shares of a row's median step; None where its processor has no ceiling of its kind."""
+        """Return a row's shares of the ceilings; None where its processor has none of its kind."""
         speeds = {limit.name: limit.per_second for limit in self.limits}
         seconds, place = row["percentiles"]["p50"]["ms"] / 1000, "gpu " if row["on_gpu"] else ""
         names = f"{place}{row['precision']}", f"{place}bytes"
@@ -236,65 +285,75 @@ class Race:
         memory = row["bytes"] / speeds[names[1]] / seconds
         return {"compute": compute, "memory": memory, "achieved": max(compute, memory)}
 
-    def _left(self, entries: Sequence[Entry]) -> float:
-        """Seconds that remain when some have taken the fewest turns."""
-        turn = sum(entry.turn_seconds for entry in entries)
-        return self._end - time.perf_counter() - FEWEST_TURNS * turn
+    def _left_after_rounds(self, measurements: Sequence[Measurement]) -> float:
+        """Return the seconds that are left once some have run the fewest rounds."""
+        return self._budget.left() - MIN_ROUNDS * sum(one.round_seconds for one in measurements)
 
-    def _say(self, words: str) -> None:
-        left = max(0.0, self._end - time.perf_counter())
+    def _show(self, words: str) -> None:
+        left = max(0.0, self._budget.left())
         self._status.update(f"{self.bundle.path.name}, {left:.0f} s left: {words}")
 
-    def _skip(self, group: Group, who: Contestant, why: str) -> None:
-        names = ("contestant", "precision", "objects", "streams")
-        values = (who.name, who.precision, who.objects, who.streams)
-        fields = dict(zip(names, values, strict=True))
-        self.skipped.append({"group": group.name, **fields, "why": why})
+    def _skip(self, group: Group, variants: Sequence[Variant], why: str) -> None:
+        self.skipped += [
+            {
+                "group": group.name,
+                "contestant": variant.name,
+                "precision": variant.precision,
+                "objects": variant.objects,
+                "streams": variant.streams,
+                "why": why,
+            }
+            for variant in variants
+        ]
 
-    def _prepare(self, who: Contestant) -> Entry:
-        began = time.perf_counter()
+    def _prepare(self, variant: Variant) -> Measurement:
+        began, clock, seconds = self._budget.now(), self._budget.now, self._plan.warm_up
         # Shifted, so that no two objects are the same.
-        masks = np.stack([np.roll(self._first, 8 * index, axis=1) for index in range(who.objects)])
-        if who.objects not in self._references:
-            self._references[who.objects] = Reference(self._workshop, self._clip, masks)
-        count_of_loops = 1 if who.in_one_loop else who.streams
-        loops = [self._workshop.loop(who, self._clip[0], masks) for _ in range(count_of_loops)]
-        seconds = self._plan.warm_up
-        if who not in self._overlaps:
-            reference = self._references[who.objects]
-            self._overlaps[who] = compare(who, loops[0], self._clip, reference, seconds)
-        self._cost(who)
-        entry = warm_up(who, loops, self._clip, self._overlaps[who], seconds)
-        took = time.perf_counter() - began
-        self._took[who.name] = max(took, self._took.get(who.name, 0))
-        return entry
+        shifts = [np.roll(self._first, 8 * index, axis=1) for index in range(variant.objects)]
+        masks = np.stack(shifts)
+        if variant.objects not in self._references:
+            self._references[variant.objects] = Reference(self._factory, self._clip, masks)
+        count_of_loops = 1 if variant.in_one_loop else variant.streams
+        loops = [self._factory.loop(variant, self._clip[0], masks) for _ in range(count_of_loops)]
+        if variant not in self._iou:
+            reference = self._references[variant.objects]
+            self._iou[variant] = compare(
+                variant, loops[0], self._clip, reference, seconds, clock=clock
+            )
+        self._cost(variant)
+        measurement = warm_up(variant, loops, self._clip, self._iou[variant], seconds, clock=clock)
+        took = self._budget.now() - began
+        self._preparing[variant.name] = max(took, self._preparing.get(variant.name, 0))
+        return measurement
 
-    def _take_turns(self, group: Group, entries: list[Entry], until: float) -> None:
-        until, began = min(until, self._end), [time.perf_counter()]
-        # The last turn is to end in time, if it takes no longer than the one before.
-        while len(began) <= FEWEST_TURNS or 2 * began[-1] - began[-2] < until:
-            self._say(f"{group.name}: turn {len(began)}")
+    def _run_rounds(self, group: Group, measurements: list[Measurement], until: float) -> None:
+        until, began = min(until, self._budget.end), [self._budget.now()]
+        # The last round is to end in time, if it takes no longer than the one before.
+        while len(began) <= MIN_ROUNDS or 2 * began[-1] - began[-2] < until:
+            self._show(f"{group.name}: round {len(began)}")
             for limit in self.limits:
-                limit.turn()
-            for entry in entries:
-                entry.turn(self._clip)
-            began.append(time.perf_counter())
-        turns = len(began) - 1
-        control = next(limit.turns for limit in self.limits if limit.name == "fp32")
-        self.groups[group.name] = {"turns": turns, "control_ms": control[-turns:]}
+                limit.measure_round()
+            for measurement in measurements:
+                measurement.measure_round(self._clip)
+            began.append(self._budget.now())
+        rounds = len(began) - 1
+        control = next(limit.rounds for limit in self.limits if limit.name == "fp32")
+        self.groups[group.name] = {"turns": rounds, "control_ms": control[-rounds:]}
 
-    def _stages(self, who: Contestant) -> dict[str, float] | None:
-        """Of ours alone with one object, once."""
+    def _stages(self, variant: Variant) -> dict[str, float] | None:
+        """Return the times of the stages around an engine alone with one object; measured once."""
+        name, precision = variant.name, variant.precision
         known = any(
-            (row["contestant"], row["precision"]) == (who.name, who.precision) and row["stages"]
+            (row["contestant"], row["precision"]) == (name, precision) and row["stages"]
             for row in self.rows
         )
-        if known or (who.kind, who.objects, who.streams) != (OURS, 1, 1) or self._left([]) < 0:
+        alone = (variant.kind, variant.objects, variant.streams) == (OURS, 1, 1)
+        if known or not alone or self._budget.left() < 0:
             return None
-        self._say(f"{who.name} {who.precision} end to end")
+        self._show(f"{variant.name} {variant.precision} end to end")
         contract = self.bundle.contract
         return stage_times(
-            self._workshop.engine(who.name, who.precision),
+            self._factory.engine(variant.name, variant.precision),
             (contract.height, contract.width),
             video=self._video,
             frames=self._plan.frames + 1,
@@ -302,63 +361,59 @@ class Race:
         )
 
     def _alone(self, row: Row) -> dict[str, Any] | None:
-        """Of ours with the fewest and the most objects, once, in a process of its own."""
+        """Measure an engine with the fewest and the most objects, once, in a process of its own."""
         names = ("contestant", "precision", "objects")
-        who = [row[name] for name in names]
+        own = [row[name] for name in names]
         known = any(
-            [other[name] for name in names] == who and other["alone"] for other in self.rows
+            [other[name] for name in names] == own and other["alone"] for other in self.rows
         )
-        counts = (self._plan.objects[0], self._plan.objects[-1])
-        limit = min(ALONE_SECONDS, self._left([]))
-        if known or row["kind"] != OURS or row["streams"] > 1 or who[2] not in counts or limit < 1:
+        counted = row["objects"] in (self._plan.objects[0], self._plan.objects[-1])
+        limit = min(ALONE_SECONDS, self._budget.left())
+        if known or not counted or row["kind"] != OURS or row["streams"] > 1 or limit < 1:
             return None
-        self._say(f"{label(row)} in a process of its own")
-        engine, precision, objects = who
+        self._show(f"{label(row)} in a process of its own")
+        engine, precision, objects = own
         return measure_alone(
             self.bundle.path, engine, precision, objects, self._plan.threads, limit=limit
         )
 
-    def _cost(self, who: Contestant) -> Work:
-        """Of a frame; peers may compute in a precision that the bundle has no graphs of."""
-        precision = who.precision if who.precision in self.bundle.precisions else "fp32"
-        key = precision, who.objects
+    def _cost(self, variant: Variant) -> Work:
+        """Return the work of a frame; peers may compute in a precision that the bundle lacks."""
+        precision = variant.precision if variant.precision in self.bundle.precisions else "fp32"
+        key = precision, variant.objects
         if key not in self._work:
             graph = self.bundle.graph("step", precision=precision)
-            self._work[key] = count(graph, objects=who.objects)
+            self._work[key] = count(graph, objects=variant.objects)
         return self._work[key]
 
-    def _row(self, group: Group, entry: Entry, stages: dict[str, float] | None) -> Row:
-        who, turns = entry.who, entry.turns
-        mean, worst, frames = entry.iou
-        steps = sum(map(len, turns))
-        frames_a_step = who.streams if who.in_one_loop else 1
-        cost = self._cost(who)
+    def _row(self, group: Group, measurement: Measurement, stages: dict[str, float] | None) -> Row:
+        variant, rounds = measurement.variant, measurement.rounds
+        mean, worst, frames = measurement.iou
+        steps = sum(map(len, rounds))
+        frames_a_step = variant.streams if variant.in_one_loop else 1
+        cost = self._cost(variant)
         return {
             "group": group.name,
-            "contestant": who.name,
-            "kind": who.kind,
-            "precision": who.precision,
-            "objects": who.objects,
-            "streams": who.streams,
-            "on_gpu": runs_on_gpu(who),
+            "contestant": variant.name,
+            "kind": variant.kind,
+            "precision": variant.precision,
+            "objects": variant.objects,
+            "streams": variant.streams,
+            "on_gpu": runs_on_gpu(variant),
             "iou": {"mean": mean, "worst": worst, "frames": frames},
-            "warm_up_steps": entry.warm_up_steps,
-            "steady": entry.steady,
+            "warm_up_steps": measurement.warm_up_steps,
+            "steady": measurement.steady,
             "steps": steps,
-            "percentiles": summary(turns),
-            "misses": {str(rate): misses(turns, rate) for rate in (30, 60)},
-            "frames_per_second": steps * frames_a_step / entry.seconds,
+            "percentiles": summary(rounds),
+            "misses": {str(rate): misses(rounds, rate) for rate in (30, 60)},
+            "frames_per_second": steps * frames_a_step / measurement.seconds,
             "flops": cost.flops,
             "bytes": cost.bytes,
             "stages": stages,
-            "turns_ms": turns,
+            "turns_ms": rounds,
         }
 
 
 def _weight(group: Group) -> int:
-    """Shares of the time: one for each contestant's turns, one for the start-up of each of ours."""
-    return len(group.contestants) + sum(who.kind == OURS for who in group.contestants)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    """Return a group's share of the time: one a variant, and one for the start of each engine."""
+    return len(group.variants) + sum(variant.kind == OURS for variant in group.variants)

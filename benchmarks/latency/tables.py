@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.latency.groups import host_peers
-from benchmarks.latency.records import Heat, Row, by_group, find, label, once
+from benchmarks.latency.records import Row, SuiteResult, by_group, find, label, once
 from benchmarks.latency.statistics import ratio
 from benchmarks.latency.variants import OURS, PEER
 from s2svos_engines.errors import UserError
@@ -15,20 +15,26 @@ from s2svos_engines.errors import UserError
 BEGIN, END = "<!-- latency: begin -->", "<!-- latency: end -->"
 
 
-def document(heats: Sequence[Heat], pictures: Sequence[Path]) -> str:
-    """All tables of all heats, with the plots between."""
+def document(results: Sequence[SuiteResult], pictures: Sequence[Path]) -> str:
+    """Return all tables of all results, with the plots between."""
     parts = ["# Latency\n"]
-    for heat in heats:
-        parts += [_title(heat), _latency(heat), _ratios(heat), _service(heat), _stages(heat)]
-        parts += [_left_out(heat)]
+    for result in results:
+        parts += [
+            _title(result),
+            _latency(result),
+            _ratios(result),
+            _service(result),
+            _stages(result),
+        ]
+        parts += [_left_out(result)]
     if pictures:
         parts.append("Whoever was in several groups is drawn as in the first; ratios are above.\n")
     parts += [f"![{path.stem}]({path.name})\n" for path in pictures]
     return "\n".join(part for part in parts if part)
 
 
-def into_readme(heats: Sequence[Heat], readme: Path) -> None:
-    """Puts a short table of medians between the marks of a file.
+def into_readme(results: Sequence[SuiteResult], readme: Path) -> None:
+    """Put a short table of medians between the marks of a file.
 
     Raises:
         UserError: the file has no marks.
@@ -39,12 +45,12 @@ def into_readme(heats: Sequence[Heat], readme: Path) -> None:
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     cells: dict[tuple[str, str, int], dict[str, str]] = {}
-    for heat in heats:
-        for row in once(heat):
+    for result in results:
+        for row in once(result):
             kind, objects = row["kind"], row["objects"]
             if row["streams"] > 1 or (kind, objects) not in ((OURS, 1), (OURS, 10), (PEER, 1)):
                 continue
-            line = cells.setdefault((heat["preset"], row["contestant"], objects), {})
+            line = cells.setdefault((result["preset"], row["contestant"], objects), {})
             line[row["precision"]] = f"{_ms(row, 'p50')} ({_iou(row)})"
     precisions = list(dict.fromkeys(name for line in cells.values() for name in line))
     rows = [
@@ -53,33 +59,34 @@ def into_readme(heats: Sequence[Heat], readme: Path) -> None:
     ]
     heading = ["preset", "", "objects", *(f"{precision}, ms (IoU)" for precision in precisions)]
     table = _table(heading, rows)
-    where = "; ".join(dict.fromkeys(_machine(heat) for heat in heats))
+    where = "; ".join(dict.fromkeys(_machine(result) for result in results))
     readme.write_text(f"{head}{BEGIN}\n{table}\n{where}\n{END}{tail}")
 
 
-def _title(heat: Heat) -> str:
-    height, width = heat["size"]
+def _title(result: SuiteResult) -> str:
+    height, width = result["size"]
     return (
-        f"## {heat['preset']}, {height}x{width}\n\n{_machine(heat)}; {heat['threads']} threads; "
-        f"{heat['seconds']:.0f} s, at most {heat['peak_host_mib'] / 1024:.1f} GiB of memory; "
-        f"bundle `{heat['bundle'][:12]}`. IoU is with {heat['reference']}; PyTorch runs "
-        f"{heat['torch_network']}. Intervals are of 95 %.\n"
+        f"## {result['preset']}, {height}x{width}\n\n{_machine(result)}; "
+        f"{result['threads']} threads; "
+        f"{result['seconds']:.0f} s, at most {result['peak_host_mib'] / 1024:.1f} GiB of memory; "
+        f"bundle `{result['bundle'][:12]}`. IoU is with {result['reference']}; PyTorch runs "
+        f"{result['torch_network']}. Intervals are of 95 %.\n"
     )
 
 
-def _machine(heat: Heat) -> str:
-    place, gpu = heat["environment"], heat["gpu_before"]
+def _machine(result: SuiteResult) -> str:
+    place, gpu = result["environment"], result["gpu_before"]
     words = f"{place['time'][:10]}, {place['cpu']}, {place['cores']} cores, load {place['load']}"
     return f"{words}, {gpu['name']}" if gpu else words
 
 
-def _latency(heat: Heat) -> str:
+def _latency(result: SuiteResult) -> str:
     parts = ["### Step\n"]
-    for name, rows in by_group(heat).items():
-        parts += [f"{name}; {heat['groups'][name]['turns']} turns:\n", _steps(rows)]
+    for name, rows in by_group(result).items():
+        parts += [f"{name}; {result['groups'][name]['turns']} turns:\n", _steps(rows)]
     ceilings = ", ".join(
         f"{name} {value / 1e9:.4g} {'GB' if name.endswith('bytes') else 'GOP'}/s"
-        for name, value in heat["ceilings"].items()
+        for name, value in result["ceilings"].items()
     )
     note = f"Ceilings of this run: {ceilings}. "
     note += "A percentile with too few steps beyond it is left out.\n"
@@ -103,9 +110,9 @@ def _steps(rows: Sequence[Row]) -> str:
     return _table(heading, lines)
 
 
-def _ratios(heat: Heat) -> str:
+def _ratios(result: SuiteResult) -> str:
     lines = []
-    for rows in by_group(heat).values():
+    for rows in by_group(result).values():
         for name, above, below in _pairs(rows):
             value, low, high = ratio(above["turns_ms"], below["turns_ms"])
             ious = f"{_iou(above)} / {_iou(below)}"
@@ -115,7 +122,7 @@ def _ratios(heat: Heat) -> str:
 
 
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
-    """What the rows of a group are to be divided by, with the ratio's name."""
+    """Yield the ratios of a group's rows, with their names."""
     for ours in rows:
         if ours["kind"] != OURS:
             continue
@@ -123,10 +130,10 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
         engine, precision, objects, streams = (ours[name] for name in names)
         one = find(rows, engine, precision)
         if streams > 1:
-            turn = find(rows, f"in turn {engine.split()[-1]}", precision, objects, streams)
-            if turn and turn is not ours:
+            in_turn = find(rows, f"in turn {engine.split()[-1]}", precision, objects, streams)
+            if in_turn and in_turn is not ours:
                 how = engine if engine.startswith("batched") else f"a thread each, {engine}"
-                yield f"{how} {precision}: {streams} streams / in turn", ours, turn
+                yield f"{how} {precision}: {streams} streams / in turn", ours, in_turn
             continue
         if one and objects > 1:
             yield f"{engine} {precision}: {objects} objects / 1", ours, one
@@ -142,9 +149,9 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, Row, Row]]:
                 yield f"{peer} {half} / {engine} {precision}{many}", theirs, ours
 
 
-def _service(heat: Heat) -> str:
+def _service(result: SuiteResult) -> str:
     rows = []
-    for row in heat["rows"]:
+    for row in result["rows"]:
         if alone := row["alone"]:
             device = alone["device_mib"]
             rows.append(
@@ -162,8 +169,8 @@ def _service(heat: Heat) -> str:
     return f"### Start and memory\n\n{_table(heading, rows)}" if rows else ""
 
 
-def _stages(heat: Heat) -> str:
-    found = [row for row in heat["rows"] if row["stages"]]
+def _stages(result: SuiteResult) -> str:
+    found = [row for row in result["rows"] if row["stages"]]
     if not found:
         return ""
     names = list(found[0]["stages"])
@@ -173,10 +180,10 @@ def _stages(heat: Heat) -> str:
     return f"### End to end, ms a frame\n\n{_table(['', *names, 'IoU'], rows)}"
 
 
-def _left_out(heat: Heat) -> str:
-    measured = {label(row) for row in heat["rows"]}
+def _left_out(result: SuiteResult) -> str:
+    measured = {label(row) for row in result["rows"]}
     reasons: dict[str, dict[str, None]] = {}  # names in their order, each once
-    for row in heat["skipped"]:
+    for row in result["skipped"]:
         if (name := label(row)) not in measured:
             reasons.setdefault(row["why"], {})[name] = None
     lines = [f"- {why}: {'; '.join(names)}" for why, names in reasons.items()]

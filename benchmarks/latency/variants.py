@@ -1,4 +1,4 @@
-"""Who is timed: our engines, the bare engine call, and the loops that users write.
+"""The variants that are timed: our engines, the bare engine call, and loops that users write.
 
 Peers run as their documentation has them: default options, a dictionary of NumPy arrays each
 frame. ``onnxruntime run`` is RobustVideoMatting's loop for the CPU, whose states go through the
@@ -29,7 +29,6 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.registry import GPU_ENGINES, gpu_count, load_engine
 
 if TYPE_CHECKING:
-    from s2svos_engines.arrays import States
     from s2svos_engines.bundle import Bundle
 
 
@@ -42,16 +41,16 @@ class Loop(Protocol):
     """Follows objects a frame at a time."""
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         ...
 
     def step(self, frame: Pictures) -> Pictures:
-        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        """Follow one frame: uint8 [H, W, 3] to uint8 [N, H, W]."""
         ...
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Variant:
     """One row of the results.
 
     Args:
@@ -71,7 +70,7 @@ class Contestant:
 
     @property
     def engine(self) -> str:
-        """Of ours, and of the bare call."""
+        """Name of the engine of ours, or of the bare call."""
         return self.name.split()[-1]
 
     @property
@@ -80,22 +79,22 @@ class Contestant:
         return self.name != self.engine and self.kind == OURS
 
 
-def runs_on_gpu(who: Contestant) -> bool:
-    """Whether a contestant computes on the GPU here; peers do where their package can."""
+def runs_on_gpu(variant: Variant) -> bool:
+    """Return whether a variant computes on the GPU here; peers do where their package can."""
     if not gpu_count():
         return False
-    if who.name.startswith("torch"):
+    if variant.name.startswith("torch"):
         import torch
 
         return torch.cuda.is_available()
-    if who.kind == PEER and who.name.startswith("onnxruntime"):
+    if variant.kind == PEER and variant.name.startswith("onnxruntime"):
         import onnxruntime as ort
 
         return "CUDAExecutionProvider" in ort.get_available_providers()
-    return who.engine in GPU_ENGINES
+    return variant.engine in GPU_ENGINES
 
 
-class Workshop:
+class VariantFactory:
     """Makes loops; engines and sessions are shared by the loops of a precision.
 
     Args:
@@ -111,43 +110,44 @@ class Workshop:
         self._sessions: dict[str, Any] = {}
 
     def engine(self, name: str, precision: str) -> Engine:
-        """One of ours."""
+        """Return one of our engines."""
         if (name, precision) not in self._engines:
             self._engines[name, precision] = load_engine(
                 self.bundle, name, precision=precision, threads=self.threads
             )
         return self._engines[name, precision]
 
-    def loop(self, who: Contestant, frame: Pictures, masks: Pictures) -> Loop:
-        """A loop whose state is that of ``frame`` and ``masks``, uint8 [N, H, W].
+    def loop(self, variant: Variant, frame: Pictures, masks: Pictures) -> Loop:
+        """Make a loop whose state is that of ``frame`` and ``masks``, uint8 [N, H, W].
 
         Raises:
             UserError, RuntimeError, ImportError: this machine cannot run it.
         """
-        if who.kind == OURS:
-            engine = self.engine(who.engine, who.precision)
+        if variant.kind == OURS:
+            engine = self.engine(variant.engine, variant.precision)
             states = engine.init(frame, masks)
-            if not who.in_one_loop:
-                return OurLoop(engine, states)
-            if who.name.startswith("batched"):
-                return BatchedLoop(self.bundle, engine, states, who.streams)
-            return InTurnLoop([OurLoop(engine, states) for _ in range(who.streams)])
+            if not variant.in_one_loop:
+                return EngineLoop(engine, states)
+            if variant.name.startswith("batched"):
+                return BatchedLoop(self.bundle, engine, states, variant.streams)
+            return InTurnLoop([EngineLoop(engine, states) for _ in range(variant.streams)])
         states = [np.array(x) for x in self.engine(*REFERENCE).init(frame, masks)]
+        bundle, precision = self.bundle, variant.precision
         makers: dict[str, Callable[[], Loop]] = {
-            "bare openvino": lambda: BareOpenVino(self.engine("openvino", who.precision), states),
+            "bare openvino": lambda: BareOpenVino(self.engine("openvino", precision), states),
             "bare onnxruntime": lambda: BareOnnxRuntime(
-                self.engine("onnxruntime", who.precision), states
+                self.engine("onnxruntime", precision), states
             ),
-            "onnxruntime run": lambda: RunLoop(self.bundle, self._session(who.precision), states),
-            "onnxruntime bind": lambda: BindLoop(self.bundle, self._session(who.precision), states),
-            "openvino infer": lambda: InferLoop(self.bundle, who.precision, states),
-            "torch eager": lambda: self._torch(states, who.precision, compiled=False),
-            "torch compile": lambda: self._torch(states, who.precision, compiled=True),
+            "onnxruntime run": lambda: RunLoop(bundle, self._session(precision), states),
+            "onnxruntime bind": lambda: BindLoop(bundle, self._session(precision), states),
+            "openvino infer": lambda: InferLoop(bundle, precision, states),
+            "torch eager": lambda: self._torch(states, precision, compiled=False),
+            "torch compile": lambda: self._torch(states, precision, compiled=True),
         }
-        return makers[who.name]()
+        return makers[variant.name]()
 
     def clear(self) -> None:
-        """Lets go of all but the reference, which every group needs."""
+        """Free all but the reference, which every group needs."""
         self._engines = {key: engine for key, engine in self._engines.items() if key == REFERENCE}
         self._sessions.clear()
         gc.collect()
@@ -165,7 +165,6 @@ class Workshop:
         return self._sessions[precision]
 
     def _torch(self, states: States, precision: str, *, compiled: bool) -> Loop:
-
         return TorchLoop(
             self.bundle,
             states,
@@ -176,19 +175,19 @@ class Workshop:
         )
 
 
-class OurLoop:
-    """A cell of an engine."""
+class EngineLoop:
+    """A runner of an engine."""
 
     def __init__(self, engine: Engine, states: States) -> None:
         self._first = [np.array(state) for state in states]
         self._runner = engine.runner(self._first)
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         self._runner.load(self._first)
 
     def step(self, frame: Pictures) -> Pictures:
-        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        """Follow one frame: uint8 [H, W, 3] to uint8 [N, H, W]."""
         return self._runner.step(frame)
 
 
@@ -208,34 +207,37 @@ class BatchedLoop:
         self.restart()
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         self._batch = self._new()
 
     def step(self, frame: Pictures) -> Pictures:
-        """The masks of the last stream, all of which see the same."""
+        """Return the masks of the last stream, all of which see the same."""
         return self._batch.step([frame] * self._streams)[-1]
 
 
 class InTurnLoop:
     """A frame of one stream after the other, in one thread."""
 
-    def __init__(self, loops: list[OurLoop]) -> None:
+    def __init__(self, loops: list[EngineLoop]) -> None:
         self._loops = loops
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         for loop in self._loops:
             loop.restart()
 
     def step(self, frame: Pictures) -> Pictures:
-        """The masks of the last stream, all of which see the same."""
+        """Return the masks of the last stream, all of which see the same."""
         return [loop.step(frame) for loop in self._loops][-1]
 
 
 class BareOpenVino:
     """Our compiled graph on tensors that stay as they are: no frame comes, no state goes on."""
 
-    def __init__(self, engine: Any, states: States) -> None:
+    def __init__(self, engine: Engine, states: States) -> None:
+        from s2svos_engines.backends.openvino import OpenVinoEngine
+
+        assert isinstance(engine, OpenVinoEngine)
         contract = engine.contract
         self._request = engine.graphs.full("step", len(states[0])).create_infer_request()
         self._frame = self._request.get_tensor(contract.frame.name)
@@ -245,11 +247,11 @@ class BareOpenVino:
         self._empty = True
 
     def restart(self) -> None:
-        """The next frame is taken."""
+        """Take the next frame again."""
         self._empty = True
 
     def step(self, frame: Pictures) -> Pictures:
-        """The masks of the first ``frame`` since the restart."""
+        """Return the masks of the first ``frame`` since the restart."""
         if self._empty:
             self._frame.data[:] = frame
             self._empty = False
@@ -261,37 +263,27 @@ class BareOpenVino:
 class BareOnnxRuntime:
     """Our session on buffers that stay as they are."""
 
-    def __init__(self, engine: Any, states: States) -> None:
-        contract, self._session = engine.contract, engine.session("step")
-        self._binding = self._session.io_binding()
-        self._frame = np.zeros(contract.frame.shape, np.uint8)
-        inputs = zip(contract.step_inputs, (self._frame, *states), strict=True)
+    def __init__(self, engine: Engine, states: States) -> None:
+        from s2svos_engines.backends.onnxruntime import OnnxRuntimeEngine, bind_arrays
+
+        assert isinstance(engine, OnnxRuntimeEngine)
+        self._session, interface = engine.session("step"), engine.contract.interface("step")
+        frame, *_ = interface.inputs
+        self._frame = np.zeros(frame.sizes(objects=1), np.uint8)
         outputs = [
-            np.empty([len(states[0]) if d == OBJECTS else d for d in spec.shape], spec.dtype)
-            for spec in contract.step_outputs
+            np.empty(spec.sizes(objects=len(states[0])), spec.dtype) for spec in interface.outputs
         ]
         self._masks, self._kept = outputs[0], [*states, *outputs]
-        for bind, pairs in (
-            (self._binding.bind_input, inputs),
-            (self._binding.bind_output, zip(contract.step_outputs, outputs, strict=True)),
-        ):
-            for spec, value in pairs:
-                bind(
-                    name=spec.name,
-                    device_type="cpu",
-                    device_id=0,
-                    element_type=value.dtype.type,
-                    shape=value.shape,
-                    buffer_ptr=value.ctypes.data,
-                )
+        inputs = (self._frame, *states)
+        self._binding = bind_arrays(self._session, interface, inputs, outputs)
         self._empty = True
 
     def restart(self) -> None:
-        """The next frame is taken."""
+        """Take the next frame again."""
         self._empty = True
 
     def step(self, frame: Pictures) -> Pictures:
-        """The masks of the first ``frame`` since the restart."""
+        """Return the masks of the first ``frame`` since the restart."""
         if self._empty:
             self._frame[...] = frame
             self._empty = False
@@ -309,11 +301,11 @@ class RunLoop:
         self.restart()
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         self._states = list(self._first)
 
     def step(self, frame: Pictures) -> Pictures:
-        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        """Follow one frame: uint8 [H, W, 3] to uint8 [N, H, W]."""
         inputs = dict(zip(self._names, (frame, *self._states), strict=True))
         masks, *self._states = self._session.run(self._outputs, inputs)
         result: Pictures = masks
@@ -329,14 +321,14 @@ class BindLoop:
         self.restart()
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         import onnxruntime as ort
 
         value = ort.OrtValue.ortvalue_from_numpy
         self._states = [value(np.ascontiguousarray(x), self._device, 0) for x in self._first]
 
     def step(self, frame: Pictures) -> Pictures:
-        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        """Follow one frame: uint8 [H, W, 3] to uint8 [N, H, W]."""
         binding = self._session.io_binding()
         binding.bind_cpu_input(self._contract.frame.name, frame)
         for spec, state in zip(self._contract.states, self._states, strict=True):
@@ -375,11 +367,11 @@ class InferLoop:
         self.restart()
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         self._states = list(self._first)
 
     def step(self, frame: Pictures) -> Pictures:
-        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        """Follow one frame: uint8 [H, W, 3] to uint8 [N, H, W]."""
         results = self._compiled(dict(zip(self._inputs, (frame, *self._states), strict=True)))
         masks, *self._states = (results[name] for name in self._outputs)
         result: Pictures = masks
@@ -422,12 +414,12 @@ class TorchLoop:
         self.restart()
 
     def restart(self) -> None:
-        """Goes back to the first frame's state."""
+        """Go back to the first frame's state."""
         self._states = list(self._first)
 
     @torch.inference_mode()
     def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] to uint8 [N, H, W]."""
+        """Follow one frame: uint8 [H, W, 3] to uint8 [N, H, W]."""
         masks, *self._states = self._step(torch.from_numpy(frame).to(self._device), *self._states)
         result: NDArray[np.uint8] = masks.cpu().numpy()
         return result

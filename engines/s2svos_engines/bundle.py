@@ -15,16 +15,137 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from s2svos_engines.contract import StepContract, frames_per_call
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import written_beside
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 SEAL = 64  # characters of a SHA-256 in hexadecimal
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of ``manifest.json``.
+
+    Args:
+        format: version of the bundle's format.
+        contract: interface of the graphs.
+        graphs: the graphs' members, by precision and by name.
+        weights: for a graph's member, the members with the weights that it shares with others.
+        members: SHA-256 of every member but the manifest, in hexadecimal.
+        facts: all else, JSON types: what the properties below give, ``opset``, ``max_objects`` and
+            whatever a later version has added.
+    """
+
+    format: int
+    contract: StepContract
+    graphs: Mapping[str, Mapping[str, str]]
+    weights: Mapping[str, Sequence[str]]
+    members: Mapping[str, str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """Read what :meth:`to_json` returned, or a manifest of an older format.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``data`` is no manifest.
+        """
+        facts = dict(data)
+        return cls(
+            format=facts.pop("format"),
+            contract=StepContract.from_json(facts.pop("contract")),
+            graphs=facts.pop("graphs"),
+            weights=facts.pop("weights", {}),  # format 1 shares none
+            members=facts.pop("members"),
+            facts=facts,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON types."""
+        return {
+            "format": self.format,
+            "contract": self.contract.to_json(),
+            "graphs": self.graphs,
+            "weights": self.weights,
+            "members": self.members,
+            **self.facts,
+        }
+
+    def pieces(self, member: str) -> tuple[str, ...]:
+        """Return a graph's member and the members with the weights that it shares."""
+        return member, *self.weights.get(member, ())
+
+    def mean_iou(self, precision: str) -> float | None:
+        """Return the mean IoU with PyTorch that the export found; None if that is unknown."""
+        found = self.parity.get(precision, {}).get("mean_iou")
+        return None if found is None else float(found)
+
+    @property
+    def parity(self) -> Mapping[str, Mapping[str, Any]]:
+        """For each precision, how far its graphs drift from PyTorch (``DriftReport.parity``)."""
+        return self._mapping("parity")
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """The network's configuration."""
+        return self._mapping("network")
+
+    @property
+    def preset(self) -> str | None:
+        """The name of the network's design."""
+        return self.network.get("preset")
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """How the weights were made."""
+        return self._mapping("training")
+
+    @property
+    def tools(self) -> Mapping[str, str]:
+        """Versions of the packages that made the bundle."""
+        return self._mapping("tools")
+
+    @property
+    def int8(self) -> Mapping[str, Any]:
+        """What int8 quantises and why (``Int8Choice.to_json``)."""
+        return self._mapping("int8")
+
+    @property
+    def adapted(self) -> Mapping[str, Any]:
+        """The bundle whose weights were tuned to a first frame, and how."""
+        return self._mapping("adapted")
+
+    @property
+    def plans(self) -> Sequence[Mapping[str, Any]]:
+        """Records of the TensorRT plans (``tensorrt.plans.Plan.to_json``)."""
+        plans: Sequence[Mapping[str, Any]] = self.facts.get("plans", ())
+        return plans
+
+    def _mapping(self, key: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.facts.get(key, {})
+        return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX model, in the pieces in which a bundle keeps it.
+
+    Models are protocol buffers: one after the other, the pieces are the whole model, their lists
+    joined.
+
+    Args:
+        own: the model without ``shared``.
+        shared: models with nothing but weights, which other graphs have too.
+    """
+
+    own: bytes
+    shared: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,18 +155,16 @@ class Bundle:
     Args:
         path: of the file.
         sha256: of the file without its seal; names the bundle.
-        manifest: contents of ``manifest.json``.
-        contract: interface of the graphs.
+        manifest: what the bundle says of itself.
     """
 
     path: Path
     sha256: str
-    manifest: Mapping[str, Any]
-    contract: StepContract
+    manifest: Manifest
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Opens and checks a bundle.
+        """Open and check a bundle.
 
         Raises:
             UserError: missing, no bundle, of a newer format, truncated or changed.
@@ -68,23 +187,42 @@ class Bundle:
             if file.read() != sha256.encode("ascii"):
                 raise ValueError("its checksum differs")
         with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read(MANIFEST))
-            if manifest["format"] > FORMAT:
+            data = json.loads(archive.read(MANIFEST))
+            if data["format"] > FORMAT:
                 raise UserError(
-                    f"{path} has bundle format {manifest['format']}, newer than {FORMAT}, which "
+                    f"{path} has bundle format {data['format']}, newer than {FORMAT}, which "
                     "this s2svos reads",
                     "upgrade it with pip install -U s2svos",
                 )
-            members = manifest["members"]
-            if set(archive.namelist()) != {MANIFEST, *members}:
+            manifest = Manifest.from_json(data)
+            if set(archive.namelist()) != {MANIFEST, *manifest.members}:
                 raise ValueError("its members are not those of its manifest")
-            for name, expected in members.items():
+            for name, expected in manifest.members.items():
                 if hashlib.sha256(archive.read(name)).hexdigest() != expected:
                     raise ValueError(f"the checksum of {name} differs")
-        return cls(path, sha256, manifest, StepContract.from_json(manifest["contract"]))
+        return cls(path, sha256, manifest)
+
+    @property
+    def contract(self) -> StepContract:
+        """Interface of the graphs."""
+        return self.manifest.contract
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions for which there are graphs."""
+        return tuple(self.manifest.graphs)
+
+    def graph_names(self, precision: str = "fp32") -> tuple[str, ...]:
+        """Return ``init``, ``step`` and, if the bundle has them, ``stepT`` and ``batch``."""
+        return tuple(self._members(precision))
+
+    def frames_per_call(self, precision: str = "fp32") -> tuple[int, ...]:
+        """Return how many frames the step graphs of a precision take, rising; 1 is first."""
+        steps = (name for name in self.graph_names(precision) if name.startswith("step"))
+        return tuple(sorted(map(frames_per_call, steps)))
 
     def graph(self, name: str, *, precision: str = "fp32") -> bytes:
-        """An ONNX model.
+        """Return an ONNX model.
 
         Args:
             name: one of :meth:`graph_names`.
@@ -94,8 +232,7 @@ class Bundle:
             UserError: the bundle lacks this precision.
         """
         member = self._members(precision)[name]
-        # Models are protocol buffers: one after the other they are one, their lists joined.
-        return b"".join(map(self.read, (member, *self.weights(member))))
+        return b"".join(map(self.read, self.manifest.pieces(member)))
 
     def graphs(self, precision: str = "fp32") -> dict[str, bytes]:
         """Return all ONNX models of a precision by name.
@@ -109,22 +246,8 @@ class Bundle:
         names = self.graph_names(precision)
         return {name: self.graph(name, precision=precision) for name in names}
 
-    def frames_per_call(self, precision: str = "fp32") -> tuple[int, ...]:
-        """How many frames the step graphs of a precision take at a time, rising; 1 is first."""
-        steps = (name for name in self.graph_names(precision) if name.startswith("step"))
-        return tuple(sorted(map(frames_per_call, steps)))
-
-    def graph_names(self, precision: str = "fp32") -> tuple[str, ...]:
-        """``init``, ``step`` and, where the bundle has them, ``stepT`` and ``batch``."""
-        return tuple(self._members(precision))
-
-    def weights(self, member: str) -> Sequence[str]:
-        """The members with the weights that a graph's member shares with others."""
-        weights: Mapping[str, Sequence[str]] = self.manifest.get("weights", {})
-        return weights.get(member, ())
-
     def read(self, member: str) -> bytes:
-        """A member of the zip."""
+        """Return a member of the zip."""
         with zipfile.ZipFile(self.path) as archive:
             return archive.read(member)
 
@@ -134,33 +257,32 @@ class Bundle:
                 f"{self.path} holds {', '.join(self.precisions)}, not {precision}",
                 f"export it with s2svos export --{precision}, or choose another --precision",
             )
-        members: Mapping[str, str] = self.manifest["graphs"][precision]
-        return members
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """The precisions for which there are graphs."""
-        return tuple(self.manifest["graphs"])
+        return self.manifest.graphs[precision]
 
 
 def write_bundle(
     path: Path,
     *,
     contract: StepContract,
-    graphs: Mapping[str, Mapping[str, bytes | tuple[bytes, ...]]],
+    graphs: Mapping[str, Mapping[str, bytes | Model]],
     facts: Mapping[str, Any],
     others: Mapping[str, bytes] | None = None,
+    shared: bool = False,
 ) -> None:
-    """Writes a bundle beside ``path`` and renames it.
+    """Write a bundle beside ``path`` and rename it.
 
     Args:
-        path: of the file, replaced where it exists.
+        path: of the file, replaced if it exists.
         contract: interface of the graphs.
-        graphs: for each precision, the ONNX models ``init``, ``step`` and perhaps ``stepT``, each
-            whole, or in pieces: the model and the weights that it shares with others. Where two
-            have the same model or piece, the bundle has it once.
-        facts: JSON types that go into the manifest: network, training, parity, tools.
+        graphs: for each precision, the ONNX models ``init``, ``step`` and perhaps ``stepT`` and
+            ``batch``; as bytes if they share no weights. A model or piece that occurs twice is
+            kept once.
+        facts: JSON types for the manifest: network, training, parity, tools.
         others: further members by name, reports and plans.
+        shared: other processes may write the same file at the same time.
+
+    Raises:
+        OSError: it cannot be written; ``path`` is what it was.
     """
     members = dict(others or {})
     names: dict[bytes, str] = {}
@@ -170,40 +292,30 @@ def write_bundle(
         folder = "" if precision == "fp32" else f"{precision}/"
         where[precision] = {}
         for name, model in models.items():
-            own, *shared = model if isinstance(model, tuple) else (model,)
-            member = where[precision][name] = names.setdefault(own, f"{folder}{name}.onnx")
-            members[member] = own
+            model = model if isinstance(model, Model) else Model(model)
+            member = where[precision][name] = names.setdefault(model.own, f"{folder}{name}.onnx")
+            members[member] = model.own
             weights[member] = []
-            for piece in shared:
-                part = names.setdefault(piece, f"weights/{len(names)}.onnx")
-                members[part] = piece
-                weights[member].append(part)
-    manifest = {
-        "format": FORMAT,
-        "contract": contract.to_json(),
-        "graphs": where,
-        "weights": weights,
-        "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
-        **facts,
-    }
-    beside = path.with_name(path.name + ".part")
-    try:
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest, indent=1))
+            for piece in model.shared:
+                name_of_piece = names.setdefault(piece, f"weights/{len(names)}.onnx")
+                members[name_of_piece] = piece
+                weights[member].append(name_of_piece)
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+    manifest = Manifest(FORMAT, contract, where, weights, sums, facts)
+    with written_beside(path, shared=shared) as part:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest.to_json(), indent=1))
             for name, data in members.items():
                 archive.writestr(zipfile.ZipInfo(name), data)
             archive.comment = b"0" * SEAL
-        sha256 = _sha256_of_body(beside)
-        with beside.open("r+b") as file:
+        sha256 = _sha256_of_body(part)
+        with part.open("r+b") as file:
             file.seek(-SEAL, os.SEEK_END)
             file.write(sha256.encode("ascii"))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def add_plans(path: Path, plans: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
-    """Rewrites a bundle with further TensorRT plans; all else stays as it is.
+    """Rewrite a bundle with further TensorRT plans; all else stays as it is.
 
     Args:
         path: of the bundle.
@@ -215,37 +327,36 @@ def add_plans(path: Path, plans: Iterable[tuple[Mapping[str, Any], bytes]]) -> N
         OSError: it cannot be written; it is what it was.
     """
     bundle = Bundle.open(path)
-    graphs: Mapping[str, Mapping[str, str]] = bundle.manifest["graphs"]
-    models = {member for names in graphs.values() for member in names.values()}
-    models |= {part for member in models for part in bundle.weights(member)}
-    others = {name: bundle.read(name) for name in bundle.manifest["members"] if name not in models}
-    records = {_key(record): record for record in bundle.manifest.get("plans", ())}
+    manifest = bundle.manifest
+    graphs: dict[str, dict[str, bytes | Model]] = {}
+    of_models: set[str] = set()
+    for precision, members in manifest.graphs.items():
+        graphs[precision] = {}
+        for name, member in members.items():
+            pieces = manifest.pieces(member)
+            of_models.update(pieces)
+            own, *shared = map(bundle.read, pieces)
+            graphs[precision][name] = Model(own, tuple(shared))
+    others = {name: bundle.read(name) for name in manifest.members if name not in of_models}
+    records = {_plan_key(record): record for record in manifest.plans}
     for record, plan in plans:
         others[record["member"]] = plan
-        records[_key(record)] = record
-    own = ("format", "contract", "graphs", "weights", "members")  # that write_bundle writes itself
-    facts = {key: value for key, value in bundle.manifest.items() if key not in own}
+        records[_plan_key(record)] = record
     write_bundle(
         path,
         contract=bundle.contract,
-        graphs={
-            precision: {
-                name: tuple(map(bundle.read, (member, *bundle.weights(member))))
-                for name, member in names.items()
-            }
-            for precision, names in graphs.items()
-        },
-        facts={**facts, "plans": list(records.values())},
+        graphs=graphs,
+        facts={**manifest.facts, "plans": list(records.values())},
         others=others,
     )
 
 
-def _key(record: Mapping[str, Any]) -> tuple[str, str, str]:
+def _plan_key(record: Mapping[str, Any]) -> tuple[str, str, str]:
     return record["member"], record["graph"], record["precision"]
 
 
 def _sha256_of_body(path: Path) -> str:
-    """SHA-256 of a file less its last 64 bytes, the seal."""
+    """Return the SHA-256 of a file less its last 64 bytes, the seal."""
     digest, left = hashlib.sha256(), path.stat().st_size - SEAL
     with path.open("rb") as file:
         while left > 0 and (chunk := file.read(min(left, 1 << 20))):

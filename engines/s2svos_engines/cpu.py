@@ -30,21 +30,23 @@ def usable_cpus() -> int:
 def cpu_quota() -> float | None:
     """Return how many processors' time the container may use; None if there is no limit.
 
-    The least ``cpu.max`` of the process's control group and those above it (cgroup v2).
+    The least quota of the process's control group and those above it: ``cpu.max`` of cgroup v2, or
+    ``cpu.cfs_quota_us`` of v1.
     """
     try:
         own = _OWN_CGROUP.read_text().partition("::")[2].partition("\n")[0].lstrip("/")
     except OSError:  # no Linux
         return None
-    folder = _CGROUP / own
-    quotas = [_quota(above / "cpu.max") for above in (folder, *folder.parents)]
-    return min((quota for quota in quotas if quota is not None), default=None)
+    folder, first = _CGROUP / own, _CGROUP / "cpu"
+    files = [[above / "cpu.max"] for above in (folder, *folder.parents)]
+    files.append([first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"])
+    return min((quota for each in files if (quota := _quota(each))), default=None)
 
 
-def _quota(path: Path) -> float | None:
-    """Return the processors of a ``cpu.max``, "max 100000" or "150000 100000" (microseconds)."""
+def _quota(files: list[Path]) -> float | None:
+    """Return quota / period of "150000 100000" (microseconds); None for "max", -1 or no file."""
     try:
-        quota, period = path.read_text().split()
-        return int(quota) / int(period)
+        quota, period = " ".join(file.read_text() for file in files).split()
+        return max(0, int(quota)) / int(period) or None
     except (OSError, ValueError, ZeroDivisionError):
         return None

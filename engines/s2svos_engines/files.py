@@ -13,13 +13,18 @@ from s2svos_engines.errors import UserError
 
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
+def written_beside(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Give a place beside ``path``, ``<name>.part``, for a file that is renamed once it is written.
 
     A reader never sees half a file; if anything is raised, nothing is left of it and ``path`` is
     what it was.
+
+    Args:
+        path: of the file.
+        shared: other processes may write the same file at the same time, as one in the cache: the
+            place beside it is this process's own.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part" if shared else f"{path.name}.part")
     try:
         yield part
         os.replace(part, path)
@@ -27,13 +32,13 @@ def written_beside(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, shared: bool = False) -> None:
     """Write a file by way of :func:`written_beside`.
 
     Raises:
         OSError: it cannot be written; nothing is left of it.
     """
-    with written_beside(path) as part:
+    with written_beside(path, shared=shared) as part:
         part.write_bytes(data)
 
 

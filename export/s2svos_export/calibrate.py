@@ -1,122 +1,129 @@
-"""What flows through a step graph while it follows objects: the ranges that int8 needs."""
+"""Ranges and means of what enters a step graph's convolutions, by which int8 is set."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from s2svos_engines.contract import StepContract
+from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.closed_loop import NetworkClip
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Letterbox
 
-LEAST_READINGS = 8
-READINGS = 32
-EVERY = 4  # frames from one reading to the next: neighbours say the same
+MIN_SAMPLES, MAX_SAMPLES = 8, 32
+STRIDE = 4  # frames from one sample to the next: neighbours are nearly the same
 
-Clip = Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
-"""Frames, uint8 [H, W, 3] RGB, with ids, uint8 [H, W]; the first frame's are followed."""
-Feed = Mapping[str, NDArray[np.generic]]
+Clip = Iterable[tuple[Frame, Labels]]
+"""Frames, uint8 [H, W, 3] RGB, with ids, uint8 [H, W]; the objects are the first frame's."""
+Feeds = Mapping[str, NDArray[np.generic]]
 """Inputs of a step graph by name."""
 
 
 @dataclass(frozen=True)
 class Activation:
-    """What enters a convolution.
+    """Statistics of a convolution's input.
 
     Args:
         low, high: the least and the largest value.
         mean: of each channel, float32 [channels].
-        multiplications: of the convolution.
+        macs: multiplications of the convolution.
     """
 
     low: float
     high: float
     mean: NDArray[np.float32]
-    multiplications: int
+    macs: int
 
 
-def readings(engine: Engine, contract: StepContract, clips: Iterable[Clip]) -> list[Feed]:
-    """Inputs of the step graph, met in closed loop.
+def calibration_samples(engine: Engine, clips: Iterable[Clip]) -> list[Feeds]:
+    """Return inputs that a step graph gets in closed loop.
 
     Args:
         engine: with the fp32 graphs.
-        contract: of the graphs.
-        clips: videos; all of them together give at most :data:`READINGS`, evenly spread.
+        clips: videos; at most :data:`MAX_SAMPLES` of their inputs are taken, evenly spread.
 
     Raises:
         UserError: the clips are too short.
     """
-    found = [feed for clip in clips for feed in _feeds(engine, contract, clip)]
-    if len(found) < LEAST_READINGS:
+    found = [feeds for clip in clips for feeds in _feeds(engine, clip)]
+    if len(found) < MIN_SAMPLES:
         raise UserError(
-            f"The calibration clips have about {EVERY * len(found)} frames, int8 wants at least "
-            f"{EVERY * LEAST_READINGS}",
+            f"The calibration clips have about {STRIDE * len(found)} frames, int8 wants at least "
+            f"{STRIDE * MIN_SAMPLES}",
             "name longer ones with --calibrate",
         )
-    chosen = np.linspace(0, len(found) - 1, min(READINGS, len(found))).round().astype(int)
+    chosen = np.linspace(0, len(found) - 1, min(MAX_SAMPLES, len(found))).round().astype(int)
     return [found[index] for index in chosen]
 
 
-def _feeds(engine: Engine, contract: StepContract, clip: Clip) -> Iterator[Feed]:
-    frames = iter(clip)
-    frame, ids = next(frames)
-    fit = Letterbox.of(frame.shape[:2], (contract.height, contract.width))
-    objects = np.unique(ids[ids > 0])
-    masks = np.stack([fit.resize((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects])
-    runner = engine.runner(engine.init(fit.resize(frame), masks))
-    for index, (frame, _) in enumerate(frames):
-        picture = fit.resize(frame)
-        if index % EVERY == 0:
+def _feeds(engine: Engine, clip: Clip) -> Iterator[Feeds]:
+    contract = engine.contract
+    following = NetworkClip.of(clip, contract)
+    runner = following.start(engine)
+    for index, frame in enumerate(following.frames):
+        if index % STRIDE == 0:
             states = zip(contract.states, runner.states(), strict=True)
-            feed = {state.input.name: value.copy() for state, value in states}
-            yield {contract.frame.name: picture, **feed}
-        runner.step(picture)
+            values = {state.input.name: value.copy() for state, value in states}
+            yield {contract.frame.name: frame, **values}
+        runner.step(frame)
 
 
-def activations(model: bytes, feeds: Iterable[Feed]) -> dict[str, Activation]:
-    """What enters each convolution of a step graph, by the name of its weights.
+def activations(model: bytes, samples: Iterable[Feeds]) -> dict[str, Activation]:
+    """Return the statistics of each convolution's input, by the name of its weights.
 
     Args:
-        model: fp32, as the exporter wrote it.
-        feeds: inputs of the model.
+        model: a step graph in fp32, as the exporter wrote it.
+        samples: inputs of the model.
     """
     proto = onnx.load_model_from_string(model)
-    nodes = {n.input[1]: n for n in proto.graph.node if n.op_type == "Conv"}
-    entering = {weights: node.input[0] for weights, node in nodes.items()}
+    nodes = {node.input[1]: node for node in proto.graph.node if node.op_type == "Conv"}
     sizes = {one.name: math.prod(one.dims) for one in proto.graph.initializer}
-    known = {value.name for value in (*proto.graph.input, *proto.graph.output)}
-    for name in sorted(set(entering.values()) - known):
-        info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        proto.graph.output.append(info)
+    tensors = sorted({node.input[0] for node in nodes.values()})
+    given = {value.name for value in proto.graph.input}
+    inner = [name for name in tensors if name not in given]
+    known = given | {value.name for value in proto.graph.output}
+    for name in inner:
+        if name not in known:
+            info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            proto.graph.output.append(info)
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    inner = sorted(set(entering.values()) - {value.name for value in proto.graph.input})
-    names = sorted(set(entering.values()))
-    lows, highs, means = ({name: [] for name in names} for _ in range(3))  # type: ignore[var-annotated]
-    places: dict[str, int] = {}
-    for feed in feeds:
-        seen = dict(feed) | dict(zip(inner, session.run(inner, feed), strict=True))
-        for name in names:
-            value = seen[name]
-            places[name] = math.prod(value.shape[2:])
-            lows[name].append(value.min())
-            highs[name].append(value.max())
-            means[name].append(value.mean((0, 2, 3), dtype=np.float32))
+    seen = {name: _Seen() for name in tensors}
+    for feeds in samples:
+        values = dict(feeds) | dict(zip(inner, session.run(inner, feeds), strict=True))
+        for name in tensors:
+            seen[name].add(values[name])
     return {
-        weights: Activation(
-            float(min(lows[name])),
-            float(max(highs[name])),
-            np.mean(means[name], axis=0),
-            sizes[weights] * places[name] // math.prod(_strides(nodes[weights])),
-        )
-        for weights, name in entering.items()
+        weights: seen[node.input[0]].activation(sizes[weights], math.prod(_strides(node)))
+        for weights, node in nodes.items()
     }
+
+
+class _Seen:
+    """The values of one tensor, float32 [B, channels, h, w], over the samples."""
+
+    def __init__(self) -> None:
+        self._low, self._high = math.inf, -math.inf
+        self._means: list[NDArray[np.float32]] = []
+        self._pixels = 0
+
+    def add(self, value: NDArray[Any]) -> None:
+        """Take the values of another sample."""
+        self._low = min(self._low, float(value.min()))
+        self._high = max(self._high, float(value.max()))
+        self._means.append(value.mean((0, 2, 3), dtype=np.float32))
+        self._pixels = math.prod(value.shape[2:])
+
+    def activation(self, kernel: int, stride: int) -> Activation:
+        """Return the statistics for a convolution of so many weights and input pixels a step."""
+        mean = np.mean(self._means, axis=0)
+        return Activation(self._low, self._high, mean, kernel * self._pixels // stride)
 
 
 def _strides(node: onnx.NodeProto) -> tuple[int, ...]:

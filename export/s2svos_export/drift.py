@@ -8,12 +8,18 @@ one call is seen.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+
+from s2svos_engines.bundle import Bundle
+
+DRIFT = "drift.json"
+"""The member of a bundle that holds its drift report."""
 
 EXACT = 0.999
 """Least mean IoU of fp32, whose graphs compute what PyTorch computes."""
@@ -61,13 +67,13 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """The largest error that one call makes, before any is carried on.
+class WorstCall:
+    """The call with the largest error of its own, before any error is carried on.
 
     Args:
         graph: ``init``, or the step graph.
         tensor: name of the output.
-        frame: where that was.
+        frame: index of the frame.
         rms: root mean square error in units of the tensor's RMS.
     """
 
@@ -79,7 +85,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Drift:
-    """One engine in one precision beside the reference.
+    """The drift of one engine in one precision.
 
     Args:
         engine: its name.
@@ -88,8 +94,8 @@ class Drift:
         iou: [frames][objects], of the thresholded masks of frames 1, 2, ..., free-running; two
             empty masks have 1.
         init: errors of the states that the ``init`` graph makes, on frame 0.
-        free: free-running, every call.
-        forced: teacher-forced, some of the calls.
+        free_running: errors of every call.
+        teacher_forced: errors of some of the calls, each from the reference's state.
     """
 
     engine: str
@@ -97,12 +103,12 @@ class Drift:
     graph: str
     iou: tuple[tuple[float, ...], ...]
     init: Mapping[str, TensorErrors]
-    free: Errors
-    forced: Errors
+    free_running: Errors
+    teacher_forced: Errors
 
     @property
     def label(self) -> str:
-        """Precision, engine and, where it takes several frames a call, graph."""
+        """Precision, engine and, if it takes several frames a call, graph."""
         several = "" if self.graph == "step" else f" {self.graph}"
         return f"{self.precision} {self.engine}{several}"
 
@@ -113,29 +119,30 @@ class Drift:
 
     @property
     def worst_iou(self) -> float:
-        """Of one object on one frame."""
+        """The least IoU of one object on one frame."""
         return float(np.min(self.iou))
 
     @property
     def worst_frame(self) -> int:
-        """Where that was."""
+        """The frame with that IoU."""
         return 1 + int(np.argmin(np.min(self.iou, axis=1)))
 
     def first_below(self, threshold: float) -> tuple[int, int] | None:
-        """First frame on which an object's IoU is less, and the object's index; None if none is."""
+        """Return the first frame on which an object's IoU is less, and the object's index."""
         for frame, row in enumerate(self.iou, 1):
             if min(row) < threshold:
                 return frame, int(np.argmin(row))
         return None
 
     @property
-    def fault(self) -> Fault:
-        """Where the largest error of a single call arises."""
-        faults = [Fault("init", name, 0, one.rms[0]) for name, one in self.init.items()]
-        for name, one in self.forced.tensors.items():
-            where = int(np.argmax(one.rms))
-            faults.append(Fault(self.graph, name, self.forced.frames[where], one.rms[where]))
-        return max(faults, key=lambda fault: fault.rms)
+    def worst_call(self) -> WorstCall:
+        """The single call, teacher-forced or of ``init``, with the largest error."""
+        calls = [WorstCall("init", name, 0, one.rms[0]) for name, one in self.init.items()]
+        for name, one in self.teacher_forced.tensors.items():
+            index = int(np.argmax(one.rms))
+            frame = self.teacher_forced.frames[index]
+            calls.append(WorstCall(self.graph, name, frame, one.rms[index]))
+        return max(calls, key=lambda call: call.rms)
 
 
 @dataclass(frozen=True)
@@ -143,16 +150,16 @@ class Failure:
     """A precision on an engine that drifts more than the budget allows; its text is a sentence.
 
     Args:
-        label: which.
-        frames: that were compared.
-        mean_iou: of all of them.
-        least_iou: that the budget asks for.
-        threshold: what ``first_below`` counts by.
+        label: of the :class:`Drift`.
+        frames: how many were compared.
+        mean_iou: over frames and objects.
+        least_iou: what the budget asks for.
+        threshold: IoU below which an object counts as lost.
         first_below: first frame on which an object's IoU is below the threshold; None if none is.
         lost: id of that object.
         worst_iou: of one object on one frame.
-        worst_frame: where that was.
-        fault: where the largest error of a single call arises.
+        worst_frame: the frame with that IoU.
+        worst_call: the single call with the largest error.
     """
 
     label: str
@@ -164,18 +171,18 @@ class Failure:
     lost: int | None
     worst_iou: float
     worst_frame: int
-    fault: Fault
+    worst_call: WorstCall
 
     def __str__(self) -> str:
-        fault = self.fault
+        call = self.worst_call
         below = f"no object falls below {self.threshold:g}"
         if self.first_below is not None:
             below = f"object {self.lost} falls below {self.threshold:g} on frame {self.first_below}"
         return (
             f"{self.label} has mean IoU {self.mean_iou:.4f} with PyTorch over {self.frames} "
             f"frames, less than {self.least_iou:g}: {below}, the worst is {self.worst_iou:.3f} on "
-            f"frame {self.worst_frame}, and of all tensors {fault.tensor} errs most in one call, "
-            f"by {100 * fault.rms:.2g} % of its RMS ({fault.graph}, frame {fault.frame})"
+            f"frame {self.worst_frame}, and of all tensors {call.tensor} errs most in one call, "
+            f"by {100 * call.rms:.2g} % of its RMS ({call.graph}, frame {call.frame})"
         )
 
 
@@ -184,12 +191,12 @@ class DriftReport:
     """Closed-loop comparison with the network in PyTorch over a clip.
 
     Args:
-        source: which clip.
-        frames: that were followed, the first not counted.
+        source: name of the clip.
+        frames: how many were followed, the first not counted.
         objects: their ids.
         threshold: IoU below which an object counts as lost.
         seen: share of frames and objects with a pixel in the reference's mask; IoU says nothing
-            where this is small.
+            if this is small.
         scale: RMS of the reference's tensors over the clip, the unit of their errors.
         drifts: one for each precision, engine and step graph.
     """
@@ -203,7 +210,7 @@ class DriftReport:
     drifts: tuple[Drift, ...]
 
     def verdict(self, budget: float = BUDGET) -> list[Failure]:
-        """What drifts too far.
+        """Return what drifts too far.
 
         Args:
             budget: least mean IoU; for fp32 at least :data:`EXACT`.
@@ -225,13 +232,13 @@ class DriftReport:
                     lost=None if lost is None else self.objects[lost],
                     worst_iou=drift.worst_iou,
                     worst_frame=drift.worst_frame,
-                    fault=drift.fault,
+                    worst_call=drift.worst_call,
                 )
             )
         return failures
 
     def parity(self) -> dict[str, dict[str, Any]]:
-        """The manifest's ``parity``: for each precision the figures of the engine that is worst."""
+        """Return the manifest's ``parity``: for each precision the figures of the worst engine."""
         worst: dict[str, Drift] = {}
         for drift in sorted(self.drifts, key=lambda drift: drift.mean_iou):
             worst.setdefault(drift.precision, drift)
@@ -242,7 +249,7 @@ class DriftReport:
                 "worst_iou": drift.worst_iou,
                 "worst_frame": drift.worst_frame,
                 "state_error": {
-                    name: _to_null(drift.free.tensors[name].largest) for name in drift.init
+                    name: _to_null(drift.free_running.tensors[name].largest) for name in drift.init
                 },
                 "engine": drift.engine,
             }
@@ -250,13 +257,17 @@ class DriftReport:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON types; what is infinite becomes null."""
-        data: dict[str, Any] = _to_null(asdict(self))
-        return data
+        """Return the report as JSON types; what is infinite becomes null."""
+        data = asdict(self)
+        for drift in data["drifts"]:
+            drift["free"] = drift.pop("free_running")
+            drift["forced"] = drift.pop("teacher_forced")
+        report: dict[str, Any] = _to_null(data)
+        return report
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DriftReport:
-        """The report that :meth:`to_json` wrote.
+        """Read what :meth:`to_json` returned.
 
         Raises:
             KeyError, TypeError: ``data`` is not such a report.
@@ -265,28 +276,37 @@ class DriftReport:
         fields["objects"] = tuple(data["objects"])
         fields["drifts"] = tuple(
             Drift(
-                one["engine"],
-                one["precision"],
-                one["graph"],
-                _table(one["iou"]),
-                _tensors(one["init"]),
-                *(
-                    Errors(tuple(e["frames"]), _table(e["iou"]), _tensors(e["tensors"]))
-                    for e in (one["free"], one["forced"])
-                ),
+                engine=one["engine"],
+                precision=one["precision"],
+                graph=one["graph"],
+                iou=_table(one["iou"]),
+                init=_tensors(one["init"]),
+                free_running=_errors(one["free"]),
+                teacher_forced=_errors(one["forced"]),
             )
             for one in data["drifts"]
         )
         return cls(**fields)
 
 
+def read_drift(bundle: Bundle) -> DriftReport | None:
+    """Return the drift report of a bundle; None if it has none."""
+    if DRIFT not in bundle.manifest.members:
+        return None
+    return DriftReport.from_json(json.loads(bundle.read(DRIFT)))
+
+
 def _to_null(value: Any) -> Any:
-    """``value`` without infinite numbers, which JSON does not have."""
+    """Return JSON types without infinite numbers, which JSON does not have."""
     if isinstance(value, Mapping):
         return {key: _to_null(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
         return [_to_null(one) for one in value]
     return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _errors(data: Mapping[str, Any]) -> Errors:
+    return Errors(tuple(data["frames"]), _table(data["iou"]), _tensors(data["tensors"]))
 
 
 def _table(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

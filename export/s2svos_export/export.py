@@ -1,11 +1,12 @@
-"""Export: graphs, precisions, proof, bundle."""
+"""Export of a network: its graphs in every precision, compared with it, as a bundle."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -14,51 +15,62 @@ import onnx
 from torch import nn
 
 from s2svos_engines.bundle import Bundle, write_bundle
-from s2svos_engines.contract import BATCH, step_graph
+from s2svos_engines.contract import BATCH, StepContract, step_graph
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import GPU_ENGINES, SLOW_ENGINES, installed_engines, load_engine
-from s2svos_export.calibrate import Clip, activations, readings
-from s2svos_export.drift import BUDGET, DriftReport
+from s2svos_export.calibrate import Clip, activations, calibration_samples
+from s2svos_export.drift import BUDGET, DRIFT, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift
-from s2svos_export.graphs import MOST_OBJECTS, OPSET, StepNetwork, describe, export_graph
-from s2svos_export.int8 import Choice, Course, choose
-from s2svos_export.quantise import convolutions, quantise
+from s2svos_export.graphs import MAX_OBJECTS, OPSET, Network, describe, export_graph
+from s2svos_export.int8 import PARTS, Int8Choice, Int8Search, ReferenceRun
+from s2svos_export.quantise import quantise
 from s2svos_export.subpixel import with_sub_pixels
 from s2svos_export.weight_sharing import share_weights
 
 TOOLS = ("s2svos", "torch", "onnx", "onnxscript", "onnxruntime")
-PRECISIONS = ("fp32", "fp16", "int8")
-DRIFT = "drift.json"  # member of the bundle
 
-Graphs = dict[str, dict[str, bytes]]  # by precision, by name
+Graphs = Mapping[str, bytes]
+"""ONNX models by the name of the graph."""
+
+
+class DriftError(UserError):
+    """Masks drift from PyTorch's more than the budget allows."""
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What is exported and what it must hold.
+    """Contents of the bundle, and what it must hold.
 
     Args:
         precisions: of the bundle's graphs.
         frames_per_call: T of a step graph of several frames besides that of one; 1 for none.
         batch: whether there is a graph of many streams.
         max_objects: the largest object count of the graphs.
-        frames: over which drift is measured.
+        frames: how many to follow beside PyTorch.
         budget: least mean IoU with PyTorch.
         accept_drift: write the bundle all the same.
+        int8_parts: how many parts of the step graph int8 takes or leaves; more take longer.
     """
 
     precisions: tuple[str, ...] = ("fp32",)
     frames_per_call: int = 1
     batch: bool = False
-    max_objects: int = MOST_OBJECTS
+    max_objects: int = MAX_OBJECTS
     frames: int = FRAMES
     budget: float = BUDGET
     accept_drift: bool = False
+    int8_parts: int = PARTS
+
+    @property
+    def step_graphs(self) -> tuple[str, ...]:
+        """Names of all graphs but ``init``."""
+        steps = tuple(step_graph(frames) for frames in sorted({1, self.frames_per_call}))
+        return (*steps, BATCH) if self.batch else steps
 
 
 def export(
-    network: StepNetwork,
+    network: Network,
     out: Path,
     *,
     name: str,
@@ -67,166 +79,194 @@ def export(
     calibration: Iterable[Clip] = (),
     config: ExportConfig = ExportConfig(),
     facts: Mapping[str, Any],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     progress: Callable[[int], None] = lambda frame: None,
 ) -> DriftReport:
-    """Exports a network into a bundle, once its graphs track as PyTorch does.
+    """Export a network into a bundle if its graphs follow objects as PyTorch does.
 
     Args:
-        network: keeps the step contract; in evaluation mode, in fp32, on the CPU.
-        out: the bundle, replaced where it exists.
+        network: a module in evaluation mode, in fp32, on the CPU.
+        out: the bundle, replaced if it exists.
         name: of the network, part of the graphs' names.
         clip: frames with the first frame's ids, on which drift is measured and int8 chosen, so that
             it is iterated twice; a short one is repeated back and forth.
-        source: names the clip in the report.
+        source: name of the clip in the report.
         calibration: likewise, the clips by which int8's ranges are set.
         config: precisions and budget.
         facts: JSON types for the manifest: what the network is and how it was trained.
-        say: is told what happens.
-        progress: is told every frame over which drift is measured.
+        log: called with a line for each part of the work.
+        progress: called with the index of every frame over which drift is measured.
 
     Raises:
-        UserError: masks drift more than the budget allows, the calibration clips are too short, or
-            ``out`` cannot be written. Nothing is.
+        DriftError: masks drift more than the budget allows. Nothing is written.
+        UserError: the calibration clips are too short, or there is no temporary folder.
+        OSError: ``out`` cannot be written; it is what it was.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        trials = _Trials(Path(folder), network)
-        graphs, choice = _graphs(network, name, clip, calibration, config, trials, say)
-        tools = {tool: version(tool) for tool in TOOLS}
-        facts = {**facts, "opset": OPSET, "tools": tools, "max_objects": config.max_objects}
-        if choice:
-            facts["int8"] = {**asdict(choice), "weights": sorted(choice.weights)}
+    with _TrialEngines(network.contract) as trials:
+        exporter = _Exporter(network, name, config, log)
+        graphs = exporter.floating_point()
+        facts = {
+            **facts,
+            "opset": OPSET,
+            "tools": {tool: version(tool) for tool in TOOLS},
+            "max_objects": config.max_objects,
+        }
+        if "int8" in config.precisions:
+            graphs["int8"], choice = exporter.int8(graphs["fp32"], clip, calibration, trials)
+            facts["int8"] = choice.to_json()
         engines = [
             # One thread: of two that share a step one waits for the other, and here many run.
-            trials.engine(graphs, precision, engine, threads=1)
+            trials.load(graphs[precision], precision, engine, threads=1)
             for precision in config.precisions
             for engine in installed_engines()
             # Those of the GPU are s2svos doctor's to prove; PyTorch is what all are compared with.
             if engine not in (*GPU_ENGINES, *SLOW_ENGINES)
         ]
-        say(f"following {config.frames} frames beside PyTorch")
+        log(f"following {config.frames} frames beside PyTorch")
         report = measure_drift(
             network, engines, clip, source=source, frames=config.frames, progress=progress
         )
     failures = report.verdict(config.budget)
     if failures and not config.accept_drift:
-        raise UserError(
-            f"{'; '.join(map(str, failures))}. Nothing was written",
-            "lower --drift-budget or say --accept-drift if that will do",
-        )
-    try:
-        write_bundle(
-            out,
-            contract=network.contract,
-            graphs=share_weights({p: graphs[p] for p in config.precisions}),
-            facts={**facts, "parity": report.parity()},
-            others={DRIFT: json.dumps(report.to_json()).encode()},
-        )
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror})", "choose another -o"
-        ) from error
+        raise DriftError("; ".join(map(str, failures)), "lower the budget or accept the drift")
+    write_bundle(
+        out,
+        contract=network.contract,
+        graphs=share_weights({precision: graphs[precision] for precision in config.precisions}),
+        facts={**facts, "parity": report.parity()},
+        others={DRIFT: json.dumps(report.to_json()).encode()},
+    )
     return report
 
 
-class _Trials:
-    """Bundles that are written, loaded and forgotten."""
-
-    def __init__(self, folder: Path, network: StepNetwork) -> None:
-        self._path, self.contract = folder / "trial.s2s", network.contract
-
-    def engine(
-        self,
-        graphs: Mapping[str, Mapping[str, bytes]],
-        precision: str,
-        name: str = "auto",
-        *,
-        threads: int | None = None,
-    ) -> Engine:
-        chosen = {precision: graphs[precision]}
-        try:
-            write_bundle(self._path, contract=self.contract, graphs=chosen, facts={})
-        except OSError as error:
-            raise UserError(
-                f"The temporary folder {self._path.parent} cannot be written ({error.strerror})",
-                "free space there, or set TMPDIR to a folder on another disk",
-            ) from error
-        return load_engine(Bundle.open(self._path), name, precision=precision, threads=threads)
-
-
-def _graphs(
-    network: StepNetwork,
-    name: str,
-    clip: Clip,
-    calibration: Iterable[Clip],
-    config: ExportConfig,
-    trials: _Trials,
-    say: Callable[[str], None],
-) -> tuple[Graphs, Choice | None]:
-    """The graphs of all precisions, and what int8 quantises."""
-    steps = [step_graph(frames) for frames in sorted({1, config.frames_per_call})]
-    steps += [BATCH] if config.batch else []
-
-    def title(graph: str, precision: str) -> str:
-        return f"s2svos_{name}_{graph}_{precision}"
-
-    def exported(source: StepNetwork, graph: str, precision: str) -> bytes:
-        say(f"exporting {graph} in {precision}")
-        return export_graph(
-            source,
-            graph,
-            title=title(graph, precision),
-            precision=precision,
-            max_objects=config.max_objects,
-        )
-
-    floating = [p for p in PRECISIONS if p in (*config.precisions, "fp32") and p != "int8"]
-    graphs = {
-        precision: {graph: exported(network, graph, precision) for graph in ("init", *steps)}
-        for precision in floating
-    }
-    if "int8" not in config.precisions:
-        return graphs, None
-
-    # ONNX Runtime has no int8 transposed convolution. In floating point both forms take as long.
-    plain = cast(StepNetwork, with_sub_pixels(cast(nn.Module, network)))
-    same = not any(isinstance(m, nn.ConvTranspose2d) for m in cast(nn.Module, network).modules())
-    models = {g: graphs["fp32"][g] if same else exported(plain, g, "fp32") for g in steps}
-    say("choosing what int8 takes")
-    exact = trials.engine(graphs, "fp32")
-    ranges = activations(models["step"], readings(exact, network.contract, calibration))
-    course = Course(exact, network.contract, clip, frames=config.frames)
-    init = {"init": graphs["fp32"]["init"]}  # runs once: nothing is to be gained there
-
-    def trial(weights: frozenset[str], frames: int | None = None) -> float:
-        step = quantise(models["step"], ranges, weights)
-        return course.iou(trials.engine({"int8": {**init, "step": step}}, "int8"), frames)
-
-    def glance(weights: frozenset[str]) -> float:
-        return trial(weights, max(1, config.frames // 6))
-
-    # A little more than the budget: the clip is repeated where it is too short for the report.
-    target = config.budget + (1 - config.budget) / 10
-    costs = {weights: ranges[weights].multiplications for weights in convolutions(models["step"])}
-    choice = choose(costs, glance, trial, target=target)
-    taken, every = len(choice.weights), len(choice.weights) + len(choice.spared)
-    say(f"int8 takes {taken} of {every} convolutions, IoU with fp32 {choice.iou:.4f}")
-
-    def quantised(graph: str) -> bytes:
-        model = onnx.load_model_from_string(quantise(models[graph], ranges, choice.weights))
-        describe(model, network.contract, graph, title=title(graph, "int8"), precision="int8")
-        serialised: bytes = model.SerializeToString()
-        return serialised
-
-    graphs["int8"] = {**init, **{graph: quantised(graph) for graph in steps}}
-    return graphs, choice
-
-
 def sizes(bundle: Bundle) -> dict[str, int]:
-    """Bytes of a bundle with the graphs of each precision alone."""
-    graphs: Mapping[str, Mapping[str, str]] = bundle.manifest["graphs"]
+    """Return the bytes of a bundle with the graphs of each precision alone."""
+    manifest = bundle.manifest
     found = {}
-    for precision, models in graphs.items():
-        members = set(models.values()) | {w for m in models.values() for w in bundle.weights(m)}
+    for precision, graphs in manifest.graphs.items():
+        members = {piece for member in graphs.values() for piece in manifest.pieces(member)}
         found[precision] = sum(len(bundle.read(member)) for member in members)
     return found
+
+
+class _TrialEngines:
+    """Engines with graphs that are in no bundle yet: one is written for each, and overwritten.
+
+    Args:
+        contract: of the graphs.
+    """
+
+    def __init__(self, contract: StepContract) -> None:
+        self._contract = contract
+
+    def __enter__(self) -> _TrialEngines:
+        with _temporary_folder_errors():
+            self._folder = tempfile.TemporaryDirectory(prefix="s2svos-")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
+
+    def load(
+        self, graphs: Graphs, precision: str, name: str = "auto", *, threads: int | None = None
+    ) -> Engine:
+        """Return an engine with the graphs.
+
+        Raises:
+            UserError: the temporary folder cannot be written.
+        """
+        path = Path(self._folder.name) / "trial.s2s"
+        with _temporary_folder_errors():
+            write_bundle(path, contract=self._contract, graphs={precision: graphs}, facts={})
+        return load_engine(Bundle.open(path), name, precision=precision, threads=threads)
+
+
+@contextmanager
+def _temporary_folder_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The temporary folder cannot be written ({error.strerror or error})",
+            "free space there, or set TMPDIR to a folder on another disk",
+        ) from error
+
+
+class _Exporter:
+    """The graphs of a network.
+
+    Args:
+        network: a module in evaluation mode.
+        name: of the network.
+        config: says which graphs.
+        log: called with a line for each part of the work.
+    """
+
+    def __init__(
+        self, network: Network, name: str, config: ExportConfig, log: Callable[[str], None]
+    ) -> None:
+        self._network, self._name, self._config, self._log = network, name, config, log
+
+    def floating_point(self) -> dict[str, Graphs]:
+        """Return all graphs in fp32 and, if it is wanted, in fp16."""
+        precisions = ["fp32", "fp16"] if "fp16" in self._config.precisions else ["fp32"]
+        names = ("init", *self._config.step_graphs)
+        return {
+            precision: {graph: self._export(self._network, graph, precision) for graph in names}
+            for precision in precisions
+        }
+
+    def int8(
+        self, fp32: Graphs, clip: Clip, calibration: Iterable[Clip], trials: _TrialEngines
+    ) -> tuple[Graphs, Int8Choice]:
+        """Return all graphs in int8, and what of them is."""
+        config = self._config
+        exact = self._without_transposed_convolutions(fp32)
+        init = {"init": fp32["init"]}  # runs once: nothing is to be gained there
+        self._log("choosing what int8 takes")
+        engine = trials.load(fp32, "fp32")
+        ranges = activations(exact["step"], calibration_samples(engine, calibration))
+        search = Int8Search(
+            exact["step"],
+            ranges,
+            lambda step: trials.load({**init, "step": step}, "int8"),
+            ReferenceRun(engine, clip, frames=config.frames),
+            parts=config.int8_parts,
+            quick_frames=max(1, config.frames // 6),
+        )
+        # A little more than the budget: a clip that is too short for the report is repeated there.
+        choice = search.run(config.budget + (1 - config.budget) / 10)
+        taken, every = len(choice.weights), len(choice.weights) + len(choice.kept_fp32)
+        self._log(f"int8 takes {taken} of {every} convolutions, IoU with fp32 {choice.iou:.4f}")
+        graphs = dict(init)
+        for graph, fp32_model in exact.items():
+            model = onnx.load_model_from_string(quantise(fp32_model, ranges, choice.weights))
+            title = self._title(graph, "int8")
+            describe(model, self._network.contract, graph, title=title, precision="int8")
+            graphs[graph] = model.SerializeToString()
+        return graphs, choice
+
+    def _without_transposed_convolutions(self, fp32: Graphs) -> Graphs:
+        """Return the step graphs with convolutions of sub-pixels in place of transposed ones.
+
+        ONNX Runtime has no int8 transposed convolution. In floating point both forms take as long.
+        """
+        names = self._config.step_graphs
+        module = cast(nn.Module, self._network)
+        if not any(isinstance(one, nn.ConvTranspose2d) for one in module.modules()):
+            return {graph: fp32[graph] for graph in names}
+        plain = cast(Network, with_sub_pixels(module))
+        return {graph: self._export(plain, graph, "fp32") for graph in names}
+
+    def _export(self, network: Network, graph: str, precision: str) -> bytes:
+        self._log(f"exporting {graph} in {precision}")
+        return export_graph(
+            network,
+            graph,
+            title=self._title(graph, precision),
+            precision=precision,
+            max_objects=self._config.max_objects,
+        )
+
+    def _title(self, graph: str, precision: str) -> str:
+        return f"s2svos_{self._name}_{graph}_{precision}"

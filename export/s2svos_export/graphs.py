@@ -1,4 +1,4 @@
-"""A network's ``init``, ``step``, ``stepT`` and ``batch`` as ONNX models, in fp32 or fp16."""
+"""A network's ``init``, ``step``, ``stepT`` and ``batch`` graphs as ONNX models, fp32 or fp16."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from s2svos_engines.contract import BATCH, OBJECTS, STREAMS, StepContract, Tenso
 
 # The newest that ONNX Runtime 1.20, OpenVINO 2025 and TensorRT 10.9 all read.
 OPSET = 20
-MOST_OBJECTS = 255
+MAX_OBJECTS = 255
 TRACED_OBJECTS, TRACED_STREAMS = 3, 2  # torch.export takes a size of 1 for a constant
 
 
-class StepNetwork(Protocol):
-    """What can be exported: a module with these, besides being an ``nn.Module``."""
+class Network(Protocol):
+    """A network that keeps the step contract; an ``nn.Module`` to be exported.
+
+    One whose ``stepT`` or ``batch`` graph is exported has a method ``steps`` or ``batch`` besides,
+    which takes and gives what :class:`StepContract` says of that graph.
+    """
 
     @property
     def contract(self) -> StepContract:
@@ -28,26 +32,18 @@ class StepNetwork(Protocol):
         ...
 
     def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
-        """Frame and first masks to the states."""
+        """Return the states after the first frame."""
         ...
 
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Frame and states to the object masks and the states."""
-        ...
-
-    def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Several frames and states to their object masks and the states."""
-        ...
-
-    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """A frame a stream, the objects' streams and the states to object masks and states."""
+        """Return the object masks and the states after another frame."""
         ...
 
 
 class _Graph(nn.Module):
-    """One of the methods as a module's forward, which is what torch exports."""
+    """One of a network's methods as a module's ``forward``, which is what torch exports."""
 
-    def __init__(self, network: StepNetwork, method: str) -> None:
+    def __init__(self, network: Network, method: str) -> None:
         super().__init__()
         self.network = network
         self.method = method
@@ -58,20 +54,20 @@ class _Graph(nn.Module):
 
 
 def export_graph(
-    network: StepNetwork,
+    network: Network,
     graph: str,
     *,
     title: str,
     precision: str = "fp32",
-    max_objects: int = MOST_OBJECTS,
+    max_objects: int = MAX_OBJECTS,
 ) -> bytes:
-    """Exports one graph.
+    """Export one graph.
 
     Args:
         network: in evaluation mode, in fp32, on the CPU.
         graph: ``init``, ``step``, ``stepT`` for T frames a call, or ``batch`` for many streams.
-        title: what the graph is called in the model; engine caches are keyed by it, so it must
-            differ between networks and precisions.
+        title: name of the graph in the model. Engine caches are keyed by it, so it must differ
+            between networks and precisions.
         precision: ``fp32``, or ``fp16`` for weights and arithmetic in half precision; frames, masks
             and states are the same in both.
         max_objects: the largest count of objects, and of streams.
@@ -84,7 +80,7 @@ def export_graph(
     """
     interface = network.contract.interface(graph)
     if precision == "fp16":
-        network = cast(StepNetwork, copy.deepcopy(cast(nn.Module, network)).half())
+        network = cast(Network, copy.deepcopy(cast(nn.Module, network)).half())
     method = graph if graph in ("init", "step", BATCH) else "steps"
     sizes = {
         OBJECTS: torch.export.Dim(OBJECTS, min=1, max=max_objects),
@@ -120,7 +116,7 @@ def export_graph(
 def describe(
     model: onnx.ModelProto, contract: StepContract, graph: str, *, title: str, precision: str
 ) -> None:
-    """Writes into a model what it is: title, contract, and a line for each input and output."""
+    """Write title, contract and a line for each input and output into a model."""
     model.graph.name = title
     model.doc_string = f"s2svos {graph} graph in {precision}; uint8 RGB in, uint8 masks out."
     facts = {"graph": graph, "precision": precision, "contract": json.dumps(contract.to_json())}

@@ -1,111 +1,163 @@
-"""Which convolutions int8 spares: those without which the masks drift too far."""
+"""The search for the convolutions of a step graph that stay in fp32 beside those in int8."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from s2svos_engines.contract import StepContract
+from s2svos_engines.closed_loop import NetworkClip, mask_iou
 from s2svos_engines.engine import Engine
-from s2svos_engines.letterbox import Letterbox
-from s2svos_export.calibrate import Clip
-from s2svos_export.drift_measure import iou
-from s2svos_export.quantise import parts
+from s2svos_export.calibrate import Activation, Clip
+from s2svos_export.quantise import convolutions, quantise
 
 PARTS = 16
 
-Trial = Callable[[frozenset[str]], float]
-"""Mean IoU with fp32 of the graph with these convolutions in int8."""
+Part = tuple[str, ...]
+"""Weights of convolutions that follow each other in the graph."""
+Iou = Callable[[frozenset[str]], float]
+"""Mean IoU with fp32 of the graph with the convolutions of these weights in int8."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class Int8Choice:
     """What is quantised.
 
     Args:
         weights: of the convolutions in int8.
-        spared: of those that are not, the most harmful part first.
-        alone: for each part, named by its first and last weights, the mean IoU with fp32 when it
+        kept_fp32: weights of the other convolutions, those of the most harmful part first.
+        solo_iou: for each part, named by its first and last weights, the mean IoU with fp32 if it
             alone is in int8.
-        iou: of all of ``weights`` together.
+        iou: mean IoU with fp32 if all of ``weights`` are in int8.
     """
 
     weights: frozenset[str]
-    spared: tuple[str, ...]
-    alone: dict[str, float]
+    kept_fp32: tuple[str, ...]
+    solo_iou: Mapping[str, float]
     iou: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the choice as JSON types, for the manifest's ``int8``."""
+        return {
+            "weights": sorted(self.weights),
+            "spared": list(self.kept_fp32),
+            "alone": dict(self.solo_iou),
+            "iou": self.iou,
+        }
 
-def choose(costs: Mapping[str, int], glance: Trial, trial: Trial, *, target: float) -> Choice:
-    """As much of a graph as the target allows, least first what harms most for what it saves.
+
+class ReferenceRun:
+    """A clip that the fp32 graphs have followed, for int8 graphs to follow.
 
     Args:
-        costs: multiplications of all convolutions by their weights, in the graph's order.
-        glance: measures quickly, for the order.
-        trial: measures.
+        engine: with the fp32 graphs.
+        clip: to follow.
+        frames: how many of the clip to take after the first.
+    """
+
+    def __init__(self, engine: Engine, clip: Clip, *, frames: int) -> None:
+        start = NetworkClip.of(clip, engine.contract)
+        self._clip = replace(start, frames=list(islice(start.frames, frames)))
+        self._masks = list(self._clip.rollout(engine))
+
+    def iou(self, engine: Engine, frames: int | None = None) -> float:
+        """Return the mean IoU of an engine's masks with those of fp32, over ``frames`` or all."""
+        pairs = zip(self._masks[:frames], self._clip.rollout(engine), strict=False)
+        return float(np.mean([mask_iou(expected, found) for expected, found in pairs]))
+
+
+class Int8Search:
+    """Trials of a step graph with some of its convolutions in int8.
+
+    Args:
+        step: the step graph in fp32, as the exporter wrote it.
+        activations: of its convolutions.
+        load: returns an engine that runs a step graph.
+        reference: what the engines are compared with.
+        parts: how many parts of the graph there are to choose from.
+        quick_frames: over how many frames parts are compared with each other.
+    """
+
+    def __init__(
+        self,
+        step: bytes,
+        activations: Mapping[str, Activation],
+        load: Callable[[bytes], Engine],
+        reference: ReferenceRun,
+        *,
+        parts: int = PARTS,
+        quick_frames: int,
+    ) -> None:
+        self._step, self._activations, self._load = step, activations, load
+        self._reference, self._parts, self._quick_frames = reference, parts, quick_frames
+
+    def run(self, target: float) -> Int8Choice:
+        """Return as much for int8 as a mean IoU with fp32 of at least ``target`` allows."""
+        macs = {name: self._activations[name].macs for name in convolutions(self._step)}
+        parts = split(macs, self._parts)
+        return choose(parts, macs, self.quick_iou, self.full_iou, target=target)
+
+    def quick_iou(self, weights: frozenset[str]) -> float:
+        """Return the mean IoU with these weights in int8 over the first frames."""
+        return self._reference.iou(self._engine(weights), self._quick_frames)
+
+    def full_iou(self, weights: frozenset[str]) -> float:
+        """Return the mean IoU with these weights in int8 over all frames."""
+        return self._reference.iou(self._engine(weights))
+
+    def _engine(self, weights: frozenset[str]) -> Engine:
+        return self._load(quantise(self._step, self._activations, weights))
+
+
+def choose(
+    parts: Sequence[Part],
+    macs: Mapping[str, int],
+    quick_iou: Iou,
+    full_iou: Iou,
+    *,
+    target: float,
+) -> Int8Choice:
+    """Choose what int8 takes: all but the parts with the most error per multiplication.
+
+    Args:
+        parts: of the graph, from :func:`split`.
+        macs: multiplications of all convolutions by their weights.
+        quick_iou: measures a part alone, for the order of the parts.
+        full_iou: measures all parts but the worst.
         target: least mean IoU with fp32.
     """
-    stretches = parts(costs, PARTS)
-    alone = [glance(frozenset(stretch)) for stretch in stretches]
-    harm = [
-        (1 - reached) / sum(costs[name] for name in stretch)
-        for reached, stretch in zip(alone, stretches, strict=True)
+    solo_iou = [quick_iou(frozenset(part)) for part in parts]
+    error_per_mac = [
+        (1 - iou) / sum(macs[name] for name in part)
+        for iou, part in zip(solo_iou, parts, strict=True)
     ]
-    order = [stretches[index] for index in np.argsort(harm, kind="stable")[::-1]]
+    order = [parts[index] for index in np.argsort(error_per_mac, kind="stable")[::-1]]
 
-    # Bisection: fewer than ``least`` spared are too few, ``spared`` are enough.
-    least, spared, reached = 0, len(order), 1.0
-    while least < spared:
-        middle = (least + spared) // 2
-        found = trial(_names(order[middle:]))
-        if found >= target:
-            spared, reached = middle, found
+    # Bisection over how many parts stay in fp32: fewer than ``low`` do not do, ``high`` do.
+    low, high, reached = 0, len(order), 1.0
+    while low < high:
+        middle = (low + high) // 2
+        iou = full_iou(_names(order[middle:]))
+        if iou >= target:
+            high, reached = middle, iou
         else:
-            least = middle + 1
-    chosen = _names(order[spared:])
-    return Choice(
-        weights=chosen,
-        spared=tuple(name for stretch in order[:spared] for name in stretch),
-        alone={f"{s[0]} .. {s[-1]}": a for s, a in zip(stretches, alone, strict=True)},
+            low = middle + 1
+    return Int8Choice(
+        weights=_names(order[high:]),
+        kept_fp32=tuple(name for part in order[:high] for name in part),
+        solo_iou={f"{p[0]} .. {p[-1]}": iou for p, iou in zip(parts, solo_iou, strict=True)},
         iou=reached,
     )
 
 
-def _names(stretches: Iterable[tuple[str, ...]]) -> frozenset[str]:
-    return frozenset(name for stretch in stretches for name in stretch)
+def split(weights: Iterable[str], count: int) -> list[Part]:
+    """Split the convolutions into at most ``count`` parts that follow each other in the graph."""
+    arrays = np.array_split(np.array(list(weights), dtype=object), count)
+    return [tuple(part) for part in arrays if len(part)]
 
 
-class Course:
-    """A clip that fp32 has followed, for others to follow.
-
-    Args:
-        engine: with the fp32 graphs.
-        contract: of the graphs.
-        clip: to follow.
-        frames: of the clip to take after the first.
-    """
-
-    def __init__(self, engine: Engine, contract: StepContract, clip: Clip, *, frames: int) -> None:
-        pairs = iter(clip)
-        frame, ids = next(pairs)
-        fit = Letterbox.of(frame.shape[:2], (contract.height, contract.width))
-        objects = np.unique(ids[ids > 0])
-        self._masks = np.stack(
-            [fit.resize((ids == i).astype(np.uint8) * np.uint8(255)) for i in objects]
-        )
-        self._first = fit.resize(frame)
-        self._pictures = [fit.resize(f) for f, _ in islice(pairs, frames)]
-        self._wanted = list(self._follow(engine))
-
-    def iou(self, engine: Engine, frames: int | None = None) -> float:
-        """Mean IoU of an engine's masks with those of fp32, over so many frames or all."""
-        pairs = zip(self._wanted, self._follow(engine, frames), strict=False)
-        return float(np.mean([iou(wanted, got) for wanted, got in pairs]))
-
-    def _follow(self, engine: Engine, frames: int | None = None) -> list[NDArray[np.uint8]]:
-        runner = engine.runner(engine.init(self._first, self._masks))
-        return [runner.step(picture).copy() for picture in self._pictures[:frames]]
+def _names(parts: Iterable[Part]) -> frozenset[str]:
+    return frozenset(name for part in parts for name in part)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-Network = TypeVar("Network", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class SubPixel(nn.Module):
@@ -61,7 +61,7 @@ class SubPixel(nn.Module):
         self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [B, in, h, w] to [B, out, 2h, 2w]."""
+        """Double height and width: float [B, in, h, w] to [B, out, 2h, 2w]."""
         shuffled: Tensor = self.shuffle(self.conv(x))
         return shuffled
 
@@ -71,8 +71,8 @@ def _pair(padding: str | tuple[int, ...]) -> tuple[int, ...]:
     return padding
 
 
-def with_sub_pixels(network: Network) -> Network:
-    """A copy of a network without transposed convolutions."""
+def with_sub_pixels(network: Module) -> Module:
+    """Return a copy of a network without transposed convolutions."""
     network = copy.deepcopy(network)
     for module in list(network.modules()):
         for name, child in module.named_children():

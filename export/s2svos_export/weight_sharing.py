@@ -12,13 +12,13 @@ from collections.abc import Mapping
 
 import onnx
 
-LEAST = 1024  # bytes of a weight that is worth it
+from s2svos_engines.bundle import Model
 
-Pieces = dict[str, dict[str, bytes | tuple[bytes, ...]]]
+MIN_BYTES = 1024  # of a weight that is worth it
 
 
-def share_weights(graphs: Mapping[str, Mapping[str, bytes]]) -> Pieces:
-    """The models of a bundle in pieces, as :func:`s2svos_engines.bundle.write_bundle` takes them.
+def share_weights(graphs: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, Model]]:
+    """Take the weights that models have in common out of them, for a bundle to keep once.
 
     Args:
         graphs: for each precision, models by name.
@@ -29,7 +29,7 @@ def share_weights(graphs: Mapping[str, Mapping[str, bytes]]) -> Pieces:
     owners: dict[tuple[str, bytes], set[bytes]] = defaultdict(set)
     for data, model in models.items():
         for weight in model.graph.initializer:
-            if weight.ByteSize() >= LEAST:
+            if weight.ByteSize() >= MIN_BYTES:
                 owners[_key(weight)].add(data)
     groups: dict[frozenset[bytes], onnx.ModelProto] = defaultdict(onnx.ModelProto)
     done: set[tuple[str, bytes]] = set()
@@ -47,7 +47,9 @@ def share_weights(graphs: Mapping[str, Mapping[str, bytes]]) -> Pieces:
         model.graph.initializer.extend(kept)
     shared = {group: model.SerializeToString() for group, model in groups.items()}
     pieces = {
-        data: (model.SerializeToString(), *(p for group, p in shared.items() if data in group))
+        data: Model(
+            model.SerializeToString(), tuple(p for group, p in shared.items() if data in group)
+        )
         for data, model in models.items()
     }
     return {

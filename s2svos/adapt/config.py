@@ -1,4 +1,4 @@
-"""How to tune a network to a first frame, how far it is, and what came of it. Needs no torch."""
+"""Settings, progress and result of online learning. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """How to tune.
+    """Settings of online learning.
 
     Args:
         steps: of the optimiser, one clip each.
@@ -24,12 +24,12 @@ class AdaptConfig:
 
 @dataclass(frozen=True)
 class AdaptProgress:
-    """How far tuning is.
+    """The progress of tuning.
 
     Args:
         step: steps done.
         steps: in all.
-        loss: of the latest.
+        loss: of the latest step.
         seconds: since the start.
         seconds_left: at the same rate.
     """
@@ -43,16 +43,15 @@ class AdaptProgress:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What tuning did.
+    """The result of tuning.
 
     Args:
-        objects: how many it was for.
+        objects: how many the network was tuned to.
         steps, learning_rate, length, seed: as in the config.
         device: that computed.
         seconds: from the call to the tuned engine.
         before, after: mean J on invented views of the first frame that were not trained on.
-        used: whether the tuned weights took the place of the bundle's own: only if they were
-            better on those views.
+        used: the tuned weights replaced the bundle's own, since they were better on those views.
     """
 
     objects: int

@@ -1,8 +1,6 @@
-"""What the parts of a bundle's step graph are: weights, the cell's gates, logits.
+"""A bundle's network in PyTorch, built from its graphs alone: run, tuned and written back.
 
-A bundle's network in PyTorch, built from its graphs alone: run, tuned and written back.
-
-What is tuned is exactly what the engines run, with BatchNorm folded into the convolutions, and
+The tuned network is exactly what the engines run, with BatchNorm folded into the convolutions,
 whatever network was exported. A weight is known by its initializer's name, which both graphs use.
 """
 
@@ -22,66 +20,11 @@ from s2svos_engines.contract import StepContract, TensorSpec
 from s2svos_engines.errors import UserError
 from s2svos_engines.onnx_torch.graph import Graph, Node
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-
-def kernels(graph: Graph, node: Node) -> list[str]:
-    """Names of a node's weights: kernel and bias of a convolution or matrix product."""
-    if node.operator not in WEIGHTED:
-        return []
-    constants = [name for name in node.inputs if name in graph.constants]
-    return [name for name in constants if graph.constants[name].is_floating_point()]
-
-
-def gates(step: Graph, contract: StepContract) -> set[str]:
-    """The ConvLSTM's weights: those next to a state that is carried on without any in between.
-
-    A memory that is written anew every frame, as that of the previous mask, is no such state.
-    """
-    carried = {state.input.name for state in contract.states}
-    found: set[str] = set()
-    for state in contract.states:
-        nodes = list(_behind(step, state.output.name))
-        near = [node for node in nodes if not kernels(step, node)]
-        if any(carried.intersection(node.inputs) for node in near):
-            found.update(name for node in nodes for name in kernels(step, node))
-    return found
-
-
-def logits(step: Graph, contract: StepContract) -> str:
-    """Name of the tensor whose sigmoid becomes the object masks.
-
-    Raises:
-        UserError: the masks do not come from a sigmoid.
-    """
-    name = contract.object_masks.name
-    while node := step.makers.get(name):
-        name = next(each for each in node.inputs if each not in step.constants)
-        if node.operator == "Sigmoid":
-            return name
-        if kernels(step, node):
-            break
-    raise UserError(
-        "The bundle's masks do not come from a sigmoid, which online learning needs",
-        "run it without --adapt",
-    )
-
-
-def _behind(graph: Graph, name: str) -> Iterator[Node]:
-    """The nodes that a tensor's values come from, as far back as the nearest weights."""
-    waiting, seen = [name], set()
-    while waiting:
-        node = graph.makers.get(waiting.pop())
-        if node is None or node.outputs in seen or node.operator == "Shape":
-            continue
-        seen.add(node.outputs)
-        yield node
-        if not kernels(graph, node):
-            waiting.extend(node.inputs)
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 class BundleNetwork:
-    """The network of a bundle; keeps the step contract as the network that was exported does.
+    """The network of a bundle, with the step contract of the network that was exported.
 
     Args:
         bundle: with fp32 graphs.
@@ -90,14 +33,13 @@ class BundleNetwork:
     Attributes:
         contract: of the graphs.
         device: that computes.
-        weights: every kernel and bias by name, on the device. A name that stands for different
-            numbers in the two graphs is here twice, once with its graph's name before it.
+        weights: every kernel and bias by name, on the device. A name of different values in the two
+            graphs is here twice, once with its graph's name before it. A bias of zeros is missing,
+            since the exporter leaves it out.
         recurrent: names of the weights of the ConvLSTM's gates.
 
-    A bias of nothing but zeros is no weight here, since the exporter leaves it out.
-
     Raises:
-        UserError: the bundle has no fp32 graphs, or they hold what is not known.
+        UserError: the bundle has no fp32 graphs, or they have an unknown operator.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
@@ -108,15 +50,16 @@ class BundleNetwork:
         for name in ("init", "step"):
             self._models[name] = onnx.load_from_string(bundle.graph(name))
             graph = Graph(name, self._models[name])
-            weights = {kernel for node in graph.nodes for kernel in kernels(graph, node)}
+            weights = {kernel for node in graph.nodes for kernel in _kernels(graph, node)}
             self._graphs[name] = graph
-            self._keys[name] = {weight: self._enter(graph, weight) for weight in sorted(weights)}
+            self._keys[name] = {weight: self._register(graph, weight) for weight in sorted(weights)}
             self._constants[name] = graph.constants_on(self.device, but=weights)
         step = self._graphs["step"]
-        self.recurrent = {self._keys["step"][name] for name in gates(step, self.contract)}
-        self._logits = logits(step, self.contract)
+        self.recurrent = {self._keys["step"][name] for name in _gates(step, self.contract)}
+        self._logits = _logits(step, self.contract)
 
-    def _enter(self, graph: Graph, name: str) -> str:
+    def _register(self, graph: Graph, name: str) -> str:
+        """Copy a constant to the weights and return its name there."""
         value, twin = graph.constants[name], self._graphs["init"].constants.get(name)
         if twin is not None and not torch.equal(twin, value):
             name = f"{graph.name}/{name}"
@@ -124,17 +67,29 @@ class BundleNetwork:
         return name
 
     def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
-        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
+        """Run the ``init`` graph.
+
+        Args:
+            frame: uint8 [H, W, 3], RGB.
+            first_masks: uint8 [N, H, W], 0 to 255.
+
+        Returns:
+            The states in the contract's order.
+        """
         outputs = [spec.name for spec in self.contract.init_outputs]
         return self._run("init", self.contract.init_inputs, (frame, first_masks), outputs)
 
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
+        """Run the ``step`` graph on a frame, uint8 [H, W, 3], RGB.
+
+        Returns:
+            Masks, uint8 [N, H, W], then the states.
+        """
         outputs = [spec.name for spec in self.contract.step_outputs]
         return self._run("step", self.contract.step_inputs, (frame, *states), outputs)
 
     def advance(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As :meth:`step`, but with logits, float [N, H, W], in the place of the masks."""
+        """Run the ``step`` graph up to the logits, float [N, H, W], and the states."""
         outputs = [self._logits, *(spec.name for spec in self.contract.init_outputs)]
         found, *after = self._run("step", self.contract.step_inputs, (frame, *states), outputs)
         found = found.reshape(-1, 1, *found.shape[-2:])
@@ -142,7 +97,7 @@ class BundleNetwork:
         return F.interpolate(found, size, mode="bilinear")[:, 0], tuple(after)
 
     def graphs(self) -> dict[str, bytes]:
-        """The ONNX models with the weights as they are now."""
+        """Return the ONNX models of ``init`` and ``step`` with the present weights."""
         digest = hashlib.sha256()
         for value in self.weights.values():
             digest.update(value.detach().cpu().numpy().tobytes())
@@ -170,3 +125,59 @@ class BundleNetwork:
         values.update({kernel: self.weights[key] for kernel, key in self._keys[name].items()})
         values.update({spec.name: x for spec, x in zip(specs, inputs, strict=True)})
         return tuple(self._graphs[name].run(values, outputs))
+
+
+def _kernels(graph: Graph, node: Node) -> list[str]:
+    """Return the names of a node's weights: kernel and bias of a convolution or matrix product."""
+    if node.operator not in _WEIGHTED:
+        return []
+    constants = [name for name in node.inputs if name in graph.constants]
+    return [name for name in constants if graph.constants[name].is_floating_point()]
+
+
+def _gates(step: Graph, contract: StepContract) -> set[str]:
+    """Return the names of the ConvLSTM's weights.
+
+    These are next to a state that is carried on without any weights in between. A memory that is
+    written anew every frame, such as that of the previous mask, is no such state.
+    """
+    carried = {state.input.name for state in contract.states}
+    gates: set[str] = set()
+    for state in contract.states:
+        nodes = list(_behind(step, state.output.name))
+        weightless = [node for node in nodes if not _kernels(step, node)]
+        if any(carried.intersection(node.inputs) for node in weightless):
+            gates.update(name for node in nodes for name in _kernels(step, node))
+    return gates
+
+
+def _logits(step: Graph, contract: StepContract) -> str:
+    """Return the name of the tensor whose sigmoid becomes the object masks.
+
+    Raises:
+        UserError: the masks do not come from a sigmoid.
+    """
+    name = contract.object_masks.name
+    while node := step.makers.get(name):
+        name = next(each for each in node.inputs if each not in step.constants)
+        if node.operator == "Sigmoid":
+            return name
+        if _kernels(step, node):
+            break
+    raise UserError(
+        "The bundle's masks do not come from a sigmoid, which online learning needs",
+        "run it without --adapt",
+    )
+
+
+def _behind(graph: Graph, name: str) -> Iterator[Node]:
+    """Yield the nodes that a tensor's values come from, back to the nearest weights."""
+    waiting, seen = [name], set()
+    while waiting:
+        node = graph.makers.get(waiting.pop())
+        if node is None or node.outputs in seen or node.operator == "Shape":
+            continue
+        seen.add(node.outputs)
+        yield node
+        if not _kernels(graph, node):
+            waiting.extend(node.inputs)

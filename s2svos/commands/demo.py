@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s2svos.commands.infer import EngineChoice
+from s2svos.commands.options import EngineChoice
 
 
 def demo(
@@ -17,7 +17,7 @@ def demo(
     bundle: Annotated[
         Path | None, typer.Option(help="Bundle to show; default: the one that ships.")
     ] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
+    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
 ) -> None:
     """Draw a clip, follow its two objects with s2svos infer, and compare with the truth."""
     from s2svos.commands.demo_run import follow, judge, palette, write_clip
@@ -25,7 +25,7 @@ def demo(
 
     typer.echo(f"Drawing a koi and a turtle in a pond: {out / 'clip.mp4'}")
     clip = write_clip(out)
-    labels = follow(out, clip, bundle=bundle, engine=engine.value)
+    labels = follow(out, clip, bundle=bundle, engine=engine)
     sheet = out / "contact_sheet.png"
     painted = [(frame, ids) for (frame, _), ids in zip(clip, labels, strict=True)]
     contact_sheet(painted, sheet, palette=palette())

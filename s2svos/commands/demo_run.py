@@ -10,18 +10,16 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s2svos.data.files import read_mask
 from s2svos.evaluation.metrics import region_similarity
 from s2svos.sample.render import RATE, render
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.writer import VideoWriter
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Ids = NDArray[np.uint8]  # [H, W]
-Clip = Sequence[tuple[Frame, Ids]]  # with true ids
+Clip = Sequence[tuple[Frame, Labels]]  # with true ids
 OBJECTS = {1: "koi", 2: "turtle"}
 _COLOURS = {1: (20, 120, 255), 2: (255, 40, 200)}  # DAVIS's red and green vanish on koi and leaves
 
@@ -67,7 +65,7 @@ def write_video(path: Path, frames: Sequence[Frame]) -> None:
             writer.write(frame)
 
 
-def follow(out: Path, clip: Clip, *, bundle: Path | None, engine: str) -> list[Ids]:
+def follow(out: Path, clip: Clip, *, bundle: Path | None, engine: str) -> list[Labels]:
     """Run ``s2svos infer`` on the clip in ``out``, and show the command as one types it.
 
     Returns:
@@ -89,7 +87,7 @@ def follow(out: Path, clip: Clip, *, bundle: Path | None, engine: str) -> list[I
     return [read_mask(masks / f"{index:05d}.png") for index in range(len(clip))]
 
 
-def judge(clip: Clip, labels: Sequence[Ids]) -> dict[str, float]:
+def judge(clip: Clip, labels: Sequence[Labels]) -> dict[str, float]:
     """Mean J of every object over all frames but the first, and the mean of these, ``overall``.
 
     A frame in which an object is hidden counts 1 if nothing is predicted and 0 otherwise.

@@ -31,8 +31,8 @@ def doctor(
     from s2svos.doctor.examine import examine
     from s2svos.doctor.finding import State
 
-    with _telling() as say:
-        findings = list(examine(bundle or default_bundle(), say=say))
+    with _status() as log:
+        findings = list(examine(bundle or default_bundle(), log=log))
     problems = sum(finding.state is State.PROBLEM for finding in findings)
     if as_json:
         report = {
@@ -55,8 +55,8 @@ def doctor(
 
 
 @contextmanager
-def _telling() -> Iterator[Callable[[str], None]]:
-    """Shows on a terminal what is being done, nothing elsewhere."""
+def _status() -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is being done, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda text: None
         return

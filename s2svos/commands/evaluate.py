@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from s2svos.commands.infer import EngineChoice
-from s2svos.commands.options import GraphPrecision, parse_size
-
-if TYPE_CHECKING:
-    from s2svos.data.layouts import VideoFiles
-    from s2svos.evaluation.scores import VideoScore
+from s2svos.commands.options import EngineChoice, GraphPrecision, parse_frame_size
 
 
 class Year(StrEnum):
-    """Which of DAVIS's tasks."""
+    """The years of DAVIS's tasks."""
 
     Y2016 = "2016"
     Y2017 = "2017"
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Videos to evaluate: what they are called, and whether objects may enter late unlisted."""
-
-    name: str
-    videos: list[VideoFiles]
-    late: bool
 
 
 def evaluate(
@@ -59,12 +41,12 @@ def evaluate(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="HEIGHTxWIDTH to follow and score at; default: each video's own."),
+        typer.Option(help="WIDTHxHEIGHT to follow and score at; default: each video's own."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
         "evaluation"
     ),
-    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
+    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
     precision: Annotated[
         GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
     ] = GraphPrecision.FP32,
@@ -90,117 +72,57 @@ def evaluate(
     Run again after an interruption, it goes on: what OUT holds of the same network, engine, size
     and files is not computed again. Objects may enter late; each counts from the next frame on.
     """
-    chosen = {"davis": davis, "youtube-vos": youtube_vos, "folder": folder, "clips": clips}
-    given = [name for name, path in chosen.items() if path]
+    roots = {"davis": davis, "youtube-vos": youtube_vos, "folder": folder, "clips": clips}
+    given = [(name, path) for name, path in roots.items() if path]
     if len(given) != 1:
         raise typer.BadParameter(
             "give one of --davis, --youtube-vos, --folder and --clips", param_hint="--davis"
         )
-    wanted = parse_size(size, example="480x854")
-    if youtube_vos and wanted:
+    kind, root = given[0]
+    frame_size = parse_frame_size(size, example="854x480")
+    target = frame_size and frame_size.shape
+    if youtube_vos and target:
         raise typer.BadParameter(
             "YouTube-VOS's server takes masks of the videos' own size", param_hint="--size"
         )
-    if split and given[0] not in ("davis", "youtube-vos"):
-        raise typer.BadParameter(f"--{given[0]} has no splits", param_hint="--split")
+    if split and kind not in ("davis", "youtube-vos"):
+        raise typer.BadParameter(f"--{kind} has no splits", param_hint="--split")
 
     import s2svos
     from s2svos.commands.terminal import counting_progress
-    from s2svos.environment import environment
-    from s2svos.evaluation.report import print_table, write_csv, write_json, write_submission
-    from s2svos.evaluation.run import Job, evaluate_videos
-    from s2svos.evaluation.store import Store
-    from s2svos.evaluation.videos import frame_count
+    from s2svos.evaluation.report import print_table
+    from s2svos.evaluation.run import evaluate as run
+    from s2svos.evaluation.videos import open_videos
     from s2svos.exporting import open_model
-    from s2svos_engines.tracker import Tracker
 
-    data = _data(given[0], chosen[given[0]] or Path(), year, split)
-    share = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
+    videos = open_videos(kind, root, year=int(year), split=split)
     with open_model(model or s2svos.default_bundle()) as opened:
-        tracker = Tracker.load(
-            opened.bundle.path, engine=engine.value, precision=precision.value, threads=share
-        )
-        store = Store(
-            out,
-            {
-                "network": opened.sha256,
-                "engine": tracker.engine_name,
-                "precision": precision.value,
-                "data": data.name,
-                "size": list(wanted) if wanted else None,
-                "version": s2svos.__version__,
-            },
-        )
-        store.claim(data.videos, overwrite=overwrite)
-        done = [video for video in data.videos if store.load(video)]
-        if done:
-            typer.echo(f"{len(done)} of {len(data.videos)} videos are in {out} already.")
-        job = Job(
-            bundle=opened.bundle.path,
-            engine=tracker.engine_name,
-            precision=precision.value,
-            threads=share,
-            size=wanted,
-            late=data.late,
-            store=store,
-        )
         try:
-            expected, before = (sum(map(frame_count, some)) for some in (data.videos, done))
-            with counting_progress("frames", total=expected, done=before) as update:
-                scores = evaluate_videos(
-                    job,
-                    data.videos,
-                    tracker,
+            with counting_progress("frames") as update:
+                result = run(
+                    opened.bundle,
+                    videos,
+                    out,
+                    model=(opened.path, opened.sha256),
+                    engine=engine,
+                    precision=precision.value,
+                    size=target,
                     jobs=jobs,
-                    report=lambda frames: update(advance=frames),
+                    threads=threads,
+                    overwrite=overwrite,
+                    log=typer.echo,
+                    report=lambda done, total: update(completed=done, total=total),
                 )
         except KeyboardInterrupt:
             typer.echo(f"What is finished is in {out}; the same command goes on.", err=True)
             raise
-        facts = {
-            **store.settings,
-            "model": str(opened.path),
-            "bundle_sha256": opened.bundle.sha256,
-            "jobs": jobs,
-            "threads": share,
-            "environment": environment(),
-        }
-    write_json(out / "results.json", scores, facts)
-    write_csv(out / "results.csv", scores)
-    if youtube_vos:
-        write_submission(out / "submission.zip", store.masks, [score.name for score in scores])
-    how = f"{tracker.engine_name} {precision.value}"
-    typer.echo(f"{data.name}, {how}, scored at {size or 'native size'}")
-    print_table(scores)
-    _draw(out, scores, data.videos)
-    typer.echo(f"Masks, tables and pictures are in {out}.")
-
-
-def _data(kind: str, path: Path, year: Year, split: str | None) -> _Data:
-    from s2svos.data import layouts
-    from s2svos.evaluation import videos
-
-    if kind == "davis":
-        split = split or "val"
-        return _Data(f"DAVIS {year} {split}", layouts.davis(path, int(year), split), late=False)
-    if kind == "youtube-vos":
-        split = split or "valid"
-        return _Data(f"YouTube-VOS {split}", layouts.youtube_vos(path, split), late=False)
-    found = layouts.folder(path) if kind == "folder" else videos.clips(path)
-    return _Data(f"{kind} {path.resolve().name}", found, late=True)
-
-
-def _draw(out: Path, scores: Sequence[VideoScore], videos: Sequence[VideoFiles]) -> None:
-    if not any(score.scored for score in scores):
-        return
-    from s2svos.evaluation.pictures import draw_j_over_time, draw_worst
-
-    draw_worst(out / "worst.png", scores, {one.name: one for one in videos}, out / "masks")
-    if importlib.util.find_spec("matplotlib"):
-        draw_j_over_time(out / "j_over_time.png", scores)
-    else:
+    scored_at = f"scored at {size or 'native size'}"
+    typer.echo(f"{videos.name}, {result.engine} {precision.value}, {scored_at}")
+    print_table(result.scores)
+    if not result.plotted:
         typer.echo(
             "j_over_time.png needs matplotlib, which is not installed; install it with pip install "
             '"s2svos[train]" and run again.',
             err=True,
         )
+    typer.echo(f"Masks, tables and pictures are in {out}.")

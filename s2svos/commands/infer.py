@@ -1,11 +1,10 @@
-"""``s2svos infer``."""
+"""The command ``s2svos infer``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,33 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2svos.adapt.config import AdaptConfig
-from s2svos.commands.options import GraphPrecision
-from s2svos.commands.video_source import Input
+from s2svos.commands.options import EngineChoice, GraphPrecision
+from s2svos.commands.video_source import VideoSource
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from s2svos.adapt.config import Adaptation, AdaptProgress
     from s2svos.inference.run import InferProgress, RunSummary
 
-    Tuned = Callable[[AdaptProgress], None] | None
-    Followed = Callable[[InferProgress], None] | None
 
-
-_ARRIVING: dict[str, Any] = {"rich_help_panel": "Camera, stream and standard input"}
-
-
-class EngineChoice(StrEnum):
-    """What runs the network."""
-
-    AUTO = "auto"
-    OPENVINO = "openvino"
-    ONNXRUNTIME = "onnxruntime"
-    TORCH = "torch"
-    TORCH_CUDA = "torch-cuda"
-    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
-    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
+_INCOMING: dict[str, Any] = {"rich_help_panel": "Camera, stream and standard input"}
 
 
 def infer(
@@ -67,7 +49,7 @@ def infer(
     bundle: Annotated[
         Path | None, typer.Option(help="Network, NAME.s2s; default: the one that ships.")
     ] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = EngineChoice.AUTO,
+    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
     precision: Annotated[
         GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
     ] = GraphPrecision.FP32,
@@ -91,20 +73,23 @@ def infer(
         ),
     ] = None,
     camera: Annotated[
-        int | None, typer.Option(min=0, help="Follow what this camera sees.", **_ARRIVING)
+        int | None, typer.Option(min=0, help="Follow what this camera sees.", **_INCOMING)
     ] = None,
-    size: Annotated[
+    video_size: Annotated[
         str | None,
         typer.Option(
             metavar="WIDTHxHEIGHT",
-            help="Of the raw frames on standard input, width first as in ffmpeg: 854x480. With "
-            "--camera, what to ask it for.",
-            **_ARRIVING,
+            help="Size of the raw frames on standard input, width first as in ffmpeg: 854x480. "
+            "With --camera, what to ask it for.",
+            **_INCOMING,
         ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(hidden=True, help="Earlier name of --video-size.")
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames a second, where the input does not say.", **_ARRIVING),
+        typer.Option(help="Frames a second, where the input does not say.", **_INCOMING),
     ] = None,
     live: Annotated[
         bool | None,
@@ -113,11 +98,11 @@ def infer(
             help="Whether frames that come too late are dropped; default: those of a camera and of "
             "a stream without an end, not those of standard input.",
             show_default=False,
-            **_ARRIVING,
+            **_INCOMING,
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds without a frame that end the run.", **_ARRIVING)
+        float, typer.Option(help="Seconds without a frame that end the run.", **_INCOMING)
     ] = 10.0,
     adapt: Annotated[
         bool,
@@ -141,10 +126,12 @@ def infer(
     _check(mask, start, end, save_frame, mask_frame, adapt_rate)
     if adapt and precision != GraphPrecision.FP32:
         raise typer.BadParameter("--adapt tunes and runs in fp32", param_hint="--precision")
-    source = Input.of(video, camera, size=size, fps=fps, live=live, timeout=timeout, start=start)
+    source = VideoSource.of(
+        video, camera, size=video_size or size, fps=fps, live=live, timeout=timeout, start=start
+    )
 
     from s2svos import default_bundle
-    from s2svos.commands.options import needs
+    from s2svos.extras import needs
     from s2svos.inference.run import infer as run
     from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.incoming_sources import masks_only
@@ -164,35 +151,35 @@ def infer(
     def tracker() -> Tracker:
         return Tracker.load(
             bundle or default_bundle(),
-            engine=engine.value,
+            engine=engine,
             precision=precision.value,
             threads=threads,
         )
 
-    if source.arrives:
+    if source.incoming:
         tracker()  # while that loads the objects on the first frame would move on
     opened = source.open(start, end)
     size_opened = opened.height, opened.width
     first = read_first_mask(mask, size=size_opened)
-    drawn_on = read_mask_frame(mask_frame, size=size_opened) if mask_frame else None
+    frame_of_mask = read_mask_frame(mask_frame, size=size_opened) if mask_frame else None
     to_pipe = out == Path("-")
     try:
         with (
             masks_only() if to_pipe else nullcontext(out or source.default_out()) as place,
-            _progress(opened.count, config.steps if adapt else None) as (tuned, followed),
+            _progress(opened.count, config.steps if adapt else None) as (on_tuning_step, on_frame),
         ):
             summary = run(
                 opened,
                 first,
                 tracker,
                 out=place,
-                mask_frame=drawn_on,
+                mask_frame=frame_of_mask,
                 overlay=not no_overlay,
                 overwrite=overwrite,
-                adapt=partial(tune.adapt, config=config, threads=threads, report=tuned)
+                adapt=partial(tune.adapt, config=config, threads=threads, report=on_tuning_step)
                 if adapt
                 else None,
-                report=followed,
+                report=on_frame,
             )
     except (UserError, KeyboardInterrupt) as error:
         for note in getattr(error, "__notes__", ()):
@@ -209,7 +196,7 @@ def _check(
     mask_frame: Path | None,
     adapt_rate: float,
 ) -> None:
-    """Refuses options that make no sense together."""
+    """Refuse options that make no sense together."""
     if start < 0:
         raise typer.BadParameter("the first frame has index 0", param_hint="--start")
     if end is not None and end <= start:
@@ -229,14 +216,14 @@ def _check(
         )
 
 
-def _save_frame(source: Input, path: Path, start: int, overwrite: bool) -> None:
+def _save_frame(source: VideoSource, path: Path, start: int, overwrite: bool) -> None:
     from s2svos.video.first_frame import save_first_frame
 
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists", "choose another --save-frame, or --overwrite it")
     opened = source.open(start, start + 1)
     save_first_frame(opened, path)
-    again = f" --mask-frame {path}" if source.arrives else ""
+    again = f" --mask-frame {path}" if source.incoming else ""
     typer.echo(
         f"{path}: the first frame, {opened.width}x{opened.height}. Mark the objects on it as ids "
         f"in an indexed or grey PNG; then follow them with --mask MASK.png{again}."
@@ -248,11 +235,11 @@ def _closing_line(summary: RunSummary) -> str:
     spent = seconds.load + (adapted.seconds if adapted else 0)
     rate = summary.frames / max(seconds.total - spent, 1e-9)
     line = f"{summary.tally().removesuffix('.')}; {summary.engine}, {rate:.1f} frames/s."
-    return f"{_told(adapted)}\n{line}" if adapted else line
+    return f"{_adapted_line(adapted)}\n{line}" if adapted else line
 
 
-def _told(adapted: Adaptation) -> str:
-    """What tuning cost and what it gained where the truth is known, which is the first frame."""
+def _adapted_line(adapted: Adaptation) -> str:
+    """Say what tuning cost, and what it gained on the first frame, whose truth is known."""
     line = (
         f"Tuned to the first frame in {adapted.seconds:.1f} s ({adapted.steps} steps, "
         f"{adapted.device}): J on views invented from it {adapted.before:.3f} before, "
@@ -267,14 +254,14 @@ def _progress(
 ) -> Iterator[
     tuple[Callable[[AdaptProgress], None] | None, Callable[[InferProgress], None] | None]
 ]:
-    """Bars with rate and time left on a terminal, nothing elsewhere.
+    """Show bars with rate and time left on a terminal, nothing elsewhere.
 
     Args:
         expected: frames of the video, or None where it does not say.
         steps: of tuning; None for none.
 
     Yields:
-        what is to be called after every step of tuning, and after every frame.
+        functions to be called after every step of tuning, and after every frame; or None.
     """
     if not sys.stderr.isatty():
         yield None, None
@@ -289,11 +276,11 @@ def _progress(
         console=Console(stderr=True),
     )
 
-    def tuned(now: AdaptProgress) -> None:
+    def on_tuning_step(now: AdaptProgress) -> None:
         figures = f"loss {now.loss:.3f}  {_clock(now.seconds_left)} left"
         bar.update(tuning, completed=now.step, figures=figures)
 
-    def followed(now: InferProgress) -> None:
+    def on_frame(now: InferProgress) -> None:
         left = "" if now.seconds_left is None else f"  {_clock(now.seconds_left)} left"
         dropped = f"  {now.dropped} late ones dropped" if now.dropped else ""
         bar.update(frames, completed=now.frames, figures=f"{now.rate:.1f}/s{left}{dropped}")
@@ -301,7 +288,7 @@ def _progress(
     with bar:
         tuning = bar.add_task("steps of tuning", total=steps, figures="", visible=bool(steps))
         frames = bar.add_task("frames", total=expected, figures="")
-        yield tuned, followed
+        yield on_tuning_step, on_frame
 
 
 def _clock(seconds: float) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from s2svos.commands.options import parse_frame_size
+
 if TYPE_CHECKING:
-    from s2svos.data.prepare import Summary
     from s2svos.data.resized_copy import Size
 
 
@@ -28,7 +28,7 @@ def prepare(
         typer.Option("--out", "-o", help="Folder for the copy; several become folders in it."),
     ] = None,
     size: Annotated[
-        str, typer.Option(help="Shorter side in pixels, as in 256, or HEIGHTxWIDTH.")
+        str, typer.Option(help="Shorter side in pixels, as in 256, or WIDTHxHEIGHT.")
     ] = "256",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one a core.")
@@ -55,7 +55,7 @@ def prepare(
         raise typer.BadParameter("name at least one data set", param_hint="SOURCE")
     if out is None:
         raise typer.BadParameter("name the folder for the copy", param_hint="--out")
-    parsed = _parse(size)
+    copy_size = _parse_size(size)
 
     from s2svos.commands.terminal import counting_progress
     from s2svos.data.prepare import prepare as run
@@ -67,41 +67,38 @@ def prepare(
             summary = run(
                 configs,
                 out,
-                size=parsed,
-                workers=workers or len(os.sched_getaffinity(0)),
+                size=copy_size,
+                workers=workers,
                 strict=strict,
                 report=lambda done, total: update(completed=done, total=total),
             )
     except KeyboardInterrupt:
         typer.echo(f"What was done is in {out}; run the same command again to go on.", err=True)
         raise
-    _tell(summary)
-
-
-def _tell(summary: Summary) -> None:
-    from s2svos.data.files import summary as told
-
-    if summary.faults:
-        typer.echo(f"{told(summary.faults)}; they were left out.", err=True)
+    if skipped := summary.skipped.summary():
+        typer.echo(f"{skipped}; they were left out.", err=True)
     sets = " ".join(f"--data {config.kind.value}={folder}" for config, folder in summary.folders)
     typer.echo(f"{summary.files} files, {summary.made} of them new; next: s2svos train {sets}")
 
 
 def _remove(folder: Path) -> None:
-    from s2svos.data.prepare import Prepared
+    from s2svos.data.prepare import PreparedFolder
 
-    removed = Prepared(folder).remove()
+    removed = PreparedFolder(folder).remove()
     rest = f"; {folder} holds other files, which stay" if folder.exists() else ""
     typer.echo(f"{removed} files removed{rest}.")
 
 
-def _parse(size: str) -> Size:
+def _parse_size(text: str) -> Size:
     from s2svos.data.resized_copy import Size
 
-    try:
-        return Size.parse(size)
-    except ValueError as error:
+    if text.isascii() and text.isdigit() and int(text):
+        return Size(int(text))
+    if "=" not in text and "x" not in text:
         raise typer.BadParameter(
-            f"{size!r} is neither a shorter side, as in 256, nor HEIGHTxWIDTH, as in 256x448",
+            f"{text!r} is neither a shorter side, as in 256, nor WIDTHxHEIGHT, as in 448x256",
             param_hint="--size",
-        ) from error
+        )
+    parsed = parse_frame_size(text, example="448x256")
+    assert parsed is not None
+    return Size(*parsed.shape)

@@ -1,6 +1,4 @@
-"""Progress of long work on the terminal.
-
-Tables: fitted to a terminal, whole lines elsewhere."""
+"""What commands show on the terminal: progress of long work, and tables."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class _Rate(ProgressColumn):
 def counting_progress(
     unit: str, *, total: int | None = None, done: int = 0
 ) -> Iterator[Callable[..., None]]:
-    """A bar with a count, its rate and the time left on a terminal, nothing elsewhere.
+    """Show a bar with a count, its rate and the time left on a terminal, nothing elsewhere.
 
     Args:
         unit: what is counted, in the plural.
@@ -68,7 +66,7 @@ def counting_progress(
 def training_progress(
     steps: int, done: int = 0, *, shown: bool = True
 ) -> Iterator[Callable[[Step], None]]:
-    """A bar with loss, J, rate and time left on a terminal, a line now and then elsewhere.
+    """Show a bar with loss, J, rate and time left on a terminal, a line now and then elsewhere.
 
     Args:
         steps: of the whole training.
@@ -84,10 +82,10 @@ def training_progress(
         disable=not (shown and sys.stderr.isatty()),
     )
     mean: dict[str, float] = {}
-    judged = ""
+    scored = ""
 
     def report(step: Step) -> None:
-        nonlocal judged
+        nonlocal scored
         now = {
             "loss": step.loss,
             "J": step.jaccard,
@@ -98,10 +96,10 @@ def training_progress(
             mean[name] = 0.95 * mean.get(name, value) + 0.05 * value
         if step.validation:
             j, f = step.validation
-            judged = f"  val J {j:.3f} F {f:.3f}"
+            scored = f"  val J {j:.3f} F {f:.3f}"
         figures = (
             f"loss {mean['loss']:.3f}  J {mean['J']:.3f}  {mean['clips/s']:.2f} clips/s  "
-            f"waiting {mean['waiting']:.0%}{judged}"
+            f"waiting {mean['waiting']:.0%}{scored}"
         )
         bar.update(task, completed=step.step, figures=figures)
         told = step.step % LOG_EVERY == 0 or step.step == step.steps or step.validation
@@ -119,7 +117,7 @@ Row = Sequence[str]
 def print_table(
     rows: Sequence[Row], *, title: str = "", styles: dict[str, str] | None = None
 ) -> None:
-    """Prints rows of as many texts each; the last column may be long.
+    """Print rows of as many texts each; the last column may be long.
 
     Args:
         rows: texts; nothing is printed if there are none.

@@ -93,21 +93,21 @@ def train(
     ] = None,
 ) -> None:
     """Train a network; Ctrl-C stops it so that --resume goes on."""
-    from s2svos.commands.options import needs
+    from s2svos.extras import needs
 
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give either --steps or --epochs", param_hint="--steps")
     with needs(TRAIN):
         from s2svos.commands.terminal import training_progress
         from s2svos.data.dataset import open_source
-        from s2svos.training.initial_weights import fit_keys, from_scratch, starting_network
+        from s2svos.training.initial_weights import from_scratch, key_frames, starting_network
         from s2svos.training.trainer import Trainer
         from s2svos.training.validation import validation_videos
 
     saved = _saved(out, resume=resume)
     changes = {
         "init": str(init) if init else None,
-        "accumulate": accumulate,
+        "grad_accumulation": accumulate,
         "devices": devices,
         "precision": precision.value if precision else None,
         "workers": workers,
@@ -135,7 +135,7 @@ def train(
     network = starting_network(wanted, resumed=saved is not None)
     source = open_source(wanted.data, strict=wanted.strict)
     if saved is None and not wanted.init:
-        fit_keys(network, source, wanted)
+        network.eval().fit_keys(key_frames(source, wanted))
     trainer = Trainer(
         wanted,
         network=network,
@@ -160,7 +160,7 @@ def train(
 
 
 def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
-    """The run in a folder that is to go on."""
+    """Return the checkpoint that a run goes on from, None if it begins."""
     from s2svos import UserError
     from s2svos.network.checkpoint import read_checkpoint
 
@@ -196,7 +196,7 @@ def _config(
     epochs: float | None,
     lr: float | None,
 ) -> TrainConfig:
-    """The config of the run: that of the file or of the run so far, with the options over it."""
+    """Return the config of the file or of the run so far, with the options over it."""
     from s2svos import UserError
     from s2svos.training import config as configs
     from s2svos.training.config_file import (
@@ -221,7 +221,7 @@ def _config(
     if epochs is not None:
         wanted = configs.with_epochs(wanted, epochs)
     if lr is not None:
-        wanted = configs.with_rate(wanted, lr)
+        wanted = configs.with_lr(wanted, lr)
     wanted = settings_from_json(settings_to_json(wanted), "the command line")  # checks it again
     if before:
         check_resumable(before, wanted, out / "last.pt")
@@ -233,13 +233,11 @@ def _config(
 
 
 def _tell_skipped(source: Mixture) -> None:
-    from s2svos.data.files import summary
-
-    text = summary(source.faults.found.values())
+    text = source.skipped.summary()
     if text:
         typer.echo(text, err=True)
 
 
 def _first_process() -> bool:
-    """Whether this is the process that talks; the others of a training are started with a rank."""
+    """Return whether this process prints; the others of a training have a rank above 0."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

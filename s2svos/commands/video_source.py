@@ -1,4 +1,4 @@
-"""What ``s2svos infer`` follows, as it is named on the command line."""
+"""The video that ``s2svos infer`` follows, as it is named on the command line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from s2svos.commands.options import parse_size
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Input:
+class VideoSource:
     """A video file or folder, a camera, the address of a stream, or standard input.
 
     Args:
@@ -52,8 +53,8 @@ class Input:
         live: bool | None,
         timeout: float,
         start: int,
-    ) -> Input:
-        """Checks that the options fit the input.
+    ) -> VideoSource:
+        """Check that the options fit the input.
 
         Raises:
             typer.BadParameter: they do not.
@@ -68,34 +69,35 @@ class Input:
         if not timeout > 0:
             raise typer.BadParameter("must be greater than 0", param_hint="--timeout")
         rate = Fraction(fps).limit_denominator(1001) if fps else None
-        found = cls(video, camera, _width_height(size), rate, live, timeout)
+        parsed = parse_size(size, option="--video-size", example="854x480") if size else None
+        source = cls(video, camera, parsed, rate, live, timeout)
         raw = video == "-"
         if raw and size is None:
             raise typer.BadParameter(
-                "raw frames do not tell their size: give it as --size WIDTHxHEIGHT",
-                param_hint="--size",
+                "raw frames do not tell their size: give it as --video-size WIDTHxHEIGHT",
+                param_hint="--video-size",
             )
         if size and not raw and camera is None:
-            raise typer.BadParameter("a video has its own size", param_hint="--size")
-        if not found.arrives and fps:
+            raise typer.BadParameter("a video has its own size", param_hint="--video-size")
+        if not source.incoming and fps:
             raise typer.BadParameter("a file has its own rate", param_hint="--fps")
-        if not found.arrives and live:
+        if not source.incoming and live:
             raise typer.BadParameter("a file waits: no frame is late", param_hint="--live")
-        if found.arrives and start:
+        if source.incoming and start:
             raise typer.BadParameter(
                 "only a file or a folder can begin later; a camera, a stream or standard input "
                 "begins with the frame that comes first",
                 param_hint="--start",
             )
-        return found
+        return source
 
     @property
-    def arrives(self) -> bool:
-        """Whether frames come by themselves, and once."""
+    def incoming(self) -> bool:
+        """Whether frames come in by themselves, and once."""
         return self.video is None or self.video == "-" or "://" in self.video
 
     def open(self, start: int, end: int | None) -> Video | IncomingVideo:
-        """Opens it; whatever arrives has given its first frame then.
+        """Open it; an incoming video has given its first frame then.
 
         Raises:
             UserError: it cannot be opened.
@@ -103,14 +105,14 @@ class Input:
         from s2svos.video.incoming import IncomingVideo
         from s2svos.video.reader import Video
 
-        if not self.arrives:
+        if not self.incoming:
             assert self.video is not None
             return Video(self.video, start=start, end=end)
         name, connect = self._connection()
         return IncomingVideo(name, connect, live=self.live, end=end, timeout=self.timeout)
 
     def _connection(self) -> tuple[str, Callable[[], Feed]]:
-        """What to call the input, and how to open it."""
+        """Return the input's name in messages, and the function that opens it."""
         from s2svos.video.incoming_sources import (
             STANDARD_INPUT,
             address_name,
@@ -133,33 +135,21 @@ class Input:
                 "Standard input is a terminal",
                 (
                     "pipe frames into it, as in ffmpeg -i VIDEO -f "
-                    "rawvideo -pix_fmt rgb24 - | s2svos infer - .."
+                    "rawvideo -pix_fmt rgb24 - | s2svos infer - --video-size 854x480"
                 ),
             )
         pipe = FileIO(sys.stdin.fileno(), closefd=False)
         return STANDARD_INPUT, partial(open_raw, pipe, size=self.size, rate=self.rate)
 
     def default_out(self) -> Path:
-        """Where results go if nothing is said: a folder here, named after the input."""
+        """Return the default folder for results, named after the input, in the working folder."""
         from s2svos.inference.run import default_out
 
         if self.video is None:
             return Path(f"camera-{self.camera}")
         if self.video == "-":
             return Path("stdin")
-        if self.arrives:
+        if self.incoming:
             parts = urlsplit(self.video)
             return Path(PurePosixPath(parts.path).stem or parts.hostname or "stream")
         return default_out(self.video)
-
-
-def _width_height(size: str | None) -> tuple[int, int] | None:
-    """``--size`` as ffmpeg writes it: the width first, unlike the size of a network's frames."""
-    if size is None:
-        return None
-    width, cross, height = size.partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise typer.BadParameter(
-            f"{size!r} is not WIDTHxHEIGHT, as in 854x480", param_hint="--size"
-        )
-    return int(width), int(height)

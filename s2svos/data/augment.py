@@ -1,4 +1,4 @@
-"""Geometry and colour of training clips."""
+"""Random geometry and colour of training clips."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos.data.config import ColourSampling
-from s2svos.data.warp import Matrix, Picture, Places, grid
+from s2svos.data.warp import Grid, Matrix, identity_grid
+from s2svos_engines.arrays import Frame
 
 
 @dataclass(frozen=True)
-class Walk:
+class Trajectory:
     """A smooth path of an affine transform, one pose a frame: drift plus a random walk.
 
     Args:
-        centre: float [T, 2], x and y.
+        centre: float [T, 2], x and y, pixels.
         scale, angle: float [T]; angle in degrees.
     """
 
@@ -35,11 +36,11 @@ class Walk:
         scale: float,
         angle: float,
         speed: float,
-    ) -> Walk:
-        """Draws a path.
+    ) -> Trajectory:
+        """Draw a path.
 
         Args:
-            rng: source of chance.
+            rng: random numbers.
             length: frames.
             centre: first position, pixels.
             scale: first magnification.
@@ -60,7 +61,12 @@ class Walk:
         )
 
     def matrices(self, pivot: tuple[float, float], *, mirror: bool = False) -> Matrix:
-        """Maps from a picture, about ``pivot``, to each frame of the clip: float32 [T, 2, 3]."""
+        """Return the map from a picture to each frame of the clip, float32 [T, 2, 3].
+
+        Args:
+            pivot: x and y of the picture's point that follows the path.
+            mirror: the picture is mirrored left to right first.
+        """
         angle = np.deg2rad(self.angle)
         turn = self.scale * np.array(
             [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -71,62 +77,63 @@ class Walk:
         offset = self.centre - turn @ np.asarray(pivot)
         return np.concatenate([turn, offset[..., None]], 2).astype(np.float32)
 
-    def matrix(self, index: int, pivot: tuple[float, float]) -> Matrix:
-        """Map from a picture, about ``pivot``, to the clip's frame ``index``: float32 [2, 3]."""
-        return np.asarray(self.matrices(pivot)[index])
 
-
-class Wobble:
-    """Smooth deformation that changes over a clip, as places to look at.
+class Deformation:
+    """A smooth free-form deformation that changes over a clip.
 
     Args:
-        rng: source of chance.
+        rng: random numbers.
         length: frames.
         height, width: of the clip.
         strength: standard deviation of the displacement, in heights.
 
     Attributes:
-        reach: largest displacement, pixels.
+        max_displacement: pixels.
     """
 
     def __init__(
         self, rng: np.random.Generator, length: int, height: int, width: int, strength: float
     ) -> None:
-        self.length = length
         low = rng.normal(0, strength * height, (2, 4, 6, 2)).astype(np.float32)
         size = (width, height)
         fields = [cv2.resize(field, size, interpolation=cv2.INTER_CUBIC) for field in low]
-        self.reach = float(max(abs(field).max() for field in fields))
-        self.begin, self.end = (grid(height, width) + field for field in fields)
+        self.max_displacement = float(max(abs(field).max() for field in fields))
+        self._length = length
+        self._first, self._last = (identity_grid(height, width) + field for field in fields)
 
-    def places(self, index: int, region: tuple[slice, slice] = np.s_[:, :]) -> Places:
-        """Where each pixel of a region of frame ``index`` comes from: float32 [h, w, 2]."""
-        share = index / max(1, self.length - 1)
-        mixed = cv2.addWeighted(self.begin[region], 1 - share, self.end[region], share, 0)
+    def grid(self, index: int, region: tuple[slice, slice] = np.s_[:, :]) -> Grid:
+        """Return what the pixels of a region of frame ``index`` sample, float32 [h, w, 2]."""
+        share = index / max(1, self._length - 1)
+        mixed = cv2.addWeighted(self._first[region], 1 - share, self._last[region], share, 0)
         return np.asarray(mixed, np.float32)
 
 
-class Colour:
-    """One random change of colour for a clip, with a little more for each frame."""
+class ColourJitter:
+    """One random change of colour for a clip, with a little more for each frame.
+
+    Args:
+        rng: random numbers, also for each frame.
+        sampling: how strong.
+    """
 
     def __init__(self, rng: np.random.Generator, sampling: ColourSampling) -> None:
-        self.rng, self.frame_gain = rng, sampling.frame_gain
+        self._rng, self._frame_gain = rng, sampling.frame_gain
         by_channel = rng.random() < sampling.channel_gain_chance
-        self.gain = rng.uniform(*sampling.channel_gain, 3) if by_channel else np.full(3, 1.0)
-        self.gain *= rng.uniform(*sampling.gain)
-        self.bias = rng.uniform(*sampling.bias)
+        self._gain = rng.uniform(*sampling.channel_gain, 3) if by_channel else np.full(3, 1.0)
+        self._gain *= rng.uniform(*sampling.gain)
+        self._bias = rng.uniform(*sampling.bias)
         pale = rng.random() < sampling.pale_chance
-        self.saturation = rng.uniform(*(sampling.pale if pale else sampling.saturation))
-        self.blur = rng.random() < sampling.blur_chance
+        self._saturation = rng.uniform(*(sampling.pale if pale else sampling.saturation))
+        self._blur = rng.random() < sampling.blur_chance
 
-    def __call__(self, frame: Picture) -> Picture:
-        """Changes a frame, uint8 [H, W, 3]."""
-        gain = self.gain * self.rng.uniform(*self.frame_gain)
+    def __call__(self, frame: Frame) -> Frame:
+        """Return the changed frame, uint8 [H, W, 3]."""
+        gain = self._gain * self._rng.uniform(*self._frame_gain)
         # Saturation and gain are one 3x3 colour matrix; grey is the luma of BT.601.
         luma = np.array([0.299, 0.587, 0.114])
-        mix = self.saturation * np.eye(3) + (1 - self.saturation) * luma[None]
-        matrix = np.concatenate([gain[:, None] * mix, np.full((3, 1), self.bias)], 1)
+        mix = self._saturation * np.eye(3) + (1 - self._saturation) * luma[None]
+        matrix = np.concatenate([gain[:, None] * mix, np.full((3, 1), self._bias)], 1)
         frame = cv2.transform(frame, matrix).astype(np.uint8, copy=False)
-        if self.blur:
+        if self._blur:
             frame = cv2.GaussianBlur(frame, (3, 3), 0).astype(np.uint8, copy=False)
         return frame

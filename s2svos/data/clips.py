@@ -1,4 +1,4 @@
-"""What a network learns from: short videos of one object, and what draws them."""
+"""Training clips: short videos of one object, and the protocol of what draws them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Clip:
 
 
 class ClipSource(Protocol):
-    """Draws clips of a given size."""
+    """A source of clips of a given size."""
 
     def sample(self, rng: np.random.Generator, length: int, height: int, width: int) -> Clip:
-        """A clip of ``length`` frames.
+        """Draw a clip of ``length`` frames.
 
         Raises:
-            BadFile: a file that was drawn cannot be used; another draw may find better ones.
+            BadFileError: a file that was drawn cannot be used; another draw may find better ones.
         """
         ...

@@ -1,4 +1,4 @@
-"""What a training reads, and every number of the sampling of clips. Saved with each checkpoint."""
+"""The settings of data sets and of the sampling of clips. Saved with each checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Range = tuple[float, float]  # drawn uniformly
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with clips of one kind.
+    """A phase of training, with clips of one size and length.
 
     Args:
         steps: optimiser steps.
@@ -30,7 +30,7 @@ class Phase:
 
 
 class DataKind(StrEnum):
-    """The kinds of data sets."""
+    """The kinds of data sets: how their files lie, or that they need none."""
 
     DAVIS = "davis"
     YOUTUBE_VOS = "youtube-vos"
@@ -99,7 +99,7 @@ class StillSampling:
     Args:
         least_share: objects that cover less of their picture are not followed.
         camera: share of the clips with a camera alone; the others have cut-outs.
-        ground_scale: magnification of the picture behind, 1 where it just fills the clip.
+        ground_scale: magnification of the background, 1 where it just fills the clip.
         ground_angle: standard deviation of its rotation, degrees.
         ground_speed: of its motion, widths of the clip a frame, standard deviation.
         ground_bend: deformation of a clip with a camera alone, shares of the height.
@@ -134,7 +134,7 @@ class StillSampling:
 
 @dataclass(frozen=True)
 class SyntheticSampling:
-    """Clips drawn by formula: textured creatures that move over a textured ground.
+    """Clips drawn by formula: textured creatures that move over a textured background.
 
     Args:
         size: of a creature's trunk, heights of the clip; its logarithm is drawn uniformly.
@@ -144,7 +144,7 @@ class SyntheticSampling:
         others: largest number of distractors.
         twin, cousin: shares of the distractors that look just like the object, and that have its
             texture on another shape.
-        camouflage: share of the clips whose ground has the object's texture.
+        camouflage: share of the clips whose background has the object's texture.
         front: largest number of things that stand in front of everything.
         bend, bend_chance: deformation of a creature, shares of the height, and how often.
         angle: standard deviation of a creature's rotation, degrees.
@@ -217,7 +217,7 @@ EXAMPLES = "davis=DIR, davis2017=DIR, youtube-vos=DIR, stills=DIR, folder=DIR or
 
 
 def parse_data(text: str) -> DataConfig:
-    """Reads a data set from the command line.
+    """Parse a data set of the command line.
 
     Args:
         text: ``davis=DIR``, ``davis2017=DIR``, ``youtube-vos=DIR``, ``stills=DIR``,

@@ -1,10 +1,9 @@
-"""Data sets mixed by weight: what the trainer draws its clips from.
-
-Batches of clips for the trainer."""
+"""Batches of training clips from several data sets, mixed by weight."""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -18,51 +17,57 @@ from torch.utils.data import DataLoader, Dataset
 
 from s2svos.data import layouts
 from s2svos.data.clips import Clip, ClipSource
-from s2svos.data.config import DataConfig, DataKind
-from s2svos.data.config import Phase as Phase
-from s2svos.data.files import BadFile, Faults
+from s2svos.data.config import DataConfig, DataKind, Phase
+from s2svos.data.files import LOGGER, BadFileError, SkippedFiles
 from s2svos.data.still_clips import StillClips
 from s2svos.data.synthetic_clips import SyntheticClips
 from s2svos.data.video_clips import LEAST_SHARE, VideoClips
 from s2svos_engines.errors import UserError
 
 TRIES = 10  # clips drawn until one shows its object
-MOST_FAULTS = 100  # files in a row that cannot be used
+MAX_BAD_FILES = 100  # in a row
+
+Batch = tuple[Tensor, Tensor, list[str]]
+"""Frames uint8 [T, B, 3, H, W], masks uint8 [T, B, 1, H, W], and the source of each clip."""
 
 
-class _Set(ClipSource, Protocol):
-    def facts(self) -> dict[str, Any]: ...
+class DataSet(ClipSource, Protocol):
+    """A data set that clips are drawn from."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the checkpoint's record of the set, as JSON types."""
+        ...
 
 
 class Mixture:
-    """Draws from several data sets by weight; files that cannot be used are passed over.
+    """A source of clips from several data sets by weight; passes over files that it cannot use.
 
     Args:
-        sets: each with what draws its clips.
-        faults: where files that cannot be used are noted.
+        sets: each with its settings.
+        skipped: records files that cannot be used.
 
     Attributes:
-        faults: what was noted in this process.
+        skipped: those of this process.
     """
 
-    def __init__(self, sets: Sequence[tuple[DataConfig, _Set]], faults: Faults) -> None:
-        self.sets, self.faults = sets, faults
+    def __init__(self, sets: Sequence[tuple[DataConfig, DataSet]], skipped: SkippedFiles) -> None:
+        self.skipped = skipped
+        self._sets = sets
         weights = np.array([config.weight for config, _ in sets])
-        self.weights = weights / weights.sum()
+        self._weights = weights / weights.sum()
 
-    @property
-    def skipped(self) -> dict[str, int]:
-        """How many files of each data set could not be used."""
-        roots = {config.root: config.label for config, _ in self.sets if config.root}
+    def skipped_by_set(self) -> dict[str, int]:
+        """Return the number of files of each data set that could not be used."""
+        roots = {config.root: config.label for config, _ in self._sets if config.root}
         return dict(
             Counter(
                 next((label for root, label in roots.items() if path.is_relative_to(root)), "")
-                for path in self.faults.found
+                for path in self.skipped.errors
             )
         )
 
     def facts(self) -> dict[str, Any]:
-        """What a checkpoint tells of its data, as JSON types."""
+        """Return the checkpoint's record of its data, as JSON types."""
         return {
             "data": [
                 {
@@ -71,24 +76,24 @@ class Mixture:
                     "weight": config.weight,
                     **source.facts(),
                 }
-                for config, source in self.sets
+                for config, source in self._sets
             ],
-            "skipped": self.skipped,
+            "skipped": self.skipped_by_set(),
         }
 
     def sample(self, rng: np.random.Generator, length: int, height: int, width: int) -> Clip:
-        """A clip whose object can be seen in its first frame, or the last of `TRIES` tries.
+        """Draw a clip whose object can be seen in its first frame, or the last of `TRIES` clips.
 
         Raises:
             UserError: the sets are read strictly and a file cannot be used, or none can.
         """
-        config, source = self.sets[rng.choice(len(self.sets), p=self.weights)]
-        clip, tries = None, 0
-        for _ in range(MOST_FAULTS):
+        config, source = self._sets[rng.choice(len(self._sets), p=self._weights)]
+        tries = 0
+        for _ in range(MAX_BAD_FILES):
             try:
                 clip = source.sample(rng, length, height, width)
-            except BadFile as fault:
-                self.faults.note(fault)
+            except BadFileError as error:
+                self.skipped.add(error)
                 continue
             tries += 1
             if clip.masks[0].mean() > 255 * LEAST_SHARE or tries == TRIES:
@@ -97,7 +102,7 @@ class Mixture:
 
 
 def open_source(data: Sequence[DataConfig], *, strict: bool = False) -> Mixture:
-    """Opens data sets.
+    """Open data sets.
 
     Args:
         data: the sets, with the weights by which clips are drawn from them.
@@ -109,57 +114,8 @@ def open_source(data: Sequence[DataConfig], *, strict: bool = False) -> Mixture:
     """
     if not data:
         raise UserError("There are no data to train on", "name a data set, or synthetic")
-    faults = Faults(strict=strict)
-    return Mixture([(config, _open(config, faults)) for config in data], faults)
-
-
-def _open(config: DataConfig, faults: Faults) -> _Set:
-    root = Path(config.root or "")
-    match config.kind:
-        case DataKind.DAVIS:
-            videos = layouts.davis(root, config.year, config.split, faults)
-        case DataKind.YOUTUBE_VOS:
-            videos = layouts.youtube_vos(root, config.split, faults)
-        case DataKind.FOLDER:
-            videos = layouts.folder(root, faults)
-        case DataKind.STILLS:
-            return StillClips(config, layouts.stills(root), faults)
-        case DataKind.SYNTHETIC:
-            return SyntheticClips(config)
-    return VideoClips(config, videos, faults)
-
-
-Batch = tuple[Tensor, Tensor, list[str]]
-Made = tuple[Clip | UserError, list[BadFile]]  # a clip, and faults that its process saw first
-
-
-class ClipDataset(Dataset[Made]):
-    """Clips by their number in a run. Clip ``i`` depends on the seed and on ``i`` alone.
-
-    Args:
-        source: of the clips.
-        phase: their length and size.
-        seed: of the run.
-        numbers: of the clips, in the order in which they are wanted.
-    """
-
-    def __init__(self, source: ClipSource, phase: Phase, *, seed: int, numbers: list[int]) -> None:
-        self.source, self.phase, self.seed, self.numbers = source, phase, seed, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: int) -> Made:
-        phase, found = self.phase, _faults(self.source).found
-        rng = np.random.default_rng([self.seed, self.numbers[index]])
-        known = len(found)
-        made: Clip | UserError
-        try:
-            made = self.source.sample(rng, phase.length, phase.height, phase.width)
-        except UserError as error:
-            # Handed over as a value: the loader would wrap what a worker raises in its traceback.
-            made = error
-        return made, list(found.values())[known:]
+    skipped = SkippedFiles(strict=strict)
+    return Mixture([(config, _open(config, skipped)) for config in data], skipped)
 
 
 def batches(
@@ -173,25 +129,25 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Generator[Batch]:
-    """Batches of clips of one phase.
+    """Yield the batches of clips of one phase.
 
     Args:
-        source: of the clips. Files that its workers had to skip are noted in its ``faults``,
-            where it has such.
+        source: of the clips. Files that its workers had to skip are recorded in a mixture's
+            ``skipped``.
         phase: size, length, and clips of a joint batch.
         seed: of the run.
         first: number, in the run, of the first clip of the first joint batch.
         count: joint batches.
         workers: processes that make clips; 0 makes them in this one.
-        rank, world: which of how many processes this is; each gets a contiguous, equal share of
-            every joint batch.
+        rank, world: number of this process and how many there are; each gets a contiguous, equal
+            share of every joint batch.
 
     Yields:
-        frames uint8 [T, B, 3, H, W]; masks uint8 [T, B, 1, H, W], 255 for the object; where each
-        clip comes from. B is ``phase.batch / world``.
+        frames uint8 [T, B, 3, H, W]; masks uint8 [T, B, 1, H, W], 255 for the object; the source of
+        each clip. B is ``phase.batch / world``.
 
     Raises:
-        UserError: the batch cannot be shared equally, or the data are at fault.
+        UserError: the batch cannot be shared equally, or the data cannot be used.
     """
     if phase.batch % world:
         raise UserError(
@@ -202,24 +158,23 @@ def batches(
     starts = range(first + rank * share, first + rank * share + count * phase.batch, phase.batch)
     numbers = [start + i for start in starts for i in range(share)]
     loader = DataLoader(
-        ClipDataset(source, phase, seed=seed, numbers=numbers),
+        _Clips(source, phase, seed=seed, numbers=numbers),
         share,
         num_workers=workers,
         collate_fn=_collate,
         prefetch_factor=4 if workers else None,
-        # The pictures in memory are shared with forked workers; others would copy them.
-        multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_quiet,
+        multiprocessing_context=_start_method() if workers else None,
+        worker_init_fn=_silence_log,
     )
-    faults = _faults(source)
+    skipped = _skipped(source)
     # Workers are forked and share the cores: one OpenCV thread each. It is set here, not in the
     # worker, which would wait for ever for the threads that its parent had.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        for made in loader:
-            batch, found = made
-            faults.note(*found)
+        for collated in loader:
+            batch, errors = collated
+            skipped.add(*errors)
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -227,23 +182,76 @@ def batches(
         cv2.setNumThreads(threads)
 
 
-def _faults(source: ClipSource) -> Faults:
-    return source.faults if isinstance(source, Mixture) else Faults()
+_Sample = tuple[Clip | UserError, list[BadFileError]]  # the errors that its process met first
 
 
-def _quiet(worker: int) -> None:
-    """What a worker notes is logged once by the process that it works for."""
-    logging.getLogger("s2svos.data").disabled = True
+class _Clips(Dataset[_Sample]):
+    """Clips by their number in a run. Clip ``i`` depends on the seed and on ``i`` alone.
+
+    Args:
+        source: of the clips.
+        phase: their length and size.
+        seed: of the run.
+        numbers: of the clips, in the order in which they are wanted.
+    """
+
+    def __init__(self, source: ClipSource, phase: Phase, *, seed: int, numbers: list[int]) -> None:
+        self._source, self._phase, self._seed, self._numbers = source, phase, seed, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> _Sample:
+        phase, errors = self._phase, _skipped(self._source).errors
+        rng = np.random.default_rng([self._seed, self._numbers[index]])
+        known = len(errors)
+        sample: Clip | UserError
+        try:
+            sample = self._source.sample(rng, phase.length, phase.height, phase.width)
+        except UserError as error:
+            # Handed over as a value: the loader would wrap what a worker raises in its traceback.
+            sample = error
+        return sample, list(errors.values())[known:]
 
 
-def _collate(made: list[Made]) -> tuple[Batch | UserError, list[BadFile]]:
-    """A batch, in the worker: tensors reach the parent through shared memory."""
-    found = [fault for _, faults in made for fault in faults]
+def _open(config: DataConfig, skipped: SkippedFiles) -> DataSet:
+    root = Path(config.root or "")
+    match config.kind:
+        case DataKind.DAVIS:
+            videos = layouts.davis(root, config.year, config.split, skipped)
+        case DataKind.YOUTUBE_VOS:
+            videos = layouts.youtube_vos(root, config.split, skipped)
+        case DataKind.FOLDER:
+            videos = layouts.folder(root, skipped)
+        case DataKind.STILLS:
+            return StillClips(config, layouts.stills(root), skipped)
+        case DataKind.SYNTHETIC:
+            return SyntheticClips(config)
+    return VideoClips(config, videos, skipped)
+
+
+def _skipped(source: ClipSource) -> SkippedFiles:
+    return source.skipped if isinstance(source, Mixture) else SkippedFiles()
+
+
+def _start_method() -> str:
+    """Return how workers start: forked, if the system can, they share the pictures in memory."""
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def _silence_log(worker: int) -> None:
+    """Log nothing in a worker; the process that it works for logs each file once."""
+    logging.getLogger(LOGGER).disabled = True
+
+
+def _collate(samples: list[_Sample]) -> tuple[Batch | UserError, list[BadFileError]]:
+    """Make a batch, in the worker: tensors reach the parent through shared memory."""
+    errors = [error for _, some in samples for error in some]
     clips = []
-    for clip, _ in made:
+    for clip, _ in samples:
         if isinstance(clip, UserError):
-            return clip, found
+            return clip, errors
         clips.append(clip)
     frames = torch.from_numpy(np.stack([clip.frames for clip in clips], 1)).permute(0, 1, 4, 2, 3)
     masks = torch.from_numpy(np.stack([clip.masks for clip in clips], 1))[:, :, None]
-    return (frames, masks, [clip.source for clip in clips]), found
+    return (frames, masks, [clip.source for clip in clips]), errors

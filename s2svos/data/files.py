@@ -1,147 +1,167 @@
-"""Frames and masks from files, as a data set has them.
-
-Files of a data set that cannot be used: named, and passed over or refused."""
+"""Files of a data set: frames and masks, and the record of those that cannot be used."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.cpu import cpu_count
 from s2svos_engines.errors import UserError
+from s2svos_engines.letterbox import object_masks
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Mask = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
+LOGGER = "s2svos.data"
+"""Name of the logger that warns of skipped files."""
+
+Item = TypeVar("Item")
+Content = TypeVar("Content")
 
 _BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
 _UNREADABLE = "is missing or is not a whole picture", "restore it or remove its entry"
+_log = logging.getLogger(LOGGER)
+
+
+class BadFileError(UserError):
+    """A file or folder of a data set is missing, damaged or contradicts the others.
+
+    Args:
+        path: of the file or folder.
+        defect: what is wrong with it, a sentence that goes on from the path.
+        remedy: what to do about it, without a full stop.
+
+    Attributes:
+        path: of the file or folder.
+    """
+
+    def __init__(self, path: Path, defect: str, remedy: str = "") -> None:
+        super().__init__(f"{path} {defect}", remedy)
+        self.path = path
+        self._defect = defect
+
+    def __reduce__(self) -> tuple[type[BadFileError], tuple[Path, str, str]]:
+        # An exception is pickled by its arguments; this one comes back from worker processes.
+        return type(self), (self.path, self._defect, self.remedy)
+
+
+class SkippedFiles:
+    """The files that were passed over; each path is logged and counted once.
+
+    Args:
+        strict: the first one is raised instead.
+
+    Attributes:
+        errors: what was wrong, by path.
+    """
+
+    def __init__(self, *, strict: bool = True) -> None:
+        self.errors: dict[Path, BadFileError] = {}
+        self._strict = strict
+
+    def add(self, *errors: BadFileError) -> None:
+        """Record files.
+
+        Raises:
+            BadFileError: the first of them, if the set is read strictly.
+        """
+        for error in errors:
+            if self._strict:
+                raise error
+            if error.path not in self.errors:
+                self.errors[error.path] = error
+                _log.warning("skipped: %s", error)
+
+    def summary(self) -> str:
+        """Return how many there are and the first of them in one line, "" if there is none."""
+        if not self.errors:
+            return ""
+        files = "1 file was" if len(self.errors) == 1 else f"{len(self.errors)} files were"
+        return f"{files} skipped, first {next(iter(self.errors))}"
 
 
 def read_frame(path: Path) -> Frame:
-    """A picture as RGB; an EXIF orientation is not applied, as masks have none.
+    """Read a picture as RGB; an EXIF orientation is not applied, as masks have none.
 
     Raises:
-        BadFile: the file is missing, truncated or no picture.
+        BadFileError: the file is missing, truncated or no picture.
     """
     # Pillow takes 1.0 ms for a JPEG of 448x256, OpenCV 0.8, but fills what is cut off with grey.
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except _BROKEN as error:
-        raise BadFile(path, *_UNREADABLE) from error
+        raise BadFileError(path, *_UNREADABLE) from error
 
 
-def read_mask(path: Path, shape: tuple[int, int] | None = None) -> Mask:
-    """Object ids of an index or grey PNG; a few of DAVIS's are grey saved with alpha or colours.
+def read_mask(path: Path, shape: tuple[int, int] | None = None) -> Labels:
+    """Read the object ids of an index or grey PNG.
+
+    A few of DAVIS's are grey but saved with alpha or colours; these are read as grey.
 
     Args:
         path: of the PNG.
-        shape: height and width of its frame, where they are known.
+        shape: height and width of its frame, if they are known.
 
     Raises:
-        BadFile: the file is missing, truncated or no picture, or has another size than its frame.
+        BadFileError: the file is missing, truncated or no picture, or of another size than its
+            frame.
     """
     try:
         with Image.open(path) as image:
             indexed = image if image.mode in ("P", "L", "1") else image.convert("L")
-            mask = np.asarray(indexed).astype(np.uint8)
+            labels = np.asarray(indexed).astype(np.uint8)
     except _BROKEN as error:
-        raise BadFile(path, *_UNREADABLE) from error
-    if shape is not None and mask.shape != shape:
-        raise BadFile(
+        raise BadFileError(path, *_UNREADABLE) from error
+    if shape is not None and labels.shape != shape:
+        raise BadFileError(
             path,
-            f"is {mask.shape[1]}x{mask.shape[0]}, but its frame is {shape[1]}x{shape[0]}",
+            f"is {labels.shape[1]}x{labels.shape[0]}, but its frame is {shape[1]}x{shape[0]}",
             "restore the one that is wrong",
         )
-    return mask
+    return labels
 
 
-def read_pair(frame_path: Path, mask_path: Path) -> tuple[Frame, Mask]:
-    """A frame with its mask.
+def read_pair(frame_path: Path, mask_path: Path) -> tuple[Frame, Labels]:
+    """Read a frame with its mask.
 
     Raises:
-        BadFile: one is missing or damaged, or the mask has another size.
+        BadFileError: one is missing or damaged, or the mask has another size.
     """
     frame = read_frame(frame_path)
     return frame, read_mask(mask_path, (frame.shape[0], frame.shape[1]))
 
 
-def foreground(mask: Mask, wanted: int | None) -> Mask:
-    """255 where a mask has one id, or any."""
-    chosen = mask > 0 if wanted is None else mask == wanted
-    return chosen.astype(np.uint8) * np.uint8(255)
+def read_all(
+    items: Iterable[Item], read: Callable[[Item], Content]
+) -> Iterator[Content | BadFileError]:
+    """Read many files in threads; yields in order what ``read`` returns or could not use."""
+
+    def attempt(item: Item) -> Content | BadFileError:
+        try:
+            return read(item)
+        except BadFileError as error:
+            return error
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        yield from pool.map(attempt, items)
+
+
+def foreground(labels: Labels, object_id: int | None) -> Labels:
+    """Return 255 where labels [H, W] have one id, or any if ``object_id`` is None."""
+    if object_id is None:
+        labels, object_id = np.minimum(labels, 1), 1
+    return np.asarray(object_masks(labels, [object_id])[0])
 
 
 def decoded_size(path: Path) -> int:
-    """Bytes of a picture and its mask in memory; 0 for what is no picture."""
+    """Return the bytes of a picture and its mask in memory, 0 for a file that is no picture."""
     try:
         with Image.open(path) as image:
             return 4 * image.width * image.height
     except _BROKEN:
         return 0
-
-
-_log = logging.getLogger("s2svos.data")
-
-
-class BadFile(UserError):
-    """A file or folder of a data set that is missing, damaged or contradicts the others.
-
-    Args:
-        path: what is wrong.
-        fault: what is wrong with it, going on from the path.
-        remedy: what to do about it, without a full stop.
-
-    Attributes:
-        path: what is wrong.
-    """
-
-    def __init__(self, path: Path, fault: str, remedy: str = "") -> None:
-        super().__init__(f"{path} {fault}", remedy)
-        self.path = path
-        self.fault = fault
-
-    def __reduce__(self) -> tuple[type[BadFile], tuple[Path, str, str]]:
-        # An exception is pickled by its arguments; this one comes back from worker processes.
-        return type(self), (self.path, self.fault, self.remedy)
-
-
-class Faults:
-    """What was passed over; each path is logged and counted once.
-
-    Args:
-        strict: the first one is raised instead.
-
-    Attributes:
-        found: what was wrong, by path.
-    """
-
-    def __init__(self, *, strict: bool = True) -> None:
-        self.strict = strict
-        self.found: dict[Path, BadFile] = {}
-
-    def note(self, *faults: BadFile) -> None:
-        """Takes faults down.
-
-        Raises:
-            BadFile: the first of them, where the set is read strictly.
-        """
-        for fault in faults:
-            if self.strict:
-                raise fault
-            if fault.path not in self.found:
-                self.found[fault.path] = fault
-                _log.warning("skipped: %s", fault)
-
-
-def summary(faults: Iterable[BadFile]) -> str:
-    """One line for the end of a run: how many, and the first of them; empty if there is none."""
-    listed = list(faults)
-    if not listed:
-        return ""
-    files = "1 file was" if len(listed) == 1 else f"{len(listed)} files were"
-    return f"{files} skipped, first {listed[0].path}"

@@ -1,4 +1,4 @@
-"""Data sets as files: DAVIS, YouTube-VOS and plain folders. Nothing is decoded here."""
+"""Layouts of data sets: DAVIS, YouTube-VOS, plain folders and stills. Nothing is decoded here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2svos.data.files import BadFile, Faults
+from s2svos.data.files import BadFileError, SkippedFiles
 from s2svos.video.reader import natural_key
 from s2svos_engines.errors import UserError
 
@@ -21,11 +21,11 @@ class VideoFiles:
     Args:
         name: of the video.
         frames: every frame, in order.
-        masks: by frame stem: the annotated frames, in order.
+        masks: mask by frame stem, of the annotated frames, in order.
         objects: id to the stem of the frame on which it enters (YouTube-VOS's meta.json); None:
-            whatever ids the first mask has.
+            the ids of the first mask.
         required: stems on which a result is wanted (YouTube-VOS: those in meta.json; else all).
-        merge: DAVIS 2016: all ids are one foreground object.
+        merge: all ids are one foreground object (DAVIS 2016).
         listed: id to the stems on which the object is annotated (YouTube-VOS); None: wherever
             there is a mask.
     """
@@ -48,50 +48,52 @@ class StillFiles:
     mask: Path
 
 
-def davis(root: Path, year: int, split: str, faults: Faults | None = None) -> list[VideoFiles]:
-    """The videos of a split of DAVIS.
+def davis(
+    root: Path, year: int, split: str, skipped: SkippedFiles | None = None
+) -> list[VideoFiles]:
+    """Return the videos of a split of DAVIS.
 
     Args:
         root: folder with ``JPEGImages/480p``, ``Annotations/480p`` and ``ImageSets/<year>``.
         year: 2016 (whatever is annotated is one object) or 2017 (objects by id).
         split: of ``ImageSets/<year>/<split>.txt``; several are joined with ``+``.
-        faults: where missing videos are noted; None raises the first.
+        skipped: records missing videos; None raises the first.
 
     Raises:
         UserError: the folder, or the split, or all of its videos are missing.
     """
     frames, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
     names = [name for part in split.split("+") for name in _davis_names(root, year, part)]
-    return _videos(root, names, frames, masks, faults or Faults(), merge=year == 2016)
+    return _videos(root, names, frames, masks, skipped or SkippedFiles(), merge=year == 2016)
 
 
-def youtube_vos(root: Path, split: str, faults: Faults | None = None) -> list[VideoFiles]:
-    """The videos of a split of YouTube-VOS 2018 or 2019.
+def youtube_vos(root: Path, split: str, skipped: SkippedFiles | None = None) -> list[VideoFiles]:
+    """Return the videos of a split of YouTube-VOS 2018 or 2019.
 
     Args:
         root: folder of splits; each holds ``JPEGImages``, ``Annotations`` and ``meta.json``.
         split: ``train`` or ``valid``.
-        faults: where missing videos are noted; None raises the first.
+        skipped: records missing videos; None raises the first.
 
     Raises:
         UserError: the folder, or its ``meta.json``, or all of its videos are missing or damaged.
     """
-    base, faults = root / split, faults or Faults()
+    base, skipped = root / split, skipped or SkippedFiles()
     found = []
     for name, entry in _meta(base / "meta.json").items():
         try:
             listed = _listed(base / "JPEGImages" / name, entry)
             video = _video(
-                name, base / "JPEGImages" / name, base / "Annotations" / name, faults, merge=False
+                name, base / "JPEGImages" / name, base / "Annotations" / name, skipped, merge=False
             )
-        except BadFile as fault:
-            faults.note(fault)
+        except BadFileError as error:
+            skipped.add(error)
             continue
         wanted = {stem for stems in listed.values() for stem in stems}
         for stem in sorted(wanted.difference(video.required)):
             path = base / "JPEGImages" / name / f"{stem}.jpg"
-            faults.note(
-                BadFile(path, "is missing, but meta.json lists it", "complete the data set")
+            skipped.add(
+                BadFileError(path, "is missing, but meta.json lists it", "complete the data set")
             )
         found.append(
             replace(
@@ -101,31 +103,31 @@ def youtube_vos(root: Path, split: str, faults: Faults | None = None) -> list[Vi
                 listed=listed,
             )
         )
-    return _some(found, base)
+    return _not_empty(found, base)
 
 
-def folder(root: Path, faults: Faults | None = None) -> list[VideoFiles]:
-    """The videos of a plain folder.
+def folder(root: Path, skipped: SkippedFiles | None = None) -> list[VideoFiles]:
+    """Return the videos of a plain folder.
 
     Args:
         root: holds ``frames/<video>/*.jpg`` or ``.png`` (or ``JPEGImages/<video>``) and
             ``masks/<video>/*.png`` (or ``Annotations/<video>``). Pictures that lie directly in
             ``frames`` and ``masks`` are one video with the folder's name.
-        faults: where missing videos are noted; None raises the first.
+        skipped: records missing videos; None raises the first.
 
     Raises:
         UserError: the folders, or all videos in them are missing.
     """
-    frames = either(root, "frames", "JPEGImages")
-    masks = either(root, "masks", "Annotations")
+    frames = first_folder(root, "frames", "JPEGImages")
+    masks = first_folder(root, "masks", "Annotations")
     names = sorted(path.name for path in frames.iterdir() if path.is_dir())
     if not names:
-        return [_video(root.resolve().name, frames, masks, faults or Faults(), merge=False)]
-    return _videos(root, names, frames, masks, faults or Faults(), merge=False)
+        return [_video(root.resolve().name, frames, masks, skipped or SkippedFiles(), merge=False)]
+    return _videos(root, names, frames, masks, skipped or SkippedFiles(), merge=False)
 
 
 def stills(root: Path) -> list[StillFiles]:
-    """Every picture ``<set>/<name>.jpg`` below ``root`` that has a mask ``<name>.png``.
+    """Return every picture ``<set>/<name>.jpg`` below ``root`` that has a mask ``<name>.png``.
 
     Raises:
         UserError: there is none.
@@ -142,7 +144,7 @@ def stills(root: Path) -> list[StillFiles]:
 
 
 def _davis_names(root: Path, year: int, split: str) -> list[str]:
-    """Names in a split's file: one a line, or DAVIS 2016's pairs of a frame and its mask."""
+    """Read the names of a split's file: one a line, or DAVIS 2016's pairs of frame and mask."""
     path = root / "ImageSets" / str(year) / f"{split}.txt"
     if not path.is_file() and year == 2016:
         # The first release of DAVIS keeps its lists of pairs by resolution.
@@ -158,35 +160,41 @@ def _davis_names(root: Path, year: int, split: str) -> list[str]:
 
 
 def _videos(
-    root: Path, names: list[str], frames: Path, masks: Path, faults: Faults, *, merge: bool
+    root: Path, names: list[str], frames: Path, masks: Path, skipped: SkippedFiles, *, merge: bool
 ) -> list[VideoFiles]:
     found = []
     for name in names:
         try:
-            found.append(_video(name, frames / name, masks / name, faults, merge=merge))
-        except BadFile as fault:
-            faults.note(fault)
-    return _some(found, root)
+            found.append(_video(name, frames / name, masks / name, skipped, merge=merge))
+        except BadFileError as error:
+            skipped.add(error)
+    return _not_empty(found, root)
 
 
-def _video(name: str, frames: Path, masks: Path, faults: Faults, *, merge: bool) -> VideoFiles:
+def _video(
+    name: str, frames: Path, masks: Path, skipped: SkippedFiles, *, merge: bool
+) -> VideoFiles:
     pictures, annotated = _stems(frames, FRAMES), _stems(masks, {".png"})
     for stem in annotated.keys() - pictures.keys():
-        lonely = annotated.pop(stem)
-        faults.note(BadFile(lonely, f"has no frame in {frames}", "complete the data set"))
+        path = annotated.pop(stem)
+        skipped.add(BadFileError(path, f"has no frame in {frames}", "complete the data set"))
     return VideoFiles(name, tuple(pictures.values()), annotated, None, tuple(pictures), merge=merge)
 
 
 def _stems(path: Path, suffixes: set[str]) -> dict[str, Path]:
-    """Pictures of a folder by stem, in order."""
+    """Return the pictures of a folder by stem, in order."""
     found: dict[str, Path] = {}
     for file in _sorted(path):
         if file.suffix.lower() in suffixes and not file.name.startswith("."):
             if file.stem in found:
-                raise BadFile(file, f"has the name of {found[file.stem].name}", "leave one a frame")
+                raise BadFileError(
+                    file, f"has the name of {found[file.stem].name}", "leave one a frame"
+                )
             found[file.stem] = file
     if not found:
-        raise BadFile(path, f"holds no {' or '.join(sorted(suffixes))}", "complete the data set")
+        raise BadFileError(
+            path, f"holds no {' or '.join(sorted(suffixes))}", "complete the data set"
+        )
     return found
 
 
@@ -194,9 +202,9 @@ def _sorted(path: Path) -> list[Path]:
     try:
         return sorted(path.iterdir(), key=lambda file: natural_key(file.name))
     except FileNotFoundError as error:
-        raise BadFile(path, "is missing", "complete the data set") from error
+        raise BadFileError(path, "is missing", "complete the data set") from error
     except NotADirectoryError as error:
-        raise BadFile(path, "is a file where a folder of pictures is expected.") from error
+        raise BadFileError(path, "is a file where a folder of pictures is expected.") from error
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -210,21 +218,25 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _listed(video: Path, entry: Any) -> dict[int, tuple[str, ...]]:
-    """Ids of a video with the stems on which each is annotated."""
+    """Return the ids of a video with the stems on which each is annotated."""
     try:
         listed = {int(i): tuple(sorted(one["frames"])) for i, one in entry["objects"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadFile(video, "has a damaged entry in meta.json", "restore that file") from error
+        raise BadFileError(
+            video, "has a damaged entry in meta.json", "restore that file"
+        ) from error
     if not listed or not all(listed.values()):
-        raise BadFile(video, "has no objects in meta.json, or one without frames", "restore it")
+        raise BadFileError(
+            video, "has no objects in meta.json, or one without frames", "restore it"
+        )
     return listed
 
 
-def either(root: Path, *names: str) -> Path:
-    """The first of some folders that is there.
+def first_folder(root: Path, *names: str) -> Path:
+    """Return the first of some folders that exists.
 
     Raises:
-        UserError: none is.
+        UserError: none does.
     """
     for name in names:
         if (root / name).is_dir():
@@ -232,7 +244,7 @@ def either(root: Path, *names: str) -> Path:
     raise UserError(f"{root} has no folder {' or '.join(names)}", "name a folder that has one")
 
 
-def _some(found: list[VideoFiles], root: Path) -> list[VideoFiles]:
-    if not found:
+def _not_empty(videos: list[VideoFiles], root: Path) -> list[VideoFiles]:
+    if not videos:
         raise UserError(f"{root} holds no video that could be used", "complete the data set")
-    return found
+    return videos

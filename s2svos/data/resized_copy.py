@@ -1,4 +1,4 @@
-"""Resized copies: which files of a data set are copied, and how one picture is."""
+"""Resized copies of a data set's files: the list of copies, and how each is made."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from s2svos.data.config import DataConfig, DataKind, parse_data
-from s2svos.data.files import BadFile, Faults, Frame, read_frame, read_mask
-from s2svos.data.layouts import FRAMES, either
+from s2svos.data.files import BadFileError, SkippedFiles, read_frame, read_mask
+from s2svos.data.layouts import FRAMES, first_folder
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.reader import natural_key
+from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import write_atomically
 
@@ -25,32 +26,20 @@ QUALITY = 95  # of the JPEGs: 39 dB PSNR to the resized original, mean over 30 v
 
 @dataclass(frozen=True)
 class Size:
-    """Of the copies: exactly ``height`` x ``width``, or, without a width, the shorter side.
+    """The size of copies: exactly ``height`` x ``width``, or, without a width, the shorter side.
 
-    With a shorter side pictures keep their proportions and are never enlarged.
+    With a shorter side pictures keep their proportions and are never enlarged. As text it is
+    ``256x448``, rows first, or ``256``.
     """
 
     height: int
-    width: int | None
-
-    @classmethod
-    def parse(cls, text: str) -> Size:
-        """Reads ``256x448`` or ``256``.
-
-        Raises:
-            ValueError: it is neither.
-        """
-        height, cross, width = text.partition("x")
-        size = cls(int(height), int(width) if cross else None)
-        if size.height < 1 or (size.width is not None and size.width < 1):
-            raise ValueError(text)
-        return size
+    width: int | None = None
 
     def __str__(self) -> str:
         return str(self.height) if self.width is None else f"{self.height}x{self.width}"
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the copy of a picture."""
+        """Return height and width of the copy of a picture."""
         if self.width is not None:
             return self.height, self.width
         scale = min(1.0, self.height / min(height, width))
@@ -58,19 +47,19 @@ class Size:
 
 
 class Copy(ABC):
-    """A piece of the work: files that belong together."""
+    """Files that belong together and are copied together."""
 
     @property
     @abstractmethod
     def outputs(self) -> list[Path]:
-        """Files that it makes."""
+        """Paths of the copies."""
 
     @abstractmethod
-    def make(self, size: Size) -> list[BadFile]:
-        """Writes those that are not there, each beside its place and renamed.
+    def make(self, size: Size) -> list[BadFileError]:
+        """Write the copies that are not there, each atomically.
 
         Returns:
-            What could not be read, and therefore was not copied.
+            The files that could not be read and therefore were not copied.
 
         Raises:
             OSError: they cannot be written.
@@ -78,7 +67,7 @@ class Copy(ABC):
 
     @property
     def missing(self) -> int:
-        """How many of them are not there."""
+        """Number of copies that are not there."""
         return sum(not path.exists() for path in self.outputs)
 
 
@@ -91,11 +80,11 @@ class FileCopy(Copy):
 
     @property
     def outputs(self) -> list[Path]:
-        """The copy."""
+        """Path of the copy."""
         return [self.out]
 
-    def make(self, size: Size) -> list[BadFile]:
-        """Writes it."""
+    def make(self, size: Size) -> list[BadFileError]:
+        """Write the copy."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out, self.path.read_bytes())
         return []
@@ -111,11 +100,11 @@ class PictureCopy(Copy):
 
     @property
     def outputs(self) -> list[Path]:
-        """The JPEG, and the PNG."""
+        """Paths of the JPEG and of the PNG."""
         return [self.frame_out, *(self.mask[1:] if self.mask else ())]
 
-    def make(self, size: Size) -> list[BadFile]:
-        """Writes them, at their size."""
+    def make(self, size: Size) -> list[BadFileError]:
+        """Write frame and mask at their new size."""
         for path in self.outputs:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -125,13 +114,13 @@ class PictureCopy(Copy):
                 _write_frame(self.frame, frame, self.frame_out, size.of(*native))
             if self.mask and not self.mask[1].exists():
                 _write_mask(*self.mask, native, size.of(*native))
-        except BadFile as fault:
-            return [fault]
+        except BadFileError as error:
+            return [error]
         return []
 
 
 def parse_source(text: str) -> DataConfig:
-    """A data set by its folder alone, or as ``s2svos train`` takes it: ``davis=DIR``.
+    """Parse a data set of the command line, ``DIR`` or as ``s2svos train`` takes it, ``davis=DIR``.
 
     Raises:
         UserError: there is no such folder, or its layout is unknown.
@@ -140,10 +129,10 @@ def parse_source(text: str) -> DataConfig:
     root = Path((config and config.root) or text)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder", "name the folder of a data set")
-    return config or DataConfig(_kind(root), str(root))
+    return config or DataConfig(_detect_kind(root), str(root))
 
 
-def _kind(root: Path) -> DataKind:
+def _detect_kind(root: Path) -> DataKind:
     if (root / "JPEGImages" / "480p").is_dir():
         return DataKind.DAVIS
     if any(root.glob("*/meta.json")):
@@ -158,13 +147,13 @@ def _kind(root: Path) -> DataKind:
     )
 
 
-def copies(config: DataConfig, out: Path, faults: Faults) -> list[Copy]:
-    """What is to be copied of a data set: all of its splits.
+def copies(config: DataConfig, out: Path, skipped: SkippedFiles) -> list[Copy]:
+    """Return the copies to make of a data set, all of its splits.
 
     Args:
         config: kind and folder.
         out: folder of the copy, which has the same layout.
-        faults: where masks without a frame are noted.
+        skipped: records masks without a frame.
 
     Raises:
         UserError: the folder is not in that layout, or empty.
@@ -172,7 +161,7 @@ def copies(config: DataConfig, out: Path, faults: Faults) -> list[Copy]:
     root = Path(config.root or "")
     found: list[Copy] = []
     for frames, masks in _trees(config.kind, root):
-        found += _pairs(root, frames, masks, out, faults)
+        found += _pairs(root, frames, masks, out, skipped)
     if not found:
         raise UserError(f"{root} holds no pictures in the layout {config.kind}", "name another")
     lists = {DataKind.DAVIS: "ImageSets/**/*.txt", DataKind.YOUTUBE_VOS: "*/meta.json"}
@@ -182,7 +171,7 @@ def copies(config: DataConfig, out: Path, faults: Faults) -> list[Copy]:
 
 
 def _trees(kind: DataKind, root: Path) -> list[tuple[Path, Path]]:
-    """Folders of frames, each with the folder whose masks have the frames' names."""
+    """Return folders of frames, each with the folder whose masks have the frames' names."""
     match kind:
         case DataKind.DAVIS:
             return [(root / "JPEGImages" / "480p", root / "Annotations" / "480p")]
@@ -190,8 +179,8 @@ def _trees(kind: DataKind, root: Path) -> list[tuple[Path, Path]]:
             splits = sorted(path.parent for path in root.glob("*/JPEGImages"))
             return [(split / "JPEGImages", split / "Annotations") for split in splits]
         case DataKind.FOLDER:
-            masks = either(root, "masks", "Annotations")
-            return [(either(root, "frames", "JPEGImages"), masks)]
+            masks = first_folder(root, "masks", "Annotations")
+            return [(first_folder(root, "frames", "JPEGImages"), masks)]
         case DataKind.STILLS:
             return [(path, path) for path in sorted(root.iterdir()) if path.is_dir()]
         case DataKind.SYNTHETIC:
@@ -199,14 +188,14 @@ def _trees(kind: DataKind, root: Path) -> list[tuple[Path, Path]]:
 
 
 def _pairs(
-    root: Path, frames: Path, masks: Path, out: Path, faults: Faults
+    root: Path, frames: Path, masks: Path, out: Path, skipped: SkippedFiles
 ) -> Iterator[PictureCopy]:
     # Stills lie beside their masks, which are then the only PNGs.
     pictures = _by_name(_files(frames, FRAMES - {".png"} if frames == masks else FRAMES), frames)
     annotated = _by_name(_files(masks, {".png"}), masks)
     for name, path in annotated.items():
         if name not in pictures:
-            faults.note(BadFile(path, f"has no frame in {frames}", "complete the data set"))
+            skipped.add(BadFileError(path, f"has no frame in {frames}", "complete the data set"))
     for name, path in pictures.items():
         mask = annotated.get(name)
         yield PictureCopy(
@@ -217,7 +206,7 @@ def _pairs(
 
 
 def _files(folder: Path, suffixes: set[str]) -> Iterator[Path]:
-    """Pictures below a folder, video by video, in order."""
+    """Yield the pictures below a folder, video by video, in order."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         for name in sorted(files, key=natural_key):
@@ -237,12 +226,11 @@ def _by_name(paths: Iterable[Path], folder: Path) -> dict[Path, Path]:
 
 
 def _write_frame(path: Path, frame: Frame, out: Path, target: tuple[int, int]) -> None:
-    """A picture that has the right size already is copied as it is, not compressed again."""
+    """Write a resized frame; one that has the size already is copied, not compressed again."""
     if frame.shape[:2] == target and path.suffix.lower() in (".jpg", ".jpeg"):
         write_atomically(out, path.read_bytes())
         return
-    shrunk = target[0] < frame.shape[0]
-    method = cv2.INTER_AREA if shrunk else cv2.INTER_CUBIC
+    method = cv2.INTER_AREA if target[0] < frame.shape[0] else cv2.INTER_CUBIC
     resized = cv2.resize(frame, (target[1], target[0]), interpolation=method)
     bgr = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])

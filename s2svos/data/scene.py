@@ -1,4 +1,4 @@
-"""Scenes of several layers: cut-outs that move over a ground, and what is seen of the object."""
+"""Scenes of several layers: cut-outs that move over a background, and the object's visible mask."""
 
 from __future__ import annotations
 
@@ -8,30 +8,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s2svos.data.augment import Colour, Walk, Wobble
-from s2svos.data.warp import Matrix, Picture, bent, for_halved, halved, lay, taken_back, warp
-
-Point = tuple[float, float]
+from s2svos.data.augment import ColourJitter, Deformation, Trajectory
+from s2svos.data.warp import (
+    Matrix,
+    Picture,
+    at_level,
+    composite,
+    invert,
+    pyramid_level,
+    remap,
+    warp_affine,
+)
+from s2svos_engines.arrays import Frame
 
 
 @dataclass(frozen=True)
-class Ground:
+class Background:
     """A picture under a moving camera.
 
     Args:
         frame: uint8 [h, w, 3].
-        walk: of the camera.
-        pivot: point of the picture that follows the walk.
+        trajectory: of the camera.
+        pivot: x and y of the picture's point that follows the trajectory.
     """
 
-    frame: Picture
-    walk: Walk
-    pivot: Point
+    frame: Frame
+    trajectory: Trajectory
+    pivot: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A cut-out and its way through a clip.
+    """A cut-out and its maps into the frames of a clip.
 
     Args:
         cutout: uint8 [h, w, 4], RGB and alpha.
@@ -42,86 +50,97 @@ class Part:
     maps: Matrix
 
     @classmethod
-    def moving(cls, cutout: Picture, walk: Walk) -> Part:
-        """A cut-out whose middle follows a walk."""
-        return cls(cutout, walk.matrices((cutout.shape[1] / 2, cutout.shape[0] / 2)))
+    def moving(cls, cutout: Picture, trajectory: Trajectory) -> Part:
+        """Return a cut-out whose middle follows a trajectory."""
+        return cls(cutout, trajectory.matrices((cutout.shape[1] / 2, cutout.shape[0] / 2)))
 
-    def halved(self) -> Part:
-        """The same, from a cut-out that is small enough to be drawn without aliasing."""
+    def reduced(self) -> Part:
+        """Return the part with a cut-out small enough to be drawn without aliasing."""
         scale = np.sqrt(np.abs(np.linalg.det(self.maps[:, :, :2]))).mean()
-        cutout, times = halved(self.cutout, float(scale))
-        return Part(cutout, for_halved(self.maps, times))
+        cutout, level = pyramid_level(self.cutout, float(scale))
+        return Part(cutout, at_level(self.maps, level))
 
-    def boxes(self, reach: float, height: int, width: int) -> NDArray[np.int64]:
-        """What the part can cover of each frame: left, top, right and bottom, int [T, 4].
+    def boxes(self, margin: float, height: int, width: int) -> NDArray[np.int64]:
+        """Return the box of each frame that the part can cover, int64 [T, 4].
 
         Args:
-            reach: how far a deformation can carry it, pixels.
+            margin: the largest displacement of a deformation, pixels.
             height, width: of the frame.
+
+        Returns:
+            Left, top, right and bottom of each box, the last two exclusive.
         """
         h, w = self.cutout.shape[:2]
         corners = np.array([[-1, w, -1, w], [-1, -1, h, h], [1, 1, 1, 1]], np.float32)
-        places = self.maps @ corners
-        low, high = np.floor(places.min(2) - reach), np.ceil(places.max(2) + reach) + 1
+        mapped = self.maps @ corners
+        low, high = np.floor(mapped.min(2) - margin), np.ceil(mapped.max(2) + margin) + 1
         return np.asarray(np.clip(np.hstack([low, high]), 0, (width, height) * 2), np.int64)
 
 
 @dataclass(frozen=True)
 class Actor:
-    """What moves as one: the object, a distractor, or something in front.
+    """Parts that are deformed as one: the object, a distractor, or something in front.
 
     Args:
-        parts: laid one over the other.
+        parts: from the back to the front.
         target: it is the object.
-        wobble: its deformation, in the clip's pixels.
+        deformation: of all parts, in the clip's pixels.
     """
 
     parts: Sequence[Part]
     target: bool = False
-    wobble: Wobble | None = None
+    deformation: Deformation | None = None
 
 
 def draw(
-    ground: Ground, actors: Sequence[Actor], colour: Colour, length: int, height: int, width: int
+    background: Background,
+    actors: Sequence[Actor],
+    colour: ColourJitter,
+    length: int,
+    height: int,
+    width: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draws a scene.
+    """Draw a scene.
 
     Args:
-        ground: what lies behind all.
+        background: behind all actors.
         actors: from the back to the front.
         colour: change of the finished frames.
         length, height, width: of the clip.
 
     Returns:
-        uint8 [T, H, W, 3], RGB, and uint8 [T, H, W], 255 where the object is seen.
+        Frames, uint8 [T, H, W, 3], RGB, and masks, uint8 [T, H, W], 255 where the object is seen.
     """
-    floor, times = halved(ground.frame, float(ground.walk.scale.mean()))
-    views = for_halved(ground.walk.matrices(ground.pivot), times)
+    trajectory = background.trajectory
+    behind, level = pyramid_level(background.frame, float(trajectory.scale.mean()))
+    views = at_level(trajectory.matrices(background.pivot), level)
     drawn = []
     for actor in actors:
-        reach = 0.0 if actor.wobble is None else actor.wobble.reach
-        small = [part.halved() for part in actor.parts]
-        drawn += [(actor, part, part.boxes(reach, height, width)) for part in small]
+        margin = 0.0 if actor.deformation is None else actor.deformation.max_displacement
+        parts = [part.reduced() for part in actor.parts]
+        drawn += [(actor, part, part.boxes(margin, height, width)) for part in parts]
 
     frames = np.empty((length, height, width, 3), np.uint8)
     masks = np.zeros((length, height, width), np.uint8)
     for t, view in enumerate(views):
-        frame = warp(floor, view, height, width)
+        frame = warp_affine(behind, view, height, width)
         for actor, part, boxes in drawn:
             left, top, right, bottom = boxes[t].tolist()
             if left < right and top < bottom:
                 region = np.s_[top:bottom, left:right]
-                layer = _layer(part, actor.wobble, t, region)
-                lay(frame[region], masks[t][region], layer, target=actor.target)
+                layer = _layer(part, actor.deformation, t, region)
+                composite(frame[region], masks[t][region], layer, target=actor.target)
         frames[t] = colour(frame)
     return frames, masks
 
 
-def _layer(part: Part, wobble: Wobble | None, t: int, region: tuple[slice, slice]) -> Picture:
-    """What a region of frame ``t`` shows of a part: uint8 [h, w, 4]."""
+def _layer(
+    part: Part, deformation: Deformation | None, t: int, region: tuple[slice, slice]
+) -> Picture:
+    """Draw a part alone on a region of frame ``t``, uint8 [h, w, 4]."""
     rows, columns = region
-    if wobble is not None:
-        return bent(part.cutout, taken_back(part.maps[t], wobble.places(t, region)))
+    if deformation is not None:
+        return remap(part.cutout, invert(part.maps[t], deformation.grid(t, region)))
     shift = np.array([[0, 0, columns.start], [0, 0, rows.start]], np.float32)
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    return warp(part.cutout, part.maps[t] - shift, height, width)
+    return warp_affine(part.cutout, part.maps[t] - shift, height, width)

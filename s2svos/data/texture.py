@@ -7,13 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos.data.warp import Picture
+from s2svos_engines.arrays import Frame
 
-Field = NDArray[np.float32]  # [H, W], 0 to 1
-Outline = NDArray[np.float64]  # [N, 2], x and y within -1 to 1
+Field = NDArray[np.float32]
+"""A pattern, float32 [H, W], 0 to 1."""
+
+Outline = NDArray[np.float64]
+"""A closed polygon, float64 [N, 2], x and y within -1 to 1."""
 
 
-def texture(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """A random pattern in random colours: uint8 [height, width, 3]."""
+def texture(rng: np.random.Generator, height: int, width: int) -> Frame:
+    """Draw a random pattern in random colours, uint8 [height, width, 3]."""
     unit = np.exp(rng.uniform(np.log(6), np.log(90)))  # pixels, of the largest pattern
     pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng, height, width, unit)
     if rng.random() < 0.4:
@@ -24,7 +28,7 @@ def texture(rng: np.random.Generator, height: int, width: int) -> Picture:
 
 
 def outline(rng: np.random.Generator) -> Outline:
-    """A random closed shape: a blob, a star or polygon, or a rounded bar."""
+    """Draw a random closed shape: a blob, a star or polygon, or a rounded bar."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     kind = rng.random()
     if kind < 0.5:
@@ -45,7 +49,7 @@ def outline(rng: np.random.Generator) -> Outline:
 
 
 def cut_out(picture: Picture, shape: Outline) -> Picture:
-    """The picture inside an outline that fills it: uint8 [H, W, 4], RGB and alpha."""
+    """Cut a picture out along an outline that fills it: uint8 [H, W, 4], RGB and alpha."""
     height, width = picture.shape[:2]
     half = np.array([width, height]) / 2
     points = half + shape * np.maximum(half - 2, 0.5) - 0.5  # a clear margin of two pixels
@@ -55,7 +59,7 @@ def cut_out(picture: Picture, shape: Outline) -> Picture:
 
 
 def _ramp(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Colours of 256 values: smooth or in steps, between a few of one mood."""
+    """Draw the colours of 256 values: a few of like hue, smooth or in steps."""
     count = int(rng.integers(2, 6))
     # Mostly light and dark of like hue, as things are: colours differ less than brightness does.
     light = rng.uniform(40, 215) + rng.normal(0, rng.uniform(10, 80), (count, 1))
@@ -71,7 +75,7 @@ def _ramp(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, unit: float) -> Field:
-    """Smooth noise in four octaves, from ``unit`` pixels down."""
+    """Draw smooth noise in four octaves, from ``unit`` pixels down."""
     total = np.zeros((height, width), np.float32)
     for octave in range(4):
         step = max(unit / 2**octave, 1.0)
@@ -86,7 +90,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, unit: float) -> Fi
 
 
 def _waves(rng: np.random.Generator, height: int, width: int, unit: float) -> Field:
-    """Stripes, straight or bent; two directions at once give checks."""
+    """Draw stripes, straight or bent; two directions at once give checks."""
     bend = _noise(rng, height, width, 2 * unit) * np.float32(rng.uniform(0, 8))
     total = np.zeros((height, width), np.float32)
     count = int(rng.integers(1, 3))
@@ -99,7 +103,7 @@ def _waves(rng: np.random.Generator, height: int, width: int, unit: float) -> Fi
 
 
 def _cells(rng: np.random.Generator, height: int, width: int, unit: float) -> Field:
-    """Spots around, or flat cells about, random points."""
+    """Draw spots around, or flat cells about, random points."""
     marks = np.full((height, width), 255, np.uint8)
     count = max(2, int(height * width / unit**2))
     marks[rng.integers(0, height, count), rng.integers(0, width, count)] = 0

@@ -1,4 +1,4 @@
-"""Pictures drawn through affine maps and deformations.
+"""Affine and free-form warps of pictures.
 
 OpenCV's ``warpAffine`` and ``remap`` take 0.33 ms for a picture of 448x256 with four channels but
 1.9 and 1.3 ms with three (5.0, AVX2), so frames are warped as RGBA. torchvision's v2 ``affine``
@@ -13,20 +13,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]  # [H, W], [H, W, 3] RGB or [H, W, 4] RGB and alpha
-Matrix = NDArray[np.float32]  # [2, 3] affine map, pixel to pixel, or a stack of them [T, 2, 3]
-Places = NDArray[np.float32]  # [H, W, 2], x and y
+Picture = NDArray[np.uint8]
+"""uint8 [H, W], [H, W, 3] RGB, or [H, W, 4] RGB and alpha."""
+
+Matrix = NDArray[np.float32]
+"""An affine map from pixel to pixel, float32 [2, 3], or one a frame, [T, 2, 3]."""
+
+Grid = NDArray[np.float32]
+"""The coordinates that each pixel is sampled from, float32 [H, W, 2], x and y."""
 
 _LEAST_SCALE = 0.6  # of a bilinear warp, without visible aliasing
 
 
-def halved(picture: Picture, scale: float) -> tuple[Picture, int]:
-    """Halves a picture until it can be drawn at ``scale`` without aliasing.
+def pyramid_level(picture: Picture, scale: float) -> tuple[Picture, int]:
+    """Halve a picture until it can be drawn at ``scale`` without aliasing.
 
     Returns:
-        The picture and how often it was halved; see `for_halved`.
+        The picture and its level, the number of times that it was halved; see :func:`at_level`.
     """
-    times = 0
+    level = 0
     while scale < _LEAST_SCALE and min(picture.shape[:2]) >= 2:
         height, width = picture.shape[:2]
         size = (-(-width // 2), -(-height // 2))
@@ -34,63 +39,63 @@ def halved(picture: Picture, scale: float) -> tuple[Picture, int]:
             edge = cv2.BORDER_REPLICATE
             picture = _u8(cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, edge))
         picture = _u8(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
-        scale, times = 2 * scale, times + 1
-    return picture, times
+        scale, level = 2 * scale, level + 1
+    return picture, level
 
 
-def for_halved(matrix: Matrix, times: int) -> Matrix:
-    """The map of a picture that was halved ``times`` times, from the map of the whole one."""
-    factor = 2.0**times
+def at_level(matrix: Matrix, level: int) -> Matrix:
+    """Return the map of a level of the pyramid, from the map of the picture at full size."""
+    factor = 2.0**level
     # Pixel x of the small picture lies at factor * (x + 0.5) - 0.5 of the large one.
-    place = (factor - 1) / 2
-    return chained(matrix, np.array([[factor, 0, place], [0, factor, place]], np.float32))
+    offset = (factor - 1) / 2
+    return compose(matrix, np.array([[factor, 0, offset], [0, factor, offset]], np.float32))
 
 
-def chained(outer: Matrix, inner: Matrix) -> Matrix:
-    """The map that goes through ``inner``, then through ``outer``."""
-    through = outer[..., :2] @ inner
-    through[..., 2] += outer[..., 2]
-    return np.asarray(through, np.float32)
+def compose(outer: Matrix, inner: Matrix) -> Matrix:
+    """Return the map that applies ``inner``, then ``outer``."""
+    composed = outer[..., :2] @ inner
+    composed[..., 2] += outer[..., 2]
+    return np.asarray(composed, np.float32)
 
 
-def warp(picture: Picture, matrix: Matrix, height: int, width: int) -> Picture:
-    """The picture seen through ``matrix``.
+def warp_affine(picture: Picture, matrix: Matrix, height: int, width: int) -> Picture:
+    """Draw a picture through ``matrix`` on ``height`` x ``width`` pixels.
 
-    A frame goes on mirrored outside its borders; masks and cut-outs, which have alpha, end there.
+    A frame is mirrored outside its borders. Masks and cut-outs, which have alpha, end there.
     """
-    wide, border = _wide(picture)
-    return _narrow(cv2.warpAffine(wide, matrix, (width, height), borderMode=border), picture)
+    wide, border = _with_alpha(picture)
+    return _as_before(cv2.warpAffine(wide, matrix, (width, height), borderMode=border), picture)
 
 
-def bent(picture: Picture, places: Places) -> Picture:
-    """The picture with its pixel ``places[y, x]`` at (x, y); outside its borders as `warp`."""
-    wide, border = _wide(picture)
-    x, y = cv2.split(places)
-    return _narrow(cv2.remap(wide, x, y, cv2.INTER_LINEAR, borderMode=border), picture)
+def remap(picture: Picture, grid: Grid) -> Picture:
+    """Draw a picture with its pixel ``grid[y, x]`` at (x, y); borders as :func:`warp_affine`."""
+    wide, border = _with_alpha(picture)
+    x, y = cv2.split(grid)
+    return _as_before(cv2.remap(wide, x, y, cv2.INTER_LINEAR, borderMode=border), picture)
 
 
 @lru_cache(maxsize=4)
-def grid(height: int, width: int) -> Places:
-    """Every pixel's own place; read-only."""
+def identity_grid(height: int, width: int) -> Grid:
+    """Return the grid that samples every pixel from itself; read-only."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    places = np.dstack([x, y])
-    places.setflags(write=False)
-    return places
+    grid = np.dstack([x, y])
+    grid.setflags(write=False)
+    return grid
 
 
-def taken_back(matrix: Matrix, places: Places) -> Places:
-    """The places that ``matrix`` carries to ``places``."""
-    return cv2.transform(places, cv2.invertAffineTransform(matrix)).astype(np.float32, copy=False)
+def invert(matrix: Matrix, grid: Grid) -> Grid:
+    """Return the coordinates that ``matrix`` maps to those of ``grid``."""
+    return cv2.transform(grid, cv2.invertAffineTransform(matrix)).astype(np.float32, copy=False)
 
 
-def lay(frame: Picture, mask: Picture, layer: Picture, *, target: bool) -> None:
-    """Lays a cut-out over a frame and the object's mask, in place.
+def composite(frame: Picture, mask: Picture, layer: Picture, *, target: bool) -> None:
+    """Draw a cut-out over a frame and over the object's mask, in place.
 
     Args:
         frame: [H, W, 3].
         mask: [H, W].
-        layer: [H, W, 4].
-        target: it is the object; others cover the object.
+        layer: the cut-out, [H, W, 4].
+        target: the cut-out is the object; others cover the object.
     """
     alpha = np.ascontiguousarray(layer[:, :, 3])
     clear = cv2.bitwise_not(alpha)
@@ -98,17 +103,19 @@ def lay(frame: Picture, mask: Picture, layer: Picture, *, target: bool) -> None:
     above = cv2.multiply(colour, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
     below = cv2.multiply(frame, cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB), scale=1 / 255)
     frame[:] = cv2.add(above, below)
-    left = cv2.multiply(mask, clear, scale=1 / 255)
-    mask[:] = cv2.add(left, alpha) if target else left
+    uncovered = cv2.multiply(mask, clear, scale=1 / 255)
+    mask[:] = cv2.add(uncovered, alpha) if target else uncovered
 
 
-def _wide(picture: Picture) -> tuple[Picture, int]:
+def _with_alpha(picture: Picture) -> tuple[Picture, int]:
+    """Return a picture as it is warped, a frame as RGBA, and its kind of border."""
     if picture.ndim == 3 and picture.shape[2] == 3:
         return _u8(cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)), cv2.BORDER_REFLECT_101
     return picture, cv2.BORDER_CONSTANT
 
 
-def _narrow(drawn: NDArray[np.generic], like: Picture) -> Picture:
+def _as_before(drawn: NDArray[np.generic], like: Picture) -> Picture:
+    """Return what was drawn with the channels of ``like``."""
     if like.ndim == 3 and like.shape[2] == 3:
         drawn = cv2.cvtColor(_u8(drawn), cv2.COLOR_RGBA2RGB)
     return _u8(drawn)

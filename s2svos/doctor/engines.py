@@ -1,4 +1,4 @@
-"""Runs every engine that is here over the demo's clip, in every precision of a bundle.
+"""Runs every engine that is here over the drawn clip, in every precision of a bundle.
 
 The reference is ONNX Runtime in fp32, whose graphs the export has compared with PyTorch; where that
 does not work, the first engine that works in fp32. The true masks of the drawn clip are a second
@@ -7,6 +7,7 @@ measure, one that depends on no engine.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos.doctor.finding import Finding, State
-from s2svos.doctor.self_test import Result, back_and_forth
+from s2svos.doctor.self_test import Result
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.closed_loop import mask_iou, ping_pong
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Letterbox
+from s2svos_engines.letterbox import Letterbox, object_masks
 from s2svos_engines.registry import ENGINES, GPU_ENGINES, SLOW_ENGINES, installed_engines
 from s2svos_engines.tensorrt.builder import build_target
 
@@ -41,7 +43,7 @@ SLACK = 0.02
 UNKNOWN = 0.98
 """IoU of a precision for which the bundle does not say what the export measured."""
 
-Masks = NDArray[np.bool_]  # [steps, N, H, W]
+Masks = NDArray[np.uint8]  # [steps, N, H, W]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """For the user."""
+        """Engine and precision, for the user."""
         return f"{self.engine} {self.precision}"
 
 
@@ -67,14 +69,14 @@ class Failure:
 
 
 def examine_engines(
-    bundle: Bundle, *, gpu: str | None, say: Callable[[str], None]
+    bundle: Bundle, *, gpu: str | None, log: Callable[[str], None]
 ) -> Iterator[Finding]:
-    """A finding for each engine and precision.
+    """Yield a finding for each engine and precision.
 
     Args:
         bundle: whose graphs are run.
         gpu: compute capability of the GPU, empty if it is not known; None if there is no GPU.
-        say: is told what is being tested.
+        log: is called with what is being tested.
     """
     # PyTorch would take minutes, and is what all were compared with at export.
     installed = [name for name in installed_engines() if name not in SLOW_ENGINES]
@@ -94,11 +96,11 @@ def examine_engines(
         remedy = 'pip install "s2svos[tensorrt]"'
         yield Finding("engines", State.PROBLEM, "none for the GPU is installed", remedy)
     if trials := _trials(bundle, on_processor, on_gpu):
-        yield from _run(bundle, trials, say)
+        yield from _run(bundle, trials, log)
 
 
 def _serves(engine: str, gpu: str | None) -> bool:
-    """Whether there is a GPU for an engine; TensorRT-RTX has kernels for some of them only."""
+    """Return whether there is a GPU for an engine; TensorRT-RTX has kernels for some only."""
     if not gpu or engine != "tensorrt-rtx":
         return gpu is not None
     try:
@@ -108,7 +110,7 @@ def _serves(engine: str, gpu: str | None) -> bool:
 
 
 def _trials(bundle: Bundle, on_processor: list[str], on_gpu: list[str]) -> list[Trial]:
-    """What is to be run, what can be the reference first and for as long as the longest."""
+    """Return what is run; first what can be the reference, for as long as the longest."""
     most = GPU_STEPS if on_gpu else STEPS
     trials = [
         Trial(name, precision, most if precision == "fp32" else STEPS)
@@ -119,23 +121,23 @@ def _trials(bundle: Bundle, on_processor: list[str], on_gpu: list[str]) -> list[
     return trials + [Trial(name, one, GPU_STEPS) for name in on_gpu for one in bundle.precisions]
 
 
-def _run(bundle: Bundle, trials: list[Trial], say: Callable[[str], None]) -> Iterator[Finding]:
+def _run(bundle: Bundle, trials: list[Trial], log: Callable[[str], None]) -> Iterator[Finding]:
     reference: tuple[str, Masks] | None = None
     with tempfile.TemporaryDirectory(prefix="s2svos-") as folder:
-        bench = Bench(bundle, Path(folder), max(trial.steps for trial in trials))
+        runner = TrialRunner(bundle, Path(folder), max(trial.steps for trial in trials))
         for number, trial in enumerate(trials, 1):
-            say(f"testing {trial.name} ({number} of {len(trials)})")
-            outcome = bench.run(trial)
+            log(f"testing {trial.name} ({number} of {len(trials)})")
+            outcome = runner.run(trial)
             if isinstance(outcome, Failure):
                 yield Finding(trial.name, State.PROBLEM, outcome.text, outcome.remedy)
                 continue
             if not reference and trial.precision == "fp32":
                 reference = trial.name, outcome.masks
-            yield bench.judge(trial, outcome, reference)
+            yield runner.compare(trial, outcome, reference)
 
 
-class Bench:
-    """The demo's clip in a file, and what came of running engines on it.
+class TrialRunner:
+    """The drawn clip in a file, on which engines are run and compared.
 
     Args:
         bundle: with the network.
@@ -146,19 +148,16 @@ class Bench:
     def __init__(self, bundle: Bundle, folder: Path, steps: int) -> None:
         contract = bundle.contract
         clip = list(islice(render(), steps + 1))
-        fit = Letterbox.of(clip[0][1].shape, (contract.height, contract.width))
-        frames = np.stack([fit.resize(frame) for frame, _ in clip])
-        masks = np.stack(
-            [[fit.resize(np.uint8(255) * (ids == one)) for one in (1, 2)] for _, ids in clip]
-        )
+        resize = Letterbox.of(clip[0][1].shape, (contract.height, contract.width)).resize
+        frames = np.stack([resize(frame) for frame, _ in clip])
+        masks = np.stack([[*map(resize, object_masks(ids, (1, 2)))] for _, ids in clip])
         self._bundle, self._folder = bundle, folder
         self._clip = folder / "clip.npz"
         np.savez(self._clip, frames=frames, first_masks=masks[0])
-        order = [back_and_forth(step + 1, len(clip)) for step in range(steps)]
-        self._truth: Masks = masks[order] > 127
+        self._truth: Masks = np.stack([*islice(ping_pong(masks), 1, steps + 1)])
 
     def run(self, trial: Trial) -> Result | Failure:
-        """Runs a trial in a process of its own."""
+        """Run a trial in a process of its own."""
         out = self._folder / f"{trial.engine}-{trial.precision}.npz"
         # -P: whatever Python files lie in the working folder are no part of this.
         command = [sys.executable, "-P", "-m", "s2svos.doctor.self_test", str(self._bundle.path)]
@@ -176,15 +175,15 @@ class Bench:
         with np.load(out) as arrays:
             return Result(arrays["masks"], arrays["milliseconds"], float(arrays["seconds"]))
 
-    def judge(self, trial: Trial, result: Result, reference: tuple[str, Masks] | None) -> Finding:
-        """Compares a trial's masks with those of the reference and with the truth.
+    def compare(self, trial: Trial, result: Result, reference: tuple[str, Masks] | None) -> Finding:
+        """Compare a trial's masks with those of the reference and with the truth.
 
         Args:
             trial: that was run.
             result: of it.
             reference: its name and its masks, of as many steps or more; None if there is none.
         """
-        truth = float(_iou(result.masks, self._truth[: trial.steps]).mean())
+        truth = float(mask_iou(result.masks, self._truth[: trial.steps]).mean())
         times = {
             name: float(np.percentile(result.milliseconds, share))
             for name, share in PERCENTILES.items()
@@ -208,7 +207,7 @@ class Bench:
         if name == trial.name:
             text = f"{trial.steps} frames, the reference{self._recorded()}; {text}"
             return Finding(trial.name, State.OK, text, figures=figures)
-        drift = _Drift.of(_iou(result.masks, expected[: trial.steps]).mean(1))
+        drift = _Drift.of(mask_iou(result.masks, expected[: trial.steps]).mean(1))
         text = f"{trial.steps} frames, {drift} with {name}; {text}"
         figures |= {"reference": name, **asdict(drift)}
         least = self._least(trial.precision)
@@ -219,17 +218,17 @@ class Bench:
         return Finding(trial.name, State.PROBLEM, text, remedy, figures)
 
     def _recorded(self) -> str:
-        parity = self._bundle.manifest.get("parity", {}).get("fp32")
-        return f" (IoU {parity['mean_iou']:.4f} with PyTorch at export)" if parity else ""
+        iou = self._bundle.manifest.mean_iou("fp32")
+        return f" (IoU {iou:.4f} with PyTorch at export)" if iou is not None else ""
 
     def _least(self, precision: str) -> float:
-        recorded = self._bundle.manifest.get("parity", {}).get(precision, {})
-        return float(recorded.get("mean_iou", UNKNOWN)) - SLACK
+        recorded = self._bundle.manifest.mean_iou(precision)
+        return (UNKNOWN if recorded is None else recorded) - SLACK
 
 
 @dataclass(frozen=True)
 class _Drift:
-    """IoU with the reference: its mean, its least and where that is, and its course."""
+    """IoU with the reference: mean, least with its frame, and on some frames."""
 
     mean: float
     least: float
@@ -248,11 +247,11 @@ class _Drift:
 
 
 def _failure(trial: Trial, run: subprocess.CompletedProcess[str]) -> Failure:
-    """What ended a self-test, in a sentence, and what to do."""
+    """Return what ended a self-test, and what to do."""
     again = f'pip install --force-reinstall "{_package(trial.engine)}"'
     if run.returncode == UserError.exit_code:
-        what, _, remedy = run.stdout.strip().partition("; ")
-        return Failure(what, remedy or again)
+        error = json.loads(run.stdout)
+        return Failure(error["problem"], error["remedy"] or again)
     if run.returncode < 0:
         name = signal.Signals(-run.returncode).name
         if name == "SIGILL":
@@ -263,13 +262,7 @@ def _failure(trial: Trial, run: subprocess.CompletedProcess[str]) -> Failure:
 
 
 def _package(engine: str) -> str:
-    """What to install again if an engine is broken."""
+    """Return the package to install again if an engine is broken."""
     if engine in GPU_ENGINES:
         return f"s2svos[{ENGINES[engine].extra}]"
     return (packages_distributions().get(engine) or [engine])[0]
-
-
-def _iou(a: Masks, b: Masks) -> NDArray[np.float64]:
-    """IoU [steps, N]; two empty masks agree."""
-    union = (a | b).sum((2, 3))
-    return np.where(union > 0, (a & b).sum((2, 3)) / np.maximum(union, 1), 1.0)

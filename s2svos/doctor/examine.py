@@ -16,14 +16,14 @@ from s2svos.doctor.system import (
 )
 
 
-def examine(bundle: Path, *, say: Callable[[str], None]) -> Iterator[Finding]:
-    """Looks at everything, the quick things first.
+def examine(bundle: Path, *, log: Callable[[str], None]) -> Iterator[Finding]:
+    """Examine everything, the quick things first.
 
     Args:
         bundle: whose graphs the engines are to run.
-        say: is told what is being looked at.
+        log: is called with what is being examined.
     """
-    say("packages and machine")
+    log("packages and machine")
     yield from examine_python()
     yield from examine_packages()
     yield from examine_processor()
@@ -35,10 +35,10 @@ def examine(bundle: Path, *, say: Callable[[str], None]) -> Iterator[Finding]:
         yield Finding("engines", State.INFO, "not tested, as they need these packages", remedy)
         return
     yield from examine_encoder()
-    yield from _examine_engines(bundle, say)
+    yield from _examine_engines(bundle, log)
 
 
-def _examine_engines(path: Path, say: Callable[[str], None]) -> Iterator[Finding]:
+def _examine_engines(path: Path, log: Callable[[str], None]) -> Iterator[Finding]:
     # Here, since they import the packages that might be broken.
     from s2svos.doctor.engines import examine_engines
     from s2svos.doctor.gpu import examine_gpu, read_driver
@@ -55,4 +55,4 @@ def _examine_engines(path: Path, say: Callable[[str], None]) -> Iterator[Finding
     text = f"{path.name} in {', '.join(bundle.precisions)}, SHA-256 {bundle.sha256[:12]}"
     figures = {"path": str(path), "sha256": bundle.sha256, "precisions": list(bundle.precisions)}
     yield Finding("bundle", State.OK, text, figures=figures)
-    yield from examine_engines(bundle, gpu=driver.capability, say=say)
+    yield from examine_engines(bundle, gpu=driver.capability, log=log)

@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""The findings of the doctor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class State(StrEnum):
-    """How a finding is to be taken."""
+    """Whether a finding is a problem."""
 
     OK = "ok"
     INFO = "info"  # worth to know; nothing is wrong
@@ -18,7 +18,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was examined.
 
     Args:
         topic: what it is about, one or two words.
@@ -35,5 +35,5 @@ class Finding:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The finding as JSON types."""
+        """Return the finding as JSON types."""
         return asdict(self)

@@ -61,7 +61,7 @@ def read_driver() -> Driver:
 
 
 def examine_gpu(driver: Driver) -> Iterator[Finding]:
-    """The GPUs, and which CUDA and TensorRT are here; the engines tell whether these work."""
+    """Examine the GPUs, CUDA and TensorRT; whether they work, the engines show."""
     if not driver.usable and not driver.gpus and not driver.error:
         text = "no NVIDIA GPU with a driver is here; engines run on the processor"
         yield Finding("GPU", State.INFO, text)

@@ -6,36 +6,39 @@ A process of its own, as a broken library may take its process down with it.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.closed_loop import NetworkClip, ping_pong
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import load_engine
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of following objects.
+    """Masks and times of a self-test.
 
     Args:
-        masks: bool [steps, N, H, W], of each step.
-        milliseconds: float [steps], that each took.
+        masks: uint8 [steps, N, H, W], of each step.
+        milliseconds: float [steps], of each step.
         seconds: to load the engine and start.
     """
 
-    masks: NDArray[np.bool_]
+    masks: NDArray[np.uint8]
     milliseconds: NDArray[np.float64]
     seconds: float
 
 
 def self_test(bundle: Bundle, engine: str, precision: str, clip: Path, steps: int) -> Result:
-    """Follows the clip's objects, to its end, back to its beginning and so on.
+    """Follow the clip's objects, to its end, back to its beginning and so on.
 
     Args:
         bundle: with the network.
@@ -49,32 +52,26 @@ def self_test(bundle: Bundle, engine: str, precision: str, clip: Path, steps: in
         UserError: the engine or the bundle cannot be used.
     """
     with np.load(clip) as arrays:
-        frames, first_masks = arrays["frames"], arrays["first_masks"]
+        first, *frames = arrays["frames"]
+        first_masks = arrays["first_masks"]
     began = time.perf_counter()
     loaded = load_engine(bundle, engine, precision=precision)
-    runner = loaded.runner(loaded.init(frames[0], first_masks))
+    runner = NetworkClip((), first, first_masks, frames).start(loaded)
     result = Result(
-        masks=np.zeros((steps, *first_masks.shape), np.bool_),
+        masks=np.zeros((steps, *first_masks.shape), np.uint8),
         milliseconds=np.zeros(steps),
         seconds=time.perf_counter() - began,
     )
-    for step in range(steps):
-        frame = frames[back_and_forth(step + 1, len(frames))]
+    for step, frame in enumerate(islice(ping_pong(chain([first], frames)), 1, steps + 1)):
         began = time.perf_counter()
-        found = runner.step(frame)
+        masks = runner.step(frame)
         result.milliseconds[step] = 1e3 * (time.perf_counter() - began)
-        result.masks[step] = found > 127
+        result.masks[step] = masks
     return result
 
 
-def back_and_forth(step: int, count: int) -> int:
-    """Index of a step's frame, of ``count`` that are run through to the last, back, and so on."""
-    place = step % (2 * (count - 1))
-    return min(place, 2 * (count - 1) - place)
-
-
 def main() -> None:
-    """Runs the self-test that the command line asks for, and writes its results."""
+    """Run the self-test that the command line asks for, and write its results."""
     parser = argparse.ArgumentParser()
     for name in ("bundle", "engine", "precision", "clip", "steps", "out"):
         parser.add_argument(name)
@@ -88,7 +85,8 @@ def main() -> None:
             int(options.steps),
         )
     except UserError as error:
-        print(error)  # and not among what libraries write to the error stream
+        # To standard output, apart from what libraries write to the error stream.
+        print(json.dumps({"problem": error.problem, "remedy": error.remedy}))
         sys.exit(error.exit_code)
     np.savez_compressed(options.out, **asdict(result))
 

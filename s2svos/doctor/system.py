@@ -1,6 +1,4 @@
-"""The processor, how much of it this process may use, and the video encoder.
-
-Python and the installed packages beside what s2svos asks for."""
+"""Python, the packages that s2svos requires, the processor, and the video encoder."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ from packaging.requirements import Requirement
 
 from s2svos.doctor.finding import Finding, State
 from s2svos.environment import environment
+from s2svos_engines.cpu import cpu_count, cpu_quota, usable_cpus
 
 CPUINFO = Path("/proc/cpuinfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 # By the flags of x86 and Arm in /proc/cpuinfo.
 FEATURES = {
@@ -32,7 +30,7 @@ FEATURES = {
 
 
 def examine_processor() -> Iterator[Finding]:
-    """Its model, and what it has that engines make use of."""
+    """Examine its model, and the instructions that engines make use of."""
     model, flags = environment()["cpu"], _flags()
     has = [name for name, any_of in FEATURES.items() if flags & any_of]
     lacks = ", ".join(name for name in FEATURES if name not in has)
@@ -43,22 +41,20 @@ def examine_processor() -> Iterator[Finding]:
 
 
 def examine_cores() -> Iterator[Finding]:
-    """How many there are, and how many of them this process may use."""
-    there = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    quota = _quota()
+    """Count the cores, and those that this process may use."""
+    there, usable, quota = os.cpu_count() or 1, usable_cpus(), cpu_quota()
     figures = {"cores": there, "usable": usable, "quota": quota}
     text = f"{there} in the machine, {usable} for this process"
     if quota is None or quota >= usable:
         yield Finding("cores", State.OK, text, figures=figures)
         return
     text = f"{text}, but the container may use the time of {quota:g}: more threads have to wait"
-    remedy = f"Say --threads {max(1, int(quota))} to s2svos infer."
+    remedy = f"Say --threads {cpu_count()} to s2svos infer."
     yield Finding("cores", State.INFO, text, remedy, figures)
 
 
 def examine_encoder() -> Iterator[Finding]:
-    """Whether overlay.mp4 can be written."""
+    """Examine whether overlay.mp4 can be written."""
     try:
         from av import codecs_available
     except ImportError:
@@ -75,25 +71,13 @@ def examine_encoder() -> Iterator[Finding]:
 
 
 def _flags() -> set[str]:
-    """What the first core can do; nothing where the system does not tell."""
+    """Return the flags of the first core; none where the system does not tell."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else ()
     for line in lines:
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
             return set(value.split())
     return set()
-
-
-def _quota() -> float | None:
-    """Cores' worth of time that the control group may use; None for no limit."""
-    second = CGROUP / "cpu.max"
-    first = [CGROUP / "cpu" / f"cpu.cfs_{name}_us" for name in ("quota", "period")]
-    try:
-        words = second.read_text().split() if second.exists() else [f.read_text() for f in first]
-        quota, period = map(float, words)
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
-    return quota / period if quota > 0 else None
 
 
 PACKAGE = "s2svos"
@@ -113,7 +97,7 @@ CORE = {"av": "av", "cv2": "opencv-python-headless", "numpy": "numpy", "PIL": "p
 
 
 def examine_python() -> Iterator[Finding]:
-    """The interpreter."""
+    """Examine the interpreter."""
     wanted = Requirement(f"python{metadata(PACKAGE)['Requires-Python']}").specifier
     here = platform.python_version()
     text = f"{platform.python_implementation()} {here} on {platform.platform()}"
@@ -126,7 +110,7 @@ def examine_python() -> Iterator[Finding]:
 
 
 def examine_packages() -> Iterator[Finding]:
-    """What s2svos itself needs, its extras, and what gets in each other's way."""
+    """Examine what s2svos itself needs, its extras, and packages that exclude each other."""
     by_extra: dict[str, list[Requirement]] = {}
     for line in requires(PACKAGE) or ():
         requirement = Requirement(line)
@@ -134,16 +118,16 @@ def examine_packages() -> Iterator[Finding]:
         if not requirement.marker or requirement.marker.evaluate({"extra": extra}):
             by_extra.setdefault(extra, []).append(requirement)
     for requirement in by_extra.pop("", ()):
-        yield _needed(requirement)
+        yield _required(requirement)
     by_extra.pop(DEVELOPMENT, None)
     for extra, requirements in by_extra.items():
-        yield _wished(extra, requirements)
+        yield _optional(extra, requirements)
     for family in SAME_FILES:
         yield from _conflict(family)
 
 
 def examine_imports() -> Iterator[Finding]:
-    """The packages without which nothing works and which cannot be imported."""
+    """Find the packages without which nothing works and which cannot be imported."""
     for module, distribution in CORE.items():
         try:
             importlib.import_module(module)
@@ -157,11 +141,11 @@ def examine_imports() -> Iterator[Finding]:
 
 
 def _extra(requirement: Requirement) -> str:
-    """Name of the extra that a requirement is of, empty for none."""
+    """Return the extra that a requirement is of, empty for none."""
     return str(requirement.marker or "").partition("extra == ")[2].strip("\"' )")
 
 
-def _needed(requirement: Requirement) -> Finding:
+def _required(requirement: Requirement) -> Finding:
     name, found = requirement.name, _version(requirement.name)
     if wrong := _too_old(requirement):
         return Finding(
@@ -175,8 +159,8 @@ def _needed(requirement: Requirement) -> Finding:
     return Finding(name, State.PROBLEM, "not installed", remedy)
 
 
-def _wished(extra: str, requirements: list[Requirement]) -> Finding:
-    """An extra may be there, there in part, or not there; but not too old."""
+def _optional(extra: str, requirements: list[Requirement]) -> Finding:
+    """Examine an extra: it may be there, in part, or not; but not too old."""
     topic, remedy = f"extra {extra}", f'pip install -U "s2svos[{extra}]"'
     names = [requirement.name for requirement in requirements]
     versions = {name: found for name in names if (found := _version(name))}
@@ -201,7 +185,7 @@ def _too_old(requirement: Requirement) -> str | None:
 
 
 def _same_files(name: str) -> list[str]:
-    """Other installed distributions with the files of one."""
+    """Return other installed distributions with the files of one."""
     families = (family for family in SAME_FILES if name in family)
     return [one for family in families for one in family if one != name and _version(one)]
 

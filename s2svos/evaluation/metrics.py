@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 BoolMask = NDArray[np.bool_]
+"""An object's pixels, bool [H, W]."""
 
 
 def region_similarity(predicted: BoolMask, truth: BoolMask) -> float:
-    """J, the intersection over union.
+    """Return J, the intersection over union.
 
     Args:
         predicted: bool [H, W].
@@ -34,12 +35,12 @@ def region_similarity(predicted: BoolMask, truth: BoolMask) -> float:
 
 
 def contour_accuracy(predicted: BoolMask, truth: BoolMask, bound: float = 0.008) -> float:
-    """F, the harmonic mean of precision and recall of contour pixels.
+    """Return F, the harmonic mean of precision and recall of contour pixels.
 
     Args:
         predicted: bool [H, W].
         truth: bool [H, W].
-        bound: how far apart contours may lie and still match: pixels if 1 or more, else a share of
+        bound: largest distance of matching contour pixels: pixels if 1 or more, else a share of
             the diagonal, rounded up to whole pixels.
 
     Returns:
@@ -50,19 +51,19 @@ def contour_accuracy(predicted: BoolMask, truth: BoolMask, bound: float = 0.008)
     """
     _check(predicted, truth)
     reach = bound if bound >= 1 else math.ceil(bound * math.hypot(*truth.shape))
-    found, wanted = contour(predicted), contour(truth)
-    if not found.any() or not wanted.any():
-        return float(found.any() == wanted.any())
+    predicted_contour, true_contour = contour(predicted), contour(truth)
+    if not predicted_contour.any() or not true_contour.any():
+        return float(predicted_contour.any() == true_contour.any())
     disk = _disk(reach)
-    precision = cv2.dilate(wanted.astype(np.uint8), disk)[found].mean()
-    recall = cv2.dilate(found.astype(np.uint8), disk)[wanted].mean()
+    precision = cv2.dilate(true_contour.astype(np.uint8), disk)[predicted_contour].mean()
+    recall = cv2.dilate(predicted_contour.astype(np.uint8), disk)[true_contour].mean()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
 def contour(mask: BoolMask) -> BoolMask:
-    """Pixels that differ from the one to the right, the one below or the one between those.
+    """Return the pixels that differ from the one to the right, below, or below to the right.
 
-    The picture's own rim is no contour. One pixel wide, half a pixel towards the origin from the
+    The picture's border is no contour. One pixel wide, half a pixel towards the origin from the
     true border, as the official ``seg2bmap`` draws it.
 
     Args:
@@ -78,7 +79,7 @@ def contour(mask: BoolMask) -> BoolMask:
 
 
 def _disk(radius: float) -> NDArray[np.uint8]:
-    """Pixels not farther than ``radius`` from the middle; cv2's ellipse is another shape."""
+    """Return the pixels within ``radius`` of the middle; cv2's ellipse is another shape."""
     steps = np.arange(-math.floor(radius), math.floor(radius) + 1)
     inside: BoolMask = steps[:, None] ** 2 + steps**2 <= radius**2
     return inside.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Results to look at: J over time, and the videos that went worst."""
+"""Pictures of the results: J over time, and the videos with the lowest J."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from s2svos.data.files import read_mask
 from s2svos.data.layouts import VideoFiles
 from s2svos.evaluation.scores import VideoScore
-from s2svos.evaluation.store import writing
-from s2svos.evaluation.videos import Frame, Ids, frame_at, resize, truth_at
+from s2svos.evaluation.store import GO_ON
+from s2svos.evaluation.videos import frame_at, resize, truth_at
 from s2svos.video.contact_sheet import draw_sheet
 from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
-from s2svos_engines.files import write_atomically
+from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.files import disk_errors, write_atomically
 
 WORST = 6  # videos
 _COLUMNS = 6  # frames of each
@@ -29,12 +29,12 @@ _OUTLINE = np.ones((3, 3), np.uint8)
 
 
 def worst_first(scores: Sequence[VideoScore]) -> list[VideoScore]:
-    """The videos that have a score, by rising mean J."""
+    """Return the videos that have a score, by rising mean J."""
     return sorted((score for score in scores if score.scored), key=lambda score: score.j.mean)
 
 
 def draw_j_over_time(path: Path, scores: Sequence[VideoScore]) -> None:
-    """Draws J of each video over its scored frames, the worst in colour, and the mean of all.
+    """Draw J of each video over its scored frames, the worst in colour, and the mean of all.
 
     Needs matplotlib.
 
@@ -70,20 +70,20 @@ def draw_j_over_time(path: Path, scores: Sequence[VideoScore]) -> None:
     png = io.BytesIO()
     figure.savefig(png, dpi=120, format="png")
     pyplot.close(figure)
-    with writing(path.parent):
+    with disk_errors(path.parent, again=GO_ON):
         write_atomically(path, png.getvalue())
 
 
 def draw_worst(
     path: Path, scores: Sequence[VideoScore], videos: Mapping[str, VideoFiles], masks: Path
 ) -> None:
-    """Puts the worst videos on a sheet: frames over time, predictions painted, truth in white.
+    """Draw the worst videos on a sheet: frames over time, predictions painted, truth in white.
 
     Args:
         path: of the PNG.
         scores: at least one with a scored frame.
         videos: the files of each video by name.
-        masks: folder of a folder of predicted masks a video.
+        masks: folder with a folder of predicted masks for each video.
 
     Raises:
         UserError: a frame or mask cannot be read, or the file cannot be written.
@@ -94,12 +94,12 @@ def draw_worst(
         strip = draw_sheet(painted, palette=davis_palette(), columns=_COLUMNS, rows=1)
         rows += [_caption(score, painted.stems, strip.shape[1]), strip]
     png = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1]
-    with writing(path.parent):
+    with disk_errors(path.parent, again=GO_ON):
         write_atomically(path, png.tobytes())
 
 
-class _Painted(Sequence[tuple[Frame, Ids]]):
-    """A video's annotated frames with predictions and truth, each painted when it is asked for."""
+class _Painted(Sequence[tuple[Frame, Labels]]):
+    """A video's annotated frames with predictions and truth, painted lazily."""
 
     def __init__(self, video: VideoFiles, score: VideoScore, masks: Path) -> None:
         self._video = video
@@ -124,8 +124,8 @@ class _Painted(Sequence[tuple[Frame, Ids]]):
         return painted, np.zeros(self._size, np.uint8)  # nothing is left to paint
 
 
-def _caption(score: VideoScore, stems: Sequence[str], width: int) -> NDArray[np.uint8]:
-    """A bar with a video's name and scores: uint8 [34, width, 3]."""
+def _caption(score: VideoScore, stems: Sequence[str], width: int) -> Frame:
+    """Draw a bar with a video's name and scores, uint8 [34, width, 3]."""
     bar = np.full((_CAPTION, width, 3), 255, np.uint8)
     text = f"{score.name}   J {score.j.mean:.3f}   F {score.f.mean:.3f}"
     if not math.isnan(score.j.decay):

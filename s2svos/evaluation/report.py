@@ -1,6 +1,4 @@
-"""Results as a table on the terminal.
-
-Results as data: JSON with everything, CSV with a row an object, and the server's zip."""
+"""Results as a table on the terminal, as JSON, as CSV, and as the zip for YouTube-VOS's server."""
 
 from __future__ import annotations
 
@@ -18,14 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 from s2svos.evaluation.scores import ObjectScore, Overall, Statistics, VideoScore, milliseconds
-from s2svos.evaluation.store import writing
-from s2svos_engines.files import write_atomically, written_beside
+from s2svos.evaluation.store import GO_ON
+from s2svos_engines.files import disk_errors, write_atomically, written_beside
 
 FIGURES = ("mean", "recall", "decay")
+COLUMNS = (
+    *("video", "object", "enters", "frames"),
+    *("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay"),
+)
 
 
 def print_table(scores: Sequence[VideoScore]) -> None:
-    """Prints a row a video and the means over the objects; a line where nothing was scored."""
+    """Print a row a video and the means over the objects, or a line if nothing was scored."""
     console = Console()
     overall = Overall.of(scores)
     if not overall.objects:
@@ -55,24 +57,10 @@ def print_table(scores: Sequence[VideoScore]) -> None:
     )
 
 
-def _figures(*measures: Statistics) -> list[str]:
-    return [_figure(figure, 3) for one in measures for figure in (one.mean, one.recall, one.decay)]
-
-
-def _figure(figure: float, digits: int) -> str:
-    return "-" if math.isnan(figure) else f"{figure:.{digits}f}"
-
-
-COLUMNS = (
-    *("video", "object", "enters", "frames"),
-    *("j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay"),
-)
-
-
 def write_json(path: Path, scores: Sequence[VideoScore], facts: Mapping[str, Any]) -> None:
-    """Writes ``facts``, the overall figures, and each video's and object's down to the frame.
+    """Write ``facts``, the overall figures, and each video's and object's down to the frame.
 
-    A figure for which there is no scored frame is null.
+    A figure without a scored frame is null.
 
     Raises:
         UserError: the file cannot be written.
@@ -84,12 +72,12 @@ def write_json(path: Path, scores: Sequence[VideoScore], facts: Mapping[str, Any
         "videos": [_video(score) for score in scores],
     }
     text = json.dumps(_without_nan(data), indent=1, allow_nan=False)
-    with writing(path.parent):
+    with disk_errors(path.parent, again=GO_ON):
         write_atomically(path, f"{text}\n".encode())
 
 
 def write_csv(path: Path, scores: Sequence[VideoScore]) -> None:
-    """Writes a row an object; figures are empty where no frame was scored.
+    """Write a row an object; figures without a scored frame are empty.
 
     Raises:
         UserError: the file cannot be written.
@@ -103,12 +91,12 @@ def write_csv(path: Path, scores: Sequence[VideoScore]) -> None:
             figures = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
             cells = ["" if math.isnan(figure) else f"{figure:.6f}" for figure in figures]
             rows.writerow([score.name, one.id, one.enters, len(one.frames), *cells])
-    with writing(path.parent):
+    with disk_errors(path.parent, again=GO_ON):
         write_atomically(path, text.getvalue().encode())
 
 
 def write_submission(path: Path, masks: Path, names: Sequence[str]) -> None:
-    """Packs masks as YouTube-VOS's server takes them: ``Annotations/<video>/<frame>.png``.
+    """Pack masks as YouTube-VOS's server takes them: ``Annotations/<video>/<frame>.png``.
 
     Args:
         path: of the zip.
@@ -119,7 +107,7 @@ def write_submission(path: Path, masks: Path, names: Sequence[str]) -> None:
         UserError: the file cannot be written.
     """
     with (
-        writing(path.parent),
+        disk_errors(path.parent, again=GO_ON),
         written_beside(path) as part,
         zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive,
     ):
@@ -154,9 +142,17 @@ def _object(one: ObjectScore) -> dict[str, Any]:
 
 
 def _without_nan(data: Any) -> Any:
-    """``data`` with null in place of NaN, which JSON has not."""
+    """Replace NaN, which JSON lacks, by null."""
     if isinstance(data, dict):
         return {key: _without_nan(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_without_nan(value) for value in data]
     return None if isinstance(data, float) and math.isnan(data) else data
+
+
+def _figures(*measures: Statistics) -> list[str]:
+    return [_figure(figure, 3) for one in measures for figure in (one.mean, one.recall, one.decay)]
+
+
+def _figure(figure: float, digits: int) -> str:
+    return "-" if math.isnan(figure) else f"{figure:.{digits}f}"

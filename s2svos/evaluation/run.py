@@ -1,8 +1,9 @@
-"""Evaluate many videos, one after the other or several at a time."""
+"""The evaluation of many videos into a folder, one after the other or several at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +11,124 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+import s2svos
 from s2svos.data.layouts import VideoFiles
+from s2svos.environment import environment
+from s2svos.evaluation.pictures import draw_j_over_time, draw_worst
 from s2svos.evaluation.protocol import Tracker, evaluate_video
+from s2svos.evaluation.report import write_csv, write_json, write_submission
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import Store
-from s2svos.evaluation.videos import Size, frame_count
+from s2svos.evaluation.videos import Size, VideoSet, frame_count
 from s2svos.workers import CONTEXT, worker_pool
-from s2svos_engines.errors import UserError
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.cpu import cpu_count
 from s2svos_engines.tracker import Tracker as EngineTracker
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
-_LOOK_EVERY = 0.2  # seconds between two looks at how far the processes are
+_POLL = 0.2  # seconds between two looks at the progress of the processes
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of an evaluation.
+
+    Attributes:
+        scores: in the order of the videos.
+        engine: name of the engine that was used.
+        plotted: J over time was drawn, which needs matplotlib, or there was nothing to draw.
+    """
+
+    scores: list[VideoScore]
+    engine: str
+    plotted: bool
+
+
+def evaluate(
+    bundle: Bundle,
+    videos: VideoSet,
+    out: Path,
+    *,
+    model: tuple[Path, str] | None = None,
+    engine: str = "auto",
+    precision: str = "fp32",
+    size: Size | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
+    overwrite: bool = False,
+    log: Callable[[str], None] = lambda text: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """Evaluate a bundle on videos; masks, tables and pictures go to a folder.
+
+    The same call goes on after an interruption.
+
+    Args:
+        bundle: to evaluate.
+        videos: with their true masks.
+        out: the folder.
+        model: path and SHA-256 of the file that the bundle was made from; None: the bundle itself.
+        engine, precision: as :meth:`s2svos_engines.tracker.Tracker.load`.
+        size: height and width at which videos are followed and scored; None for their own.
+        jobs: videos at a time.
+        threads: processor threads of a step; None: the cores divided by ``jobs``.
+        overwrite: an evaluation with other settings may be replaced.
+        log: called with a sentence if some videos are finished already.
+        report: called with the number of frames done and of all frames.
+
+    Raises:
+        UserError: the bundle or a video cannot be used, or the folder cannot be written; finished
+            videos are kept.
+    """
+    path, sha256 = model or (bundle.path, bundle.sha256)
+    threads = threads or max(1, cpu_count() // jobs)
+    tracker = EngineTracker.load(bundle.path, engine=engine, precision=precision, threads=threads)
+    store = Store(
+        out,
+        {
+            "network": sha256,
+            "engine": tracker.engine_name,
+            "precision": precision,
+            "data": videos.name,
+            "size": list(size) if size else None,
+            "version": s2svos.__version__,
+        },
+    )
+    store.begin(videos.files, overwrite=overwrite)
+    finished = [video for video in videos.files if store.load(video)]
+    if finished:
+        log(f"{len(finished)} of {len(videos.files)} videos are in {out} already.")
+    total, done = (sum(map(frame_count, some)) for some in (videos.files, finished))
+    report(done, total)
+
+    def count(frames: int) -> None:
+        nonlocal done
+        done += frames
+        report(done, total)
+
+    job = Job(bundle.path, tracker.engine_name, precision, threads, size, videos.late, store)
+    scores = evaluate_videos(job, videos.files, tracker, jobs=jobs, report=count)
+    facts = {
+        **store.settings,
+        "model": str(path),
+        "bundle_sha256": bundle.sha256,
+        "jobs": jobs,
+        "threads": threads,
+        "environment": environment(),
+    }
+    write_json(out / "results.json", scores, facts)
+    write_csv(out / "results.csv", scores)
+    if videos.submission:
+        write_submission(out / "submission.zip", store.masks, [score.name for score in scores])
+    plotted = _draw(out, scores, videos.files, store.masks)
+    return Result(scores, tracker.engine_name, plotted)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a process has to know to evaluate a video.
+    """The settings that a process needs to evaluate a video.
 
     Args:
         bundle: the network.
@@ -35,7 +136,7 @@ class Job:
         precision: of its graphs.
         threads: of a step.
         size: height and width at which videos are followed and scored; None for their own.
-        late: whether unlisted objects may enter after the first mask.
+        late: unlisted objects may enter after the first mask.
         store: takes the results.
     """
 
@@ -50,34 +151,39 @@ class Job:
     def evaluate(
         self, tracker: Tracker, video: VideoFiles, report: Callable[[int], None]
     ) -> VideoScore:
-        """Evaluates a video into the store."""
-        return self.store.record(
-            video,
-            lambda keep: evaluate_video(
-                tracker, video, size=self.size, late=self.late, keep=keep, report=report
-            ),
-        )
+        """Evaluate a video into the store."""
+        with self.store.record(video) as recording:
+            score = evaluate_video(
+                tracker,
+                video,
+                size=self.size,
+                late=self.late,
+                save_mask=recording.save_mask,
+                report=report,
+            )
+            recording.finish(score)
+        return score
 
 
 def evaluate_videos(
     job: Job,
-    videos: list[VideoFiles],
+    videos: Sequence[VideoFiles],
     tracker: Tracker,
     *,
     jobs: int = 1,
     report: Callable[[int], None] = lambda frames: None,
 ) -> list[VideoScore]:
-    """Evaluates videos into the job's store, those that it holds already excepted.
+    """Evaluate videos into the job's store, except those that it holds already.
 
     Args:
-        job: how.
-        videos: which.
+        job: the settings.
+        videos: to evaluate.
         tracker: the job's network, for this process.
         jobs: videos at a time; 1 is in this process, more in as many others.
-        report: is called now and then with the number of frames done since the last call.
+        report: called now and then with the number of frames done since the last call.
 
     Returns:
-        the scores in the order of the videos.
+        The scores in the order of the videos.
 
     Raises:
         UserError: of the first video that cannot be evaluated; the finished ones are stored.
@@ -90,13 +196,26 @@ def evaluate_videos(
         try:
             scores.update(_in_processes(job, left, min(jobs, len(left)), report))
         except BaseException:
-            job.store.clear(videos)  # what the processes were at
+            job.store.remove_stale(videos)  # half a video of each process
             raise
     return [scores[video.name] for video in videos]
 
 
+def _draw(
+    out: Path, scores: Sequence[VideoScore], videos: Sequence[VideoFiles], masks: Path
+) -> bool:
+    """Draw the worst videos and J over time; returns False if the latter lacks matplotlib."""
+    if not any(score.scored for score in scores):
+        return True
+    draw_worst(out / "worst.png", scores, {video.name: video for video in videos}, masks)
+    if not importlib.util.find_spec("matplotlib"):
+        return False
+    draw_j_over_time(out / "j_over_time.png", scores)
+    return True
+
+
 def _in_processes(
-    job: Job, videos: list[VideoFiles], jobs: int, report: Callable[[int], None]
+    job: Job, videos: Sequence[VideoFiles], jobs: int, report: Callable[[int], None]
 ) -> dict[str, VideoScore]:
     frames = CONTEXT.Value("q", 0)
     reported = 0
@@ -109,7 +228,7 @@ def _in_processes(
         longest_first = sorted(videos, key=frame_count, reverse=True)
         waiting = {pool.submit(_evaluate, video) for video in longest_first}
         while waiting:
-            finished, waiting = wait(waiting, _LOOK_EVERY, return_when=FIRST_COMPLETED)
+            finished, waiting = wait(waiting, _POLL, return_when=FIRST_COMPLETED)
             now = frames.get_obj().value  # without its lock, with which a process may have died
             report(now - reported)
             reported = now
@@ -118,7 +237,12 @@ def _in_processes(
 
 
 class _Worker:
-    """What lives in a process of the pool."""
+    """The state of a process of the pool.
+
+    Args:
+        job: the settings.
+        frames: done by all processes.
+    """
 
     def __init__(self, job: Job, frames: Synchronized[int]) -> None:
         self.job = job
@@ -127,8 +251,8 @@ class _Worker:
             job.bundle, engine=job.engine, precision=job.precision, threads=job.threads
         )
 
-    def report(self, frames: int) -> None:
-        """Counts frames."""
+    def count(self, frames: int) -> None:
+        """Add to the number of frames done."""
         with self.frames.get_lock():
             self.frames.value += frames
 
@@ -137,7 +261,7 @@ _worker: _Worker | None = None
 
 
 def _start(job: Job, frames: Synchronized[int]) -> None:
-    """Readies a process of the pool."""
+    """Prepare a process of the pool."""
     global _worker
     _worker = _Worker(job, frames)
     cv2.setNumThreads(job.threads)
@@ -145,8 +269,4 @@ def _start(job: Job, frames: Synchronized[int]) -> None:
 
 def _evaluate(video: VideoFiles) -> VideoScore:
     assert _worker is not None
-    try:
-        return _worker.job.evaluate(_worker.tracker, video, _worker.report)
-    except UserError as error:
-        # Kinds of it with other arguments do not survive the way back.
-        raise UserError(str(error)) from None
+    return _worker.job.evaluate(_worker.tracker, video, _worker.count)

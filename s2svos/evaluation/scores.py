@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
-GOOD = 0.5
-"""What a frame must exceed to count for recall."""
+RECALL_THRESHOLD = 0.5
+"""A frame counts for recall if its measure exceeds this."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What DAVIS tells of a measure; all three are NaN where no frame was scored.
+    """DAVIS's statistics of a measure; all three are NaN if no frame was scored.
 
     Args:
         mean: over the frames.
@@ -30,7 +30,7 @@ class Statistics:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Statistics of a measure's values over an object's frames, in order.
+        """Return the statistics of a measure's values over an object's frames, in order.
 
         As ``db_statistics`` of davis2017-evaluation: neighbouring quarters share a frame, a NaN
         is no part of a mean, and it counts as a miss for recall. That code keeps the quarters'
@@ -45,13 +45,13 @@ class Statistics:
             warnings.simplefilter("ignore", RuntimeWarning)  # a quarter of NaN only
             return cls(
                 float(np.nanmean(each)),
-                float(np.mean(each > GOOD)),
+                float(np.mean(each > RECALL_THRESHOLD)),
                 float(np.nanmean(first) - np.nanmean(last)),
             )
 
     @classmethod
     def mean_of(cls, several: Iterable[Statistics]) -> Self:
-        """The mean of each figure over objects, those without a scored frame left out."""
+        """Return the mean of each figure over the objects that have a scored frame."""
         scored = [one for one in several if not math.isnan(one.mean)]
         if not scored:
             return cls(math.nan, math.nan, math.nan)
@@ -66,7 +66,7 @@ class ObjectScore:
     Args:
         id: of the object.
         enters: stem of the frame from which it is followed.
-        frames: stems of the scored frames; none where there is no truth.
+        frames: stems of the scored frames; none if there is no truth.
         j: region similarity on each of them, 0 to 1.
         f: contour accuracy, likewise.
     """
@@ -80,13 +80,13 @@ class ObjectScore:
 
 @dataclass(frozen=True)
 class VideoScore:
-    """What was found on one video.
+    """The scores of one video.
 
     Args:
         name: of the video.
         size: height and width at which it was followed and scored.
         frames: how many it has.
-        steps: how many of them the network stepped through.
+        steps: how many times the network stepped.
         seconds: spent in those steps.
         objects: their scores, by rising id.
     """
@@ -114,15 +114,15 @@ class VideoScore:
         return any(one.frames for one in self.objects)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the scores as JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> VideoScore:
-        """From :meth:`to_json`'s types.
+        """Restore the scores from :meth:`to_json`'s types.
 
         Raises:
-            KeyError, TypeError: they are others.
+            KeyError, TypeError: they are other types.
         """
         objects = tuple(
             ObjectScore(**{**one, **{key: tuple(one[key]) for key in ("frames", "j", "f")}})
@@ -133,7 +133,7 @@ class VideoScore:
 
 @dataclass(frozen=True)
 class Overall:
-    """What was found on all videos; as in DAVIS, every object weighs the same.
+    """The scores of all videos; as in DAVIS, every object weighs the same.
 
     Args:
         j, f: means over the objects.
@@ -152,7 +152,7 @@ class Overall:
 
     @classmethod
     def of(cls, scores: Iterable[VideoScore]) -> Self:
-        """The summary of videos."""
+        """Return the scores of all videos together."""
         scores = list(scores)
         objects = [one for score in scores for one in score.objects]
         return cls(
@@ -171,7 +171,7 @@ class Overall:
 
 
 def milliseconds(scores: Iterable[VideoScore]) -> float:
-    """Mean time of a step over videos; NaN where there was none."""
+    """Return the mean time of a step over videos, NaN if there was none."""
     scores = list(scores)
     steps = sum(score.steps for score in scores)
     return 1000 * sum(score.seconds for score in scores) / steps if steps else math.nan

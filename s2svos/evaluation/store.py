@@ -1,38 +1,30 @@
-"""The folder of an evaluation: what is done stays done, whatever ends the run."""
+"""The folder of an evaluation: finished videos stay finished, whatever ends the run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s2svos.data.layouts import VideoFiles
 from s2svos.evaluation.scores import VideoScore
-from s2svos.evaluation.videos import Ids, fingerprint
-from s2svos.inference.outputs import disk_errors
+from s2svos.evaluation.videos import fingerprint
 from s2svos.video.masks import davis_palette, write_mask
+from s2svos_engines.arrays import Labels
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import write_atomically
+from s2svos_engines.files import disk_errors, write_atomically
 
-Keep = Callable[[str, Ids], None]
+GO_ON = "run the same command again to go on"
+"""The remedy for files of an evaluation that cannot be written."""
 
 _SETTINGS = "evaluation.json"
 _PART = f"{_SETTINGS}.part"
 _SUMMARY = "results.json", "results.csv", "j_over_time.png", "worst.png", "submission.zip"
-
-
-def writing(out: Path) -> AbstractContextManager[None]:
-    """Says in a sentence why a file of an evaluation could not be written.
-
-    Raises:
-        UserError: in place of an OSError.
-    """
-    return disk_errors(out, again="run the same command again to go on")
 
 
 @dataclass(frozen=True)
@@ -40,11 +32,11 @@ class Store:
     """``evaluation.json``, and for each finished video ``masks/NAME/`` and ``videos/NAME.json``.
 
     A video is finished once its JSON file is there, which is written last and holds a key made of
-    the settings and the video's own files; a result whose key is another one is not used.
+    the settings and the video's own files; a result with another key is not used.
 
     Args:
         out: the folder.
-        settings: what results depend on besides the videos; JSON types.
+        settings: all that results depend on besides the videos; JSON types.
     """
 
     out: Path
@@ -55,8 +47,8 @@ class Store:
         """Folder of the folders of masks."""
         return self.out / "masks"
 
-    def claim(self, videos: list[VideoFiles], *, overwrite: bool) -> None:
-        """Makes the folder, or takes an earlier run's, and clears what is stale.
+    def begin(self, videos: Sequence[VideoFiles], *, overwrite: bool) -> None:
+        """Make the folder, or go on with an earlier run's, and remove what is stale.
 
         Args:
             videos: that are to be evaluated.
@@ -65,23 +57,23 @@ class Store:
         Raises:
             UserError: it holds something else, results of other settings, or cannot be written.
         """
-        with writing(self.out):
+        with disk_errors(self.out, again=GO_ON):
             self._check(overwrite)
             self.out.mkdir(parents=True, exist_ok=True)
-            self._write_json(self.out / _SETTINGS, dict(self.settings))
+            _write_json(self.out / _SETTINGS, dict(self.settings))
             for folder in (self.masks, self.out / "videos"):
                 folder.mkdir(exist_ok=True)
             for name in _SUMMARY:
                 (self.out / name).unlink(missing_ok=True)
-        self.clear(videos)
+        self.remove_stale(videos)
 
-    def clear(self, videos: list[VideoFiles]) -> None:
-        """Takes away all but the finished results of these videos.
+    def remove_stale(self, videos: Sequence[VideoFiles]) -> None:
+        """Remove everything but the finished results of these videos.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        with writing(self.out):
+        with disk_errors(self.out, again=GO_ON):
             done = {video.name for video in videos if self.load(video)}
             for stale in (self.out / "videos").iterdir():
                 if stale.suffix != ".json" or stale.stem not in done:
@@ -91,46 +83,37 @@ class Store:
                     shutil.rmtree(stale)
 
     def load(self, video: VideoFiles) -> VideoScore | None:
-        """The result of a video, None where there is none for these settings and files."""
+        """Return the result of a video, None if there is none for these settings and files."""
         try:
             data = json.loads((self.out / "videos" / f"{video.name}.json").read_text("utf-8"))
-            if data["key"] == self._key(video) and (self.masks / video.name).is_dir():
+            if data["key"] == self.key(video) and (self.masks / video.name).is_dir():
                 return VideoScore.from_json(data["score"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             pass  # never finished, or not by this version
         return None
 
-    def record(self, video: VideoFiles, evaluate: Callable[[Keep], VideoScore]) -> VideoScore:
-        """Evaluates a video and keeps masks and score; if it ends early, nothing is left of them.
-
-        Args:
-            video: that is evaluated.
-            evaluate: does it; is given what takes the stem and the ids, uint8 [H, W], of a frame.
+    @contextmanager
+    def record(self, video: VideoFiles) -> Iterator[Recording]:
+        """Give a place for the masks and the score of a video; nothing is left of it on an error.
 
         Raises:
-            UserError: what ``evaluate`` raised, or the folder cannot be written.
+            UserError: the folder cannot be written.
         """
-        part, final = self.masks / f"{video.name}.part", self.masks / video.name
-
-        def keep(stem: str, ids: Ids) -> None:
-            with writing(self.out):
-                write_mask(part / f"{stem}.png", ids, davis_palette())
-
+        recording = Recording(self, video)
         try:
-            with writing(self.out):
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir()
-            score = evaluate(keep)
-            with writing(self.out):
-                shutil.rmtree(final, ignore_errors=True)
-                part.rename(final)
-                data = {"key": self._key(video), "score": score.to_json()}
-                self._write_json(self.out / "videos" / f"{video.name}.json", data)
+            with disk_errors(self.out, again=GO_ON):
+                shutil.rmtree(recording.part, ignore_errors=True)
+                recording.part.mkdir()
+            yield recording
         except BaseException:
-            for folder in (part, final):
+            for folder in (recording.part, recording.final):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        return score
+
+    def key(self, video: VideoFiles) -> str:
+        """Return a digest of the settings and of a video's files."""
+        facts = json.dumps([dict(self.settings), fingerprint(video)], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()
 
     def _check(self, overwrite: bool) -> None:
         if self.out.exists() and not self.out.is_dir():
@@ -147,25 +130,63 @@ class Store:
         if differing and not overwrite:
             key = differing[0]
             raise UserError(
-                (
-                    f"{self.out} holds an evaluation with another {key} ({earlier.get(key)}, now "
-                    f"{self.settings[key]})"
-                ),
+                f"{self.out} holds an evaluation with another {key} ({earlier.get(key)}, now "
+                f"{self.settings[key]})",
                 "choose another --out, or replace it with --overwrite",
             )
 
     def _earlier(self) -> dict[str, Any] | None:
-        """The settings of what the folder holds, None if that is no evaluation."""
+        """Read the settings of an earlier evaluation, None if the folder holds none."""
         try:
             earlier = json.loads((self.out / _SETTINGS).read_text("utf-8"))
         except (FileNotFoundError, ValueError):
             return None
         return earlier if isinstance(earlier, dict) else None
 
-    def _key(self, video: VideoFiles) -> str:
-        facts = json.dumps([dict(self.settings), fingerprint(video)], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()
 
-    @staticmethod
-    def _write_json(path: Path, data: Any) -> None:
-        write_atomically(path, json.dumps(data).encode())
+@dataclass(frozen=True)
+class Recording:
+    """The masks and the score of a video that is being evaluated.
+
+    Args:
+        store: that takes them.
+        video: that is evaluated.
+    """
+
+    store: Store
+    video: VideoFiles
+
+    @property
+    def part(self) -> Path:
+        """Folder of the masks until the video is finished."""
+        return self.store.masks / f"{self.video.name}.part"
+
+    @property
+    def final(self) -> Path:
+        """Folder of the masks of the finished video."""
+        return self.store.masks / self.video.name
+
+    def save_mask(self, stem: str, labels: Labels) -> None:
+        """Write the ids of a frame, uint8 [H, W].
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        with disk_errors(self.store.out, again=GO_ON):
+            write_mask(self.part / f"{stem}.png", labels, davis_palette())
+
+    def finish(self, score: VideoScore) -> None:
+        """Write the score, last of all.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        with disk_errors(self.store.out, again=GO_ON):
+            shutil.rmtree(self.final, ignore_errors=True)
+            self.part.rename(self.final)
+            data = {"key": self.store.key(self.video), "score": score.to_json()}
+            _write_json(self.store.out / "videos" / f"{self.video.name}.json", data)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    write_atomically(path, json.dumps(data).encode())

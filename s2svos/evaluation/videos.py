@@ -1,28 +1,29 @@
-"""The videos that are evaluated: their frames and true masks, one at a time."""
+"""Videos to evaluate: their frames and true masks, one at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from s2svos.data import layouts
 from s2svos.data.files import read_frame, read_mask
 from s2svos.data.layouts import VideoFiles
-from s2svos.video.reader import natural_key
+from s2svos.video.reader import Video, natural_key
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
-Size = tuple[int, int]  # height and width
+Size = tuple[int, int]
+"""Height and width."""
 
 VOID = 255
-"""DAVIS's mark of pixels that belong to nothing, unless it is a mask's only value."""
+"""DAVIS's id of pixels that are not scored, unless it is a mask's only value."""
 _ROUNDING = 2  # pixels: YouTube-VOS and its kin have masks that are 853 wide for frames of 854
 
 
@@ -32,21 +33,60 @@ class ClipFile(VideoFiles):
 
     Args:
         file: the video; ``frames`` is empty, and so is ``required``, which means all.
-        count: frames that the file says it holds, for progress; may be off.
+        count: frames according to the file, for progress; may be wrong.
     """
 
     file: Path = Path()
     count: int = 0
 
 
+@dataclass(frozen=True)
+class VideoSet:
+    """Videos to evaluate.
+
+    Args:
+        name: of the data set, for tables.
+        files: the videos.
+        late: unlisted objects may enter after the first mask.
+        submission: the masks are also packed for YouTube-VOS's server.
+    """
+
+    name: str
+    files: list[VideoFiles] = field(default_factory=list)
+    late: bool = False
+    submission: bool = False
+
+
+def open_videos(kind: str, root: Path, *, year: int = 2016, split: str | None = None) -> VideoSet:
+    """Find the videos of a data set.
+
+    Args:
+        kind: ``davis``, ``youtube-vos``, ``folder`` (frames and masks) or ``clips`` (videos and
+            masks).
+        root: its folder.
+        year: of DAVIS.
+        split: of DAVIS, None for ``val``, or of YouTube-VOS, None for ``valid``.
+
+    Raises:
+        UserError: the folder has another layout, or no video.
+    """
+    if kind == "davis":
+        split = split or "val"
+        return VideoSet(f"DAVIS {year} {split}", layouts.davis(root, year, split))
+    if kind == "youtube-vos":
+        split = split or "valid"
+        files = layouts.youtube_vos(root, split)
+        return VideoSet(f"YouTube-VOS {split}", files, submission=True)
+    files = layouts.folder(root) if kind == "folder" else clips(root)
+    return VideoSet(f"{kind} {root.resolve().name}", files, late=True)
+
+
 def clips(root: Path) -> list[VideoFiles]:
-    """Every ``NAME.mp4`` with true masks ``NAME/00000.png`` and so on beside it.
+    """Return every ``NAME.mp4`` with true masks ``NAME/00000.png`` and so on beside it.
 
     Raises:
         UserError: there is none, or one is no video.
     """
-    from s2svos.video.reader import Video
-
     found: list[VideoFiles] = []
     for file in sorted(root.glob("*.mp4"), key=lambda path: natural_key(path.name)):
         masks = {path.stem: path for path in sorted(file.with_suffix("").glob("*.png"))}
@@ -63,19 +103,17 @@ def clips(root: Path) -> list[VideoFiles]:
 
 
 def frame_count(video: VideoFiles) -> int:
-    """Frames of a video; for one in a file, what the file says."""
+    """Return the number of a video's frames, for one in a file according to the file."""
     return video.count if isinstance(video, ClipFile) else len(video.frames)
 
 
 def frames(video: VideoFiles) -> Iterator[tuple[str, Frame]]:
-    """Stems and frames of a video, in order.
+    """Yield stems and frames of a video, in order.
 
     Raises:
         UserError: a frame cannot be read.
     """
     if isinstance(video, ClipFile):
-        from s2svos.video.reader import Video
-
         yield from Video(video.file)
     else:
         for path in video.frames:
@@ -83,26 +121,24 @@ def frames(video: VideoFiles) -> Iterator[tuple[str, Frame]]:
 
 
 def frame_at(video: VideoFiles, stem: str) -> Frame:
-    """One frame of a video.
+    """Read one frame of a video.
 
     Raises:
         UserError: the frame cannot be read.
     """
     if isinstance(video, ClipFile):
-        from s2svos.video.reader import Video
-
         return next(frame for _, frame in Video(video.file, start=int(stem)))
     return read_frame(next(path for path in video.frames if path.stem == stem))
 
 
-def truth_at(video: VideoFiles, stem: str, shape: Size, *, resized: bool) -> Ids | None:
-    """The true ids on a frame, None where it is not annotated.
+def truth_at(video: VideoFiles, stem: str, shape: Size, *, resized: bool) -> Labels | None:
+    """Read the true ids of a frame, None if it is not annotated.
 
     Args:
         video: that the frame belongs to; ``merge`` makes all ids 1.
         stem: of the frame.
         shape: height and width of the frame as it is followed.
-        resized: whether the frame was brought to that size; if not, its mask has to have it.
+        resized: the frame was brought to that size; if not, its mask has to have it.
 
     Raises:
         UserError: the mask cannot be read, or is of another size than the frame.
@@ -128,19 +164,19 @@ def truth_at(video: VideoFiles, stem: str, shape: Size, *, resized: bool) -> Ids
 
 
 def resize(picture: NDArray[np.uint8], size: Size, method: int) -> NDArray[np.uint8]:
-    """A frame [H, W, 3] or mask [H, W] at another height and width, by one of OpenCV's methods."""
+    """Resize a frame [H, W, 3] or mask [H, W] by one of OpenCV's methods."""
     resized = cv2.resize(picture, (size[1], size[0]), interpolation=method)
     return resized.astype(np.uint8, copy=False)
 
 
-def object_ids(mask: Ids) -> set[int]:
-    """Ids in a mask: 255 is one if it is alone, as in a black and white mask, and void if not."""
-    found = {int(one) for one in np.unique(mask)} - {0}
+def object_ids(labels: Labels) -> set[int]:
+    """Return the ids in a mask: 255 is one if it is alone (a black and white mask), else void."""
+    found = {int(one) for one in np.unique(labels)} - {0}
     return found if found == {VOID} else found - {VOID}
 
 
 def fingerprint(video: VideoFiles) -> str:
-    """Names a video's contents: names, sizes and times of its files, and its objects."""
+    """Return a digest of a video's contents: names, sizes and times of its files, its objects."""
     files = [*video.frames, *video.masks.values()]
     if isinstance(video, ClipFile):
         files.append(video.file)

@@ -1,6 +1,4 @@
-"""The folder that a run writes: ``masks/``, ``overlay.mp4`` and ``run.json``.
-
-The last stages of a run, which take masks: a folder of results, or a pipe."""
+"""The last stages of a run, which take masks: a folder of results, or a pipe."""
 
 from __future__ import annotations
 
@@ -8,14 +6,11 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s2svos.pipeline import OutputClosed, Sink
 from s2svos.video.incoming import IncomingVideo
@@ -23,34 +18,13 @@ from s2svos.video.masks import write_mask
 from s2svos.video.overlay import paint
 from s2svos.video.reader import Video
 from s2svos.video.writer import VideoWriter
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import disk_errors, write_atomically
 
 
-@contextmanager
-def disk_errors(out: Path, *, again: str = "run again with --overwrite") -> Iterator[None]:
-    """Says in a sentence why a file could not be written.
-
-    Args:
-        out: what was written to.
-        again: what to do once there is space.
-
-    Raises:
-        UserError: in place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = f"the disk is full; free some space and {again}"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "permission is denied; choose another --out"
-        else:
-            hint = f"{error.strerror or error}; choose another --out"
-        raise UserError(f"{out} cannot be written: {hint}.") from error
-
-
-class Results:
-    """An output folder that leaves nothing behind until there is a result.
+class ResultsFolder:
+    """``masks/``, ``overlay.mp4`` and ``run.json``; nothing is left behind without a result.
 
     Args:
         out: the folder; missing or empty, unless ``overwrite``.
@@ -94,7 +68,7 @@ class Results:
                     )
 
     def create(self) -> None:
-        """Makes the folder and clears an earlier run's files out of it.
+        """Make the folder and clear an earlier run's files out of it.
 
         Raises:
             UserError: it cannot be written.
@@ -108,7 +82,7 @@ class Results:
             self._clear()
 
     def discard(self) -> None:
-        """Takes away the files of this run and every folder that it made."""
+        """Remove the files of this run and every folder that it made."""
         if not self._created:
             return
         self._clear()
@@ -117,19 +91,14 @@ class Results:
         self._made.clear()
 
     def write_run(self, facts: dict[str, Any]) -> None:
-        """Writes ``run.json`` under a temporary name and renames it.
+        """Write ``run.json`` under a temporary name and rename it.
 
         Raises:
             UserError: it cannot be written; nothing is left of it.
         """
-        part = self.run.with_name("run.json.part")
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         with disk_errors(self.out):
-            try:
-                part.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
-                part.replace(self.run)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+            write_atomically(self.run, text.encode())
 
     def _clear(self) -> None:
         for path in (*self.masks.glob("*.png"), *self.masks.glob("*.png.part")):
@@ -137,10 +106,6 @@ class Results:
         for path in (self.overlay, self.run):
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.part").unlink(missing_ok=True)
-
-
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
 
 
 class FolderOutput:
@@ -152,17 +117,17 @@ class FolderOutput:
         overlay: whether to make one.
 
     Attributes:
-        place: where the masks are.
+        place: path of the masks.
     """
 
-    def __init__(self, results: Results, palette: bytes, *, overlay: bool) -> None:
+    def __init__(self, results: ResultsFolder, palette: bytes, *, overlay: bool) -> None:
         self.place = str(results.masks)
         self._results = results
         self._palette = palette
         self._wanted = overlay
-        self._writer: Sink[tuple[str, Ids]] = Sink(self._write, name=self.place)
+        self._writer: Sink[tuple[str, Labels]] = Sink(self._write, name=self.place)
         self._encoder: VideoWriter | None = None
-        self._painter: Sink[tuple[int | None, Frame, Ids]] | None = None
+        self._painter: Sink[tuple[int | None, Frame, Labels]] | None = None
         self._live = False
         self._closing = 0.0
 
@@ -173,21 +138,21 @@ class FolderOutput:
 
     @property
     def done(self) -> int:
-        """Masks that are written."""
+        """Number of masks that are written."""
         return self._writer.done
 
     @property
     def seconds(self) -> float:
-        """In which masks were written."""
+        """Seconds in which masks were written."""
         return self._writer.seconds
 
     @property
     def overlay_seconds(self) -> float:
-        """In which the overlay was painted, encoded and closed."""
+        """Seconds in which the overlay was painted, encoded and closed."""
         return (self._painter.seconds if self._painter else 0.0) + self._closing
 
     def begin(self, video: Video | IncomingVideo) -> None:
-        """Makes the folder, and the overlay in it.
+        """Make the folder, and open the overlay in it.
 
         Raises:
             UserError: it cannot be written.
@@ -203,15 +168,15 @@ class FolderOutput:
             )
         self._painter = Sink(self._paint, name=str(path))
 
-    def put(self, name: str, frame: Frame, ids: Ids) -> None:
-        """Takes a frame's mask; raises what went wrong with an earlier one."""
-        self._writer.put((name, ids))
+    def put(self, name: str, frame: Frame, labels: Labels) -> None:
+        """Take a frame's mask; raise the error of an earlier one."""
+        self._writer.put((name, labels))
         if self._painter:
             # A live video's names count its frames: those that were dropped leave a gap in time.
-            self._painter.put((int(name) if self._live else None, frame, ids))
+            self._painter.put((int(name) if self._live else None, frame, labels))
 
     def finish(self) -> list[UserError]:
-        """Writes what was put and ends; gives all that went wrong."""
+        """Write what was put and end; return all errors."""
         failures = [self._writer.drain(), self._painter and self._painter.drain()]
         if self._encoder:
             began = time.perf_counter()
@@ -224,24 +189,24 @@ class FolderOutput:
         return [failure for failure in failures if failure]
 
     def discard(self) -> None:
-        """Takes away what was begun; for a run without a mask."""
+        """Remove what was begun; for a run without a mask."""
         with disk_errors(self._results.out):
             self._results.discard()
 
     def conclude(self, facts: dict[str, Any]) -> None:
-        """Writes ``run.json``."""
+        """Write ``run.json``."""
         self._results.write_run(facts)
 
-    def _write(self, item: tuple[str, Ids]) -> None:
-        name, ids = item
+    def _write(self, item: tuple[str, Labels]) -> None:
+        name, labels = item
         with disk_errors(self._results.out):
-            write_mask(self._results.masks / f"{name}.png", ids, self._palette)
+            write_mask(self._results.masks / f"{name}.png", labels, self._palette)
 
-    def _paint(self, item: tuple[int | None, Frame, Ids]) -> None:
-        at, frame, ids = item
+    def _paint(self, item: tuple[int | None, Frame, Labels]) -> None:
+        at, frame, labels = item
         assert self._encoder is not None
         with disk_errors(self._results.out):
-            self._encoder.write(paint(frame, ids, self._palette), at=at)
+            self._encoder.write(paint(frame, labels, self._palette), at=at)
 
 
 class PipeOutput:
@@ -261,40 +226,40 @@ class PipeOutput:
 
     @property
     def done(self) -> int:
-        """Masks that are written."""
+        """Number of masks that are written."""
         return self._writer.done
 
     @property
     def seconds(self) -> float:
-        """In which masks were written, or whoever reads them was waited for."""
+        """Seconds in which masks were written, or their reader was waited for."""
         return self._writer.seconds
 
     def begin(self, video: Video | IncomingVideo) -> None:
-        """Nothing is written ahead of the masks."""
+        """Do nothing: nothing is written ahead of the masks."""
 
-    def put(self, name: str, frame: Frame, ids: Ids) -> None:
-        """Takes a frame's mask; raises what went wrong with an earlier one."""
-        self._writer.put(ids)
+    def put(self, name: str, frame: Frame, labels: Labels) -> None:
+        """Take a frame's mask; raise the error of an earlier one."""
+        self._writer.put(labels)
 
     def finish(self) -> list[UserError]:
-        """Writes what was put; gives what went wrong."""
+        """Write what was put; return its error, if there is one."""
         failure = self._writer.drain()
         return [failure] if failure else []
 
     def discard(self) -> None:
-        """What has not been written need not be taken away."""
+        """Do nothing: what was not written need not be removed."""
 
     def conclude(self, facts: dict[str, Any]) -> None:
-        """Nothing is written behind the masks."""
+        """Do nothing: nothing is written behind the masks."""
 
-    def _write(self, ids: Ids) -> None:
-        rest = np.ascontiguousarray(ids).data.cast("B")
+    def _write(self, labels: Labels) -> None:
+        rest = np.ascontiguousarray(labels).data.cast("B")
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except BrokenPipeError as error:
             raise OutputClosed(
-                "Whoever read the masks from standard output has stopped reading."
+                "The program that read the masks from standard output has stopped reading."
             ) from error
         except OSError as error:
             raise UserError(

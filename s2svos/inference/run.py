@@ -10,33 +10,28 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from s2svos import __version__
-from s2svos.inference.outputs import FolderOutput, PipeOutput, Results
+from s2svos.inference.outputs import FolderOutput, PipeOutput, ResultsFolder
 from s2svos.inference.summary import InferProgress, RunSummary, Seconds
 from s2svos.pipeline import EndedEarly, Source, StageFailed
 from s2svos.video.first_frame import MaskFrame
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import FirstMask
 from s2svos.video.reader import Video
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from s2svos.adapt.config import Adaptation
     from s2svos_engines.tracker import Stream, Tracker
 
-    Adapt = Callable[[Tracker, "Frame", "Ids"], tuple[Tracker, Adaptation]]
+    Adapt = Callable[[Tracker, Frame, Labels], tuple[Tracker, Adaptation]]
 
 __all__ = ["InferProgress", "RunSummary", "Seconds", "default_out", "infer"]
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
-
 
 def default_out(video: str | Path) -> Path:
-    """Where results go if nothing is said: a folder here, named after the video."""
+    """Return the default folder for results: in the working folder, named after the video."""
     path = Path(video).resolve()
     name = path.name if path.is_dir() else path.stem
     return Path(f"{name}-s2svos" if Path(name).resolve() == path else name)
@@ -54,7 +49,7 @@ def infer(
     adapt: Adapt | None = None,
     report: Callable[[InferProgress], None] | None = None,
 ) -> RunSummary:
-    """Follows the objects of the first mask to the end of the video.
+    """Follow the objects of the first mask to the end of the video.
 
     Writes ``out/masks/<frame>.png`` with the first mask's ids and palette, ``out/overlay.mp4`` and
     ``out/run.json``, or bare masks to a file. If it ends early, by an error or Ctrl-C, what is
@@ -93,11 +88,41 @@ def infer(
     output: FolderOutput | PipeOutput
     if isinstance(out, Path):
         inputs = Path(video.path), first.path, *([mask_frame.path] if mask_frame else [])
-        results = Results(out, overwrite=overwrite, inputs=inputs)
+        results = ResultsFolder(out, overwrite=overwrite, inputs=inputs)
         output = FolderOutput(results, first.palette, overlay=overlay)
     else:
         output = PipeOutput(out)
     return _Run(video, first, mask_frame, output, adapt, report).run(tracker_loader)
+
+
+class StageTimer:
+    """Measures the time in which a stage is busy, without what it waits for.
+
+    Attributes:
+        seconds: so far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._paused = 0.0
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Count the time of a block, less that of :meth:`pause` within."""
+        began, paused = time.perf_counter(), self._paused
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began - (self._paused - paused)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leave the time of a block out."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - began
 
 
 class _Run:
@@ -121,11 +146,12 @@ class _Run:
         self.adapted: Adaptation | None = None
         self.frames_per_call = 1
         self.began = time.perf_counter()
-        self.seconds_loading = self.seconds_stepping = 0.0
-        self.first_mask: float | None = None
+        self.seconds_loading = 0.0
+        self.seconds_to_first_mask: float | None = None
+        self.stepping = StageTimer()
 
     def run(self, tracker_loader: Callable[[], Tracker]) -> RunSummary:
-        """Runs the stages; whatever ends them, what is whole is finished."""
+        """Run the stages; whatever ends them, what is whole is finished."""
         self.reader = Source(
             self.video,
             name=str(self.video.path),
@@ -164,12 +190,13 @@ class _Run:
         return tracker
 
     def _follow(self, tracker: Tracker) -> None:
+        """Hand every frame's mask to the output, and report progress."""
         first_done = 0.0
-        for done, (name, frame, ids) in enumerate(self._step(tracker), 1):
+        for done, (name, frame, labels) in enumerate(self._masks(tracker), 1):
             if done == 1:
                 first_done = time.perf_counter()
                 self.output.begin(self.video)
-            self.output.put(name, frame, ids)
+            self.output.put(name, frame, labels)
             if self.report:
                 self.report(
                     InferProgress.after(
@@ -180,8 +207,8 @@ class _Run:
                     )
                 )
 
-    def _step(self, tracker: Tracker) -> Iterator[tuple[str, Frame, Ids]]:
-        """The step stage: every frame that is read with its name and its mask."""
+    def _masks(self, tracker: Tracker) -> Iterator[tuple[str, Frame, Labels]]:
+        """Yield every frame that is read with its name and its labels."""
         frames = iter(self.reader)
         if self.mask_frame:
             stream = self._open(tracker, self.mask_frame.frame)
@@ -190,30 +217,30 @@ class _Run:
                 return
             stream = self._open(tracker, first[1])
             yield *first, self.first.ids
-        taken: deque[tuple[str, Frame]] = deque()
-        labels = self._labels(stream, self._take(frames, taken))
+        taken: deque[tuple[str, Frame]] = deque()  # whose labels are not there yet
+        followed = self._labels(stream, self._take(frames, taken))
         while True:
             with self._engine(tracker.engine_name):
-                ids = next(labels, None)
-            if ids is None:
+                labels = next(followed, None)
+            if labels is None:
                 return
-            self.first_mask = self.first_mask or time.perf_counter() - self.began
-            yield *taken.popleft(), ids
+            if self.seconds_to_first_mask is None:
+                self.seconds_to_first_mask = time.perf_counter() - self.began
+            yield *taken.popleft(), labels
 
-    def _labels(self, stream: Stream, frames: Iterator[Frame]) -> Iterator[Ids]:
+    def _labels(self, stream: Stream, frames: Iterator[Frame]) -> Iterator[Labels]:
         if self.video.live:  # whose masks would be late by the frames that a call waits for
             return map(stream.step, frames)
-        # Whoever sends frames may wait for a mask before the next one.
+        # A sender on a pipe may wait for a mask before it sends the next frame.
         return stream.follow(frames, max_in_flight=None if isinstance(self.video, Video) else 1)
 
     def _take(
         self, frames: Iterator[tuple[str, Frame]], taken: deque[tuple[str, Frame]]
     ) -> Iterator[Frame]:
-        """Frames for the engine, whose time does not include the wait for them."""
+        """Yield frames for the engine, whose time does not include the wait for them."""
         while True:
-            began = time.perf_counter()
-            item = next(frames, None)
-            self.seconds_stepping -= time.perf_counter() - began
+            with self.stepping.pause():
+                item = next(frames, None)
             if item is None:
                 return
             taken.append(item)
@@ -230,26 +257,24 @@ class _Run:
 
     @contextmanager
     def _engine(self, name: str) -> Iterator[None]:
-        """Times what an engine does; an error of its own ends the run as a thread's death does."""
-        began = time.perf_counter()
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:  # of whatever type the engine's library has
-            raise StageFailed(f"Following with {name}", error) from error
-        finally:
-            self.seconds_stepping += time.perf_counter() - began
+        """Time an engine's work; an error of its library ends the run as a thread's death does."""
+        with self.stepping.run():
+            try:
+                yield
+            except UserError:
+                raise
+            except Exception as error:  # of whatever type the engine's library has
+                raise StageFailed.of(f"Following with {name}", error) from error
 
     def _summary(self, tracker: Tracker, error: BaseException | None) -> RunSummary:
         seconds = Seconds(
             total=time.perf_counter() - self.began,
             load=self.seconds_loading,
             decode=self.reader.seconds,
-            step=self.seconds_stepping,
+            step=self.stepping.seconds,
             write_masks=self.output.seconds,
             overlay=self.output.overlay_seconds,
-            first_mask=self.first_mask,
+            first_mask=self.seconds_to_first_mask,
         )
         return RunSummary(
             video=str(self.video.path),

@@ -1,4 +1,4 @@
-"""What a run says of itself: while it goes on, and in ``run.json``."""
+"""Progress and summary of a run, as they are reported and written to ``run.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InferProgress:
-    """How far a run is.
+    """Progress of a run.
 
     Args:
         frames: done so far.
@@ -31,7 +31,7 @@ class InferProgress:
     def after(
         cls, frames: int, *, expected: int | None, seconds: float, dropped: int
     ) -> InferProgress:
-        """Rate and time left from the seconds since the first frame was done."""
+        """Compute rate and time left from the seconds since the first frame was done."""
         rate = (frames - 1) / seconds if frames > 1 and seconds > 0 else 0.0
         # A live video ends by its own time: frames that are dropped count as well.
         seen = frames + dropped
@@ -41,7 +41,7 @@ class InferProgress:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Where the time went; stages overlap, so they may add up to more than ``total``.
+    """Time spent by stage; stages overlap, so they may add up to more than ``total``.
 
     Args:
         total: from the call to the last file.
@@ -62,7 +62,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did; ``run.json`` holds the same.
+    """Summary of a run; ``run.json`` holds the same.
 
     Args:
         video, mask: what was read.
@@ -105,13 +105,13 @@ class RunSummary:
     overlay: str | None
 
     def tally(self) -> str:
-        """What there is, in a sentence."""
+        """Say in a sentence which results there are."""
         dropped = "" if self.dropped is None else f" ({self.dropped} late frames were dropped)"
         places = f"masks to {self.masks}" + (f", overlay {self.overlay}" if self.overlay else "")
         return f"{self.frames} frames{dropped}: {places}."
 
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` holds: all of this, seconds down to the tenth of a millisecond."""
+        """Return what ``run.json`` holds: all of this, seconds to the tenth of a millisecond."""
         facts = asdict(self)
         seconds = facts["seconds"]
         facts["seconds"] = {key: value and round(value, 4) for key, value in seconds.items()}

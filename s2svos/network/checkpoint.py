@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from torch import Tensor
 from s2svos.network.config import NetworkConfig, PaperConfig, config_from_json, config_to_json
 from s2svos.network.lite import Lite
 from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
+from s2svos.network.weights import read_weights
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import written_beside
 
@@ -21,13 +22,13 @@ FORMAT = 1
 _CHECKPOINT = "a checkpoint that s2svos train wrote"
 
 
-def build(config: NetworkConfig) -> Lite | Paper:
-    """An untrained network."""
+def build(config: NetworkConfig) -> AnySegmenter:
+    """Build an untrained network."""
     return Paper(config) if isinstance(config, PaperConfig) else Lite(config)
 
 
 def save_atomically(data: dict[str, Any], path: Path) -> None:
-    """Writes beside ``path`` and renames, so that a reader never sees half a file.
+    """Write beside ``path`` and rename, so that a reader never sees half a file.
 
     Raises:
         UserError: it cannot be written; nothing is left of it.
@@ -50,7 +51,7 @@ def save_checkpoint(
     facts: dict[str, Any],
     resume: dict[str, Any] | None = None,
 ) -> None:
-    """Writes a checkpoint.
+    """Write a checkpoint.
 
     Args:
         path: of the file.
@@ -72,29 +73,8 @@ def save_checkpoint(
     save_atomically(data, path)
 
 
-def read_weights(path: Path, *, wanted: str = "a file of weights") -> dict[str, Any]:
-    """The dictionary in a file that torch wrote.
-
-    Args:
-        path: of the file.
-        wanted: what it should be, for messages.
-
-    Raises:
-        UserError: missing, or no such file.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", f"name {wanted}")
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged or is not {wanted}", "restore it") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path} does not hold a state dict", f"name {wanted}")
-    return data
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint's fields as :func:`save_checkpoint` wrote them.
+    """Return the checkpoint's fields as :func:`save_checkpoint` wrote them.
 
     Raises:
         UserError: missing, unreadable or of another format.
@@ -113,7 +93,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def checkpoint_config(
     data: dict[str, Any], path: Path, *, size: tuple[int, int] | None = None
 ) -> NetworkConfig:
-    """What the network of a checkpoint is built from.
+    """Return the config of a checkpoint's network.
 
     Args:
         data: of :func:`read_checkpoint`.
@@ -141,8 +121,8 @@ def checkpoint_config(
     return config
 
 
-def load_network(path: Path, *, size: tuple[int, int] | None = None) -> Lite | Paper:
-    """The network of a checkpoint, ready for inference.
+def load_network(path: Path, *, size: tuple[int, int] | None = None) -> AnySegmenter:
+    """Build the network of a checkpoint, ready for inference.
 
     Args:
         path: of the checkpoint.

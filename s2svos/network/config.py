@@ -1,4 +1,4 @@
-"""What a network is built from. Saved with every checkpoint and bundle."""
+"""Configs that networks are built from, saved with every checkpoint and bundle."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ PRESETS: dict[str, type[PaperConfig] | type[LiteConfig]] = {
 
 
 def config_to_json(config: NetworkConfig) -> dict[str, Any]:
-    """The config and its preset's name as JSON types."""
+    """Return the config and its preset's name as JSON types."""
     return {"preset": config.preset, **asdict(config)}
 
 
 def config_from_json(data: Mapping[str, Any]) -> NetworkConfig:
-    """The config that :func:`config_to_json` wrote.
+    """Return the config that :func:`config_to_json` wrote.
 
     Raises:
         KeyError, TypeError: ``data`` is not such a config.

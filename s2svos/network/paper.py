@@ -18,7 +18,7 @@ from torchvision.models import VGG16_Weights, vgg16
 from torchvision.models.vgg import cfgs
 
 from s2svos.network.config import PaperConfig
-from s2svos.network.frames import planes, probabilities_to_bytes
+from s2svos.network.segmenter import Segmenter, probabilities_to_bytes
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 
@@ -29,10 +29,10 @@ FULL_CHANNELS = 512  # the width that DECODER belongs to
 
 
 class Features(NamedTuple):
-    """What is computed of a frame once for all objects. B frames, or 1 for all."""
+    """Features of B frames, computed once for all objects; B is 1 where one frame shows all."""
 
-    frame: Tensor  # [B, 3, H, W] normalised, for the initializer
     x32: Tensor  # [B, channels, H/32, W/32] the encoder's output
+    frame: Tensor  # [B, 3, H, W] normalised, for the initializer
 
 
 class State(NamedTuple):
@@ -65,7 +65,7 @@ class VGG(nn.Module):
         return F.relu(self.fc6(self.features(x)))
 
     def load_imagenet(self, weights: dict[str, Tensor]) -> None:
-        """Takes torchvision's VGG-16 weights; a fourth input channel, the mask, starts at zero."""
+        """Load torchvision's VGG-16 weights; a fourth input channel, the mask, starts at zero."""
         own = {key: weights[key] for key in self.state_dict() if key.startswith("features.")}
         first = own["features.0.weight"]
         more = self.inputs - first.shape[1]
@@ -77,12 +77,12 @@ class VGG(nn.Module):
         self.load_state_dict(own)
 
 
-class Paper(nn.Module):
+class Paper(Segmenter[Features, State]):
     """S2S as published: two VGG-16, a ConvLSTM and five transposed convolutions, no skips."""
 
     def __init__(self, config: PaperConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: PaperConfig = config
         c, fc = config.channels, config.fc_channels
         self.encoder = VGG(config, 3)
         self.encoder_out = nn.Conv2d(fc, c, 1)
@@ -113,24 +113,24 @@ class Paper(nn.Module):
         return StepContract(h, w, (StateSpec("hidden", shape), StateSpec("cell", shape)))
 
     def features(self, frame: Tensor) -> Features:
-        """Encodes frames, uint8 or float [B, 3, H, W] from 0 to 255."""
+        """Encode frames, uint8 or float [B, 3, H, W] from 0 to 255."""
         x = (frame / 255 - self.mean) / self.std
-        return Features(x, F.relu(self.encoder_out(self.encoder(x))))
+        return Features(F.relu(self.encoder_out(self.encoder(x))), x)
 
     def start(self, features: Features, mask: Tensor) -> State:
-        """State after the first frame (equation 3); mask: float [N, 1, H, W], 1 for the object."""
+        """Return the state after the first frame (equation 3); mask: float [N, 1, H, W]."""
         frame = features.frame.expand(mask.shape[0], -1, -1, -1)
         x = self.initializer_out(self.initializer(torch.cat([frame, mask], 1)))
         cell, hidden = F.relu(x).chunk(2, 1)
         return State(hidden, cell)
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
-        """One frame (equations 4 to 6): logits, float [N, 1, H, W], and the next state."""
+        """Run one frame (equations 4 to 6) to logits, float [N, 1, H, W], and the next state."""
         state = self.remember(features.x32, state)
         return self.decode(state.hidden), state
 
     def remember(self, x32: Tensor, state: State) -> State:
-        """The ConvLSTM (equation 5); x32: float [1 or N, channels, H/32, W/32]."""
+        """Run the ConvLSTM (equation 5); x32: float [1 or N, channels, H/32, W/32]."""
         x = x32.expand(state.hidden.shape[0], -1, -1, -1)
         enter, forget, candidate, leave = self.gates(torch.cat([x, state.hidden], 1)).chunk(4, 1)
         # Section 4.2: forget bias 1, ReLU in the place of tanh.
@@ -138,7 +138,7 @@ class Paper(nn.Module):
         return State(torch.sigmoid(leave) * F.relu(cell), cell)
 
     def decode(self, hidden: Tensor) -> Tensor:
-        """Hidden states (equation 6) to logits, float [N, 1, H, W]."""
+        """Decode hidden states (equation 6) to logits, float [N, 1, H, W]."""
         for layer in self.decoder:
             hidden = F.relu(layer(hidden))
         logits: Tensor = self.logits(hidden)
@@ -146,70 +146,63 @@ class Paper(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in. The states of the graphs are float32 all the same."""
+        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
         return self.logits.weight.dtype
 
-    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
-        """The ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
-        mask = first_masks.to(self.dtype)[:, None] / 255
-        state = self.start(self.features(planes(frame, self.dtype)), mask)
-        return tuple(x.float() for x in state)
-
-    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``step`` graph: uint8 [H, W, 3] and the states to uint8 [N, H, W] and the states."""
-        hidden, state = self._follow(frame, states)
-        return (probabilities_to_bytes(self.decode(hidden[0])), *state)
+    def read_state(self, states: Sequence[Tensor]) -> State:
+        """Return the graphs' states, float32, in the dtype that the network computes with."""
+        return State(*(x.to(self.dtype) for x in states))
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """A ``stepT`` graph: uint8 [T, H, W, 3] and states to uint8 [T, N, H, W] and states.
+        """Compute a ``stepT`` graph: uint8 [T, H, W, 3], states to uint8 [T, N, H, W], states.
 
         Encoder and decoder take all frames at once; only the cell goes from one to the next.
         """
-        hidden, state = self._follow(frames, states)
-        flat = self.decode(torch.cat(hidden))
-        logits = flat.view(len(hidden), -1, *flat.shape[1:])
-        return (probabilities_to_bytes(logits), *state)
-
-    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and their N objects.
-
-        Args:
-            frames: one a stream.
-            owners: int64 [N], the stream of each object.
-            states: of all objects.
-        """
-        x32 = self.features(planes(frames, self.dtype)).x32.index_select(0, owners)
-        state = self.remember(x32, State(*(x.to(self.dtype) for x in states)))
-        masks = probabilities_to_bytes(self.decode(state.hidden))
-        return (masks, *(x.float() for x in state))
-
-    def _follow(
-        self, frames: Tensor, states: Sequence[Tensor]
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        x32 = self.features(planes(frames, self.dtype)).x32
-        state, hidden = State(*(x.to(self.dtype) for x in states)), []
-        for x in torch.split(x32, 1) if frames.ndim == 4 else [x32]:
+        x32 = self._encode(frames.to(self.dtype)).x32
+        state, hidden = self.read_state(states), []
+        for x in torch.split(x32, 1):
             state = self.remember(x, state)
             hidden.append(state.hidden)
-        return hidden, tuple(x.float() for x in state)
+        following = tuple(x.float() for x in state)
+        flat = self.decode(torch.cat(hidden))
+        logits = flat.view(len(hidden), -1, *flat.shape[1:])
+        return (probabilities_to_bytes(logits), *following)
 
-    def load_imagenet(self) -> None:
-        """Takes torchvision's ImageNet VGG-16 for encoder and initializer.
+    def load_backbone(self, weights: str) -> None:
+        """Load torchvision's ImageNet VGG-16 into encoder and initializer.
+
+        Args:
+            weights: ``imagenet``.
 
         Raises:
-            UserError: the weights are neither in torch's cache nor to be downloaded.
+            UserError: others are wanted, or they are neither in torch's cache nor downloadable.
         """
-        weights = VGG16_Weights.IMAGENET1K_V1
+        if weights != "imagenet":
+            raise UserError(
+                f"The paper network cannot start from {weights}",
+                "choose --backbone-weights imagenet or none",
+            )
+        published = VGG16_Weights.IMAGENET1K_V1
         try:
-            state = vgg16(weights=weights).state_dict()
+            state = vgg16(weights=published).state_dict()
         except (URLError, OSError) as error:
             folder = f"{torch.hub.get_dir()}/checkpoints"
             raise UserError(
                 "VGG-16's ImageNet weights cannot be downloaded",
                 (
-                    f"put {weights.url} into {folder}, "
+                    f"put {published.url} into {folder}, "
                     "or train from scratch with --backbone-weights none"
                 ),
             ) from error
         self.encoder.load_imagenet(state)
         self.initializer.load_imagenet(state)
+
+    def freeze_backbone(self) -> None:
+        """Refuse: the paper trains both VGG-16.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "The paper network's backbone is trained with it", "set backbone.freeze to false"
+        )

@@ -139,7 +139,7 @@ def _layer(sprite: Sprite, pose: _Pose, camera: _Camera) -> Field:
 
 
 def _look(floor: Field, camera: _Camera, height: int) -> Field:
-    """The floor as the camera sees it, tinted by the water: float32 [H, W, 3]."""
+    """Draw the floor as the camera sees it, tinted by the water: float32 [H, W, 3]."""
     across = camera.x * height + floor.shape[1] / 2
     down = camera.y * height + floor.shape[0] / 2
     seen = cv2.remap(floor, across, down, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT)

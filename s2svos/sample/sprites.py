@@ -125,7 +125,7 @@ def pond_floor(shape: tuple[int, int], unit: float, rng: np.random.Generator) ->
 
 
 def koi(scale: float, rng: np.random.Generator) -> Sprite:
-    """A white, orange and black koi, nose to tail 1, that looks along +x."""
+    """Draw a white, orange and black koi, nose to tail 1, that looks along +x."""
     u, v = _grid(0.56, 0.3, scale)
     s = np.linspace(0, 1, 80)
     width = 0.33 * np.sqrt(s) * (1 - s) + 0.022 * s
@@ -161,7 +161,7 @@ def koi(scale: float, rng: np.random.Generator) -> Sprite:
 
 
 def turtle(scale: float, rng: np.random.Generator) -> Sprite:
-    """An olive turtle, nose to tail 1, that looks along +x."""
+    """Draw an olive turtle, nose to tail 1, that looks along +x."""
     u, v = _grid(0.56, 0.56, scale)
     angle = np.linspace(0, 2 * np.pi, 120)
     shell = np.stack([0.335 * np.cos(angle) - 0.02, 0.27 * np.sin(angle)], 1)
@@ -208,7 +208,7 @@ def turtle(scale: float, rng: np.random.Generator) -> Sprite:
 
 
 def lily_pad(scale: float, rng: np.random.Generator, *, flower: bool) -> Sprite:
-    """A round floating leaf of radius 1 with its notch along +x, with or without a flower."""
+    """Draw a round floating leaf of radius 1 with its notch along +x, with or without a flower."""
     u, v = _grid(1.1, 1.1, scale)
     angle = np.linspace(0.16, 2 * np.pi - 0.16, 160)
     radius = 1 + 0.02 * np.sin(7 * angle + 1) + 0.012 * np.sin(19 * angle)

@@ -1,4 +1,4 @@
-"""Every number of a training, as the YAML files state it. Saved with each checkpoint.
+"""The config of a training, as YAML files state it. Saved with each checkpoint.
 
 Nothing has a default here that a preset states, so that each number is written in one place.
 """
@@ -75,7 +75,7 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Where the backbone starts.
+    """Start of the backbone.
 
     Args:
         weights: ``none``, ``imagenet`` or a file of weights.
@@ -88,28 +88,28 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How the weights move.
+    """Optimiser of the weights.
 
     Args:
         kind: Adam, or AdamW, whose weight decay does not pass through the moments.
-        rate: highest learning rate of everything but the backbone.
-        backbone_rate: that of the backbone.
+        lr: highest learning rate of everything but the backbone.
+        backbone_lr: that of the backbone.
         betas: decay of the two moments.
         weight_decay: a step, times the learning rate.
-        clip_gradient: largest norm of the gradient.
+        grad_clip_norm: largest norm of the gradient.
     """
 
     kind: Literal["adam", "adamw"]
-    rate: PositiveFloat
-    backbone_rate: NonNegativeFloat
+    lr: PositiveFloat
+    backbone_lr: NonNegativeFloat
     betas: tuple[Share, Share]
     weight_decay: NonNegativeFloat
-    clip_gradient: PositiveFloat
+    grad_clip_norm: PositiveFloat
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rates change.
+    """Schedule of the learning rates.
 
     Args:
         kind: ``constant``, ``cosine`` or ``one-cycle``, see :mod:`s2svos.training.optim`.
@@ -124,25 +124,26 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised.
+    """Terms of the loss.
 
     Args:
-        hardest: share of a clip's pixels that the cross entropy sees at the end of ``harden``.
-        harden: share of the training over which ``hardest`` is reached, from all pixels.
+        bootstrap_ratio: share of a clip's pixels, the hardest, that the cross entropy sees in the
+            end.
+        bootstrap_steps: share of the training's steps over which the ratio falls to that from 1.
         dice: weight of the soft Dice loss beside the cross entropy.
         border: what a pixel near the object's border counts more in the cross entropy, 0 for
             nothing.
     """
 
-    hardest: PositiveShare
-    harden: Share
+    bootstrap_ratio: PositiveShare
+    bootstrap_steps: Share
     dice: NonNegativeFloat
     border: NonNegativeFloat
 
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """What the averaged weights are judged by while the training runs.
+    """Validation of the averaged weights while the training runs.
 
     Args:
         every: steps; 0 for never.
@@ -173,7 +174,7 @@ class DivergenceConfig:
 
 @checked(frozen=True, config=STRICT)
 class TrainConfig:
-    """How a network is trained.
+    """The whole config of a training.
 
     Args:
         network: what is built; its size is that of use, each phase trains at its own.
@@ -185,14 +186,14 @@ class TrainConfig:
         optimiser: how the weights move.
         schedule: of the learning rates.
         loss: what is minimised.
-        spoil: chance, a clip and frame, of an error made on purpose (default network only).
-        average: decay of the moving average of the weights, which is what is kept.
+        corruption: chance, a clip and frame, of an error made on purpose (default network only).
+        ema_decay: decay of the moving average of the weights, which is what is kept.
         validation: of the averaged weights.
         divergence: when to give up.
         checkpoint_every: steps.
         precision: of the network's arithmetic; ``auto`` is bf16 on a GPU that has it, else fp32.
-        accumulate: parts, one after the other, into which each device's share of a batch is split
-            so that it fits the memory; the gradient is the same.
+        grad_accumulation: parts, one after the other, into which each device's share of a
+            batch is split so that it fits the memory; the gradient is the same.
         devices: GPUs of this machine, or processes where it has none; torchrun's numbers win.
         workers: processes, for each device, that make clips.
         strict: stop at the first damaged file of the data; if not, skip and count them.
@@ -208,13 +209,13 @@ class TrainConfig:
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
     loss: LossConfig
-    spoil: Share
-    average: Annotated[float, Field(ge=0, lt=1)]
+    corruption: Share
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
     validation: ValidationConfig
     divergence: DivergenceConfig
     checkpoint_every: PositiveInt
     precision: Literal["auto", "fp32", "bf16", "fp16"]
-    accumulate: PositiveInt
+    grad_accumulation: PositiveInt
     devices: PositiveInt
     workers: NonNegativeInt
     strict: bool
@@ -231,7 +232,7 @@ class TrainConfig:
                 )
 
     @property
-    def stretches(self) -> tuple[Phase, ...]:
+    def phase_steps(self) -> tuple[Phase, ...]:
         """The phases with their lengths in steps."""
         return tuple(
             Phase(self._steps(phase), phase.batch, phase.length, phase.height, phase.width)
@@ -246,17 +247,17 @@ class TrainConfig:
     @property
     def steps(self) -> int:
         """Optimiser steps of all phases."""
-        return sum(phase.steps for phase in self.stretches)
+        return sum(phase.steps for phase in self.phase_steps)
 
     @property
     def epochs(self) -> float:
         """Epochs of all phases."""
-        return sum(phase.steps * phase.batch for phase in self.stretches) / self.epoch_clips
+        return sum(phase.steps * phase.batch for phase in self.phase_steps) / self.epoch_clips
 
 
 def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
-    """The training with ``steps`` in all; its phases keep their shares, those of no step go."""
-    ends = accumulate((phase.steps for phase in config.stretches), initial=0)
+    """Return a config with ``steps`` in all; phases keep their shares, those of no step go."""
+    ends = accumulate((phase.steps for phase in config.phase_steps), initial=0)
     scaled = [round(end * steps / config.steps) for end in ends]
     phases = tuple(
         replace(phase, steps=end - begin, epochs=None)
@@ -267,17 +268,17 @@ def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
 
 
 def with_epochs(config: TrainConfig, epochs: float) -> TrainConfig:
-    """The training with ``epochs`` in all; its phases keep their shares."""
+    """Return a config with ``epochs`` in all; its phases keep their shares."""
     return with_steps(config, max(1, round(config.steps * epochs / config.epochs)))
 
 
 def with_batch(config: TrainConfig, batch: int) -> TrainConfig:
-    """The training with ``batch`` clips a step in every phase; lengths in epochs stay so."""
+    """Return a config with ``batch`` clips a step in every phase; lengths in epochs stay so."""
     return replace(config, phases=tuple(replace(phase, batch=batch) for phase in config.phases))
 
 
-def with_rate(config: TrainConfig, rate: float) -> TrainConfig:
-    """The training with another highest learning rate; the backbone's keeps its share of it."""
+def with_lr(config: TrainConfig, lr: float) -> TrainConfig:
+    """Return a config with another highest learning rate; the backbone's keeps its share of it."""
     old = config.optimiser
-    backbone_rate = old.backbone_rate * rate / old.rate
-    return replace(config, optimiser=replace(old, rate=rate, backbone_rate=backbone_rate))
+    backbone_lr = old.backbone_lr * lr / old.lr
+    return replace(config, optimiser=replace(old, lr=lr, backbone_lr=backbone_lr))

@@ -23,11 +23,24 @@ from s2svos_engines.files import write_atomically
 PRESETS = ("lite", "paper")
 _CONFIG = TypeAdapter(TrainConfig)
 _FIXED = (
-    *("network", "backbone", "data", "loss", "spoil", "average", "seed"),
+    *("network", "backbone", "data", "loss", "corruption", "ema_decay", "seed"),
     *("optimiser.kind", "optimiser.betas", "optimiser.weight_decay"),
 )
-"""What a run keeps to its end. Steps, rates, schedule, precision, devices, validation and so on may
-change when it is resumed, and so may the places of its files."""
+"""Keys that a run keeps to its end. Steps, rates, schedule, precision, devices, validation and so
+on may change when it is resumed, and so may the places of its files."""
+
+
+_OLD_KEYS = {
+    "spoil": "corruption",
+    "average": "ema_decay",
+    "accumulate": "grad_accumulation",
+    "optimiser.rate": "optimiser.lr",
+    "optimiser.backbone_rate": "optimiser.backbone_lr",
+    "optimiser.clip_gradient": "optimiser.grad_clip_norm",
+    "loss.hardest": "loss.bootstrap_ratio",
+    "loss.harden": "loss.bootstrap_steps",
+}
+"""Keys that older files and checkpoints have."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,7 +53,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(name: str) -> TrainConfig:
-    """The config of a preset or of a file.
+    """Return the config of a preset or of a file.
 
     Args:
         name: ``lite``, ``paper``, or the path of a YAML file. One that has a ``base`` states only
@@ -53,7 +66,7 @@ def load_config(name: str) -> TrainConfig:
 
 
 def settings_from_json(fields: Mapping[str, Any], where: str) -> TrainConfig:
-    """The config that :func:`settings_to_json` wrote, or that a file holds.
+    """Return the config that :func:`settings_to_json` wrote, or that a file holds.
 
     Args:
         fields: JSON types; a data set may be written as on the command line.
@@ -62,7 +75,7 @@ def settings_from_json(fields: Mapping[str, Any], where: str) -> TrainConfig:
     Raises:
         UserError: a key is unknown or missing, or a value is wrong.
     """
-    fields = dict(fields)
+    fields = _renamed(fields)
     if isinstance(fields.get("data"), list):
         fields["data"] = [
             asdict(parse_data(one)) if isinstance(one, str) else one for one in fields["data"]
@@ -76,13 +89,13 @@ def settings_from_json(fields: Mapping[str, Any], where: str) -> TrainConfig:
 
 
 def settings_to_json(config: TrainConfig) -> dict[str, Any]:
-    """The config as JSON types."""
+    """Return the config as JSON types."""
     fields: dict[str, Any] = _CONFIG.dump_python(config, mode="json")
     return fields
 
 
 def described(config: TrainConfig) -> dict[str, Any]:
-    """The config as JSON types without the folders of this machine, to travel with the weights."""
+    """Return the config as JSON types without this machine's folders, to travel with weights."""
     fields = settings_to_json(config)
     for data in (*fields["data"], fields["validation"]["data"]):
         if data:
@@ -93,14 +106,14 @@ def described(config: TrainConfig) -> dict[str, Any]:
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
-    """Writes what :func:`load_config` reads, whole or not at all."""
+    """Write what :func:`load_config` reads, whole or not at all."""
     head = f"# The whole config of a training by s2svos {__version__}.\n"
     body = yaml.safe_dump(settings_to_json(config), sort_keys=False, default_flow_style=None)
     write_atomically(path, (head + body).encode())
 
 
 def with_data(config: TrainConfig, texts: list[str]) -> TrainConfig:
-    """The config with other data; numbers of the sampling stay those of the set of the same kind.
+    """Return the config with other data; a set keeps the sampling of the set of its kind.
 
     Args:
         config: in which ``data`` is replaced.
@@ -119,7 +132,7 @@ def with_data(config: TrainConfig, texts: list[str]) -> TrainConfig:
 
 
 def check_resumable(saved: TrainConfig, wanted: TrainConfig, path: Path) -> None:
-    """Makes sure that a run may go on under another config.
+    """Make sure that a run may go on under another config.
 
     Args:
         saved: of the checkpoint.
@@ -147,7 +160,12 @@ def check_resumable(saved: TrainConfig, wanted: TrainConfig, path: Path) -> None
 
 
 def _read(name: str, *readers: str) -> dict[str, Any]:
-    """The keys of a preset or file over those of its base; ``readers`` have it as their base."""
+    """Read the keys of a preset or file over those of its base.
+
+    Args:
+        name: of the preset or file.
+        readers: files that have it as their base.
+    """
     if name in PRESETS:
         text = (files("s2svos.training") / "presets" / f"{name}.yaml").read_text("utf-8")
     else:
@@ -165,6 +183,7 @@ def _read(name: str, *readers: str) -> dict[str, Any]:
         raise UserError(f"{name} is no YAML{line}", "correct it") from error
     if not isinstance(fields, dict):
         raise UserError(f"{name} holds no keys and values", "begin it with base: lite")
+    fields = _renamed(fields)  # before it meets its base, whose keys are the new ones
     base = fields.pop("base", None)
     if base is None:
         return fields
@@ -174,8 +193,20 @@ def _read(name: str, *readers: str) -> dict[str, Any]:
     return _merged(_read(found, name, *readers), fields)
 
 
+def _renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with :data:`_OLD_KEYS` replaced, where the new key is not there as well."""
+    renamed = {key: dict(one) if isinstance(one, dict) else one for key, one in fields.items()}
+    for old, new in _OLD_KEYS.items():
+        section = old.rpartition(".")[0]
+        inside = renamed.get(section) if section else renamed
+        before, after = old.rpartition(".")[2], new.rpartition(".")[2]
+        if isinstance(inside, dict) and before in inside and after not in inside:
+            inside[after] = inside.pop(before)
+    return renamed
+
+
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """The keys of both, at every depth; where both have one that is no mapping, ``over``'s."""
+    """Merge two mappings at every depth; ``over`` wins where a value is no mapping."""
     merged = base | over
     for key in base.keys() & over.keys():
         if isinstance(base[key], dict) and isinstance(over[key], dict):
@@ -184,7 +215,7 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sentence(error: ValidationError, where: str) -> str:
-    """What is wrong first, in one sentence."""
+    """Describe the first error in one sentence."""
     first = error.errors(include_url=False)[0]
     place = [part for part in first["loc"] if part not in PRESETS]
     name = ""
@@ -204,7 +235,7 @@ def _sentence(error: ValidationError, where: str) -> str:
 
 
 def _at(fields: Any, key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """Return the value at a dotted key, None if there is none."""
     for part in re.findall(r"\w+", key):
         if isinstance(fields, list):
             fields = fields[int(part)] if part.isdigit() and int(part) < len(fields) else None
@@ -214,7 +245,7 @@ def _at(fields: Any, key: str) -> Any:
 
 
 def _difference(key: str, old: Any, new: Any) -> str:
-    """Which value of a config changed, as the beginning of a sentence."""
+    """Describe which value of a config changed, as the beginning of a sentence."""
     if isinstance(old, dict) and isinstance(new, dict):
         part = next(part for part in old | new if old.get(part) != new.get(part))
         return _difference(f"{key}.{part}", old.get(part), new.get(part))

@@ -1,8 +1,8 @@
-"""Errors made on purpose, so that a network learns to recover from its own.
+"""Corruption of the state, so that a network learns to recover from its own errors.
 
 A clip is a few frames long and a network that has just seen the truth makes few errors in it; in a
-video they add up. Now and then the memory of the previous frame is therefore spoilt as errors do:
-the object is lost, half of it is, or something else is taken for it.
+video they add up. Now and then the memory of the previous frame is therefore corrupted as errors
+corrupt it: the object is dropped, cut in half, or drifts to something else.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import torch
 from torch import Tensor
 
 from s2svos.network.lite import State
+from s2svos.training.seeds import SeedStream
 
-LOST, HALVED = 0.3, 0.4  # shares of the errors; the others go astray
-FORGOTTEN = 0.5  # of the lost objects, hidden state and cell too
-FARTHEST = 0.4  # shift of an object that goes astray, shares of the frame
-_SEED = 9  # third number of their seeds; clips have two, those of a validation 7, of the keys 8
+DROP, CUT = 0.3, 0.4  # shares of the errors; the others are drifts
+FORGOTTEN = 0.5  # of the dropped objects, hidden state and cell too
+FARTHEST = 0.4  # shift of an object that drifts, shares of the frame
 
 
-def generators(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
-    """What the errors in clips are drawn from: each by its clip's number in the run.
+def corruption_rngs(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
+    """Return a generator for each clip, seeded by its number in the run.
 
-    So neither the share of a batch that a process has, nor its place in it, nor the step at which a
-    run was resumed changes them.
+    Neither the share of a batch that a process has, nor its place in it, nor the step at which a
+    run was resumed changes the errors.
     """
-    return [np.random.default_rng([seed, number, _SEED]) for number in numbers]
+    return [SeedStream.CORRUPTION.rng(seed, number) for number in numbers]
 
 
-def spoil(state: State, chance: float, rngs: Sequence[np.random.Generator]) -> State:
-    """Spoils the previous frame's memory of some of the clips.
+def corrupt_state(state: State, chance: float, rngs: Sequence[np.random.Generator]) -> State:
+    """Corrupt the previous frame's memory of some of the clips.
 
     Args:
         state: of B clips with one object each.
-        chance: of a clip to be spoilt.
+        chance: of a clip to be corrupted.
         rngs: of the B clips.
     """
     masks, kept = list(torch.split(state.last_mask, 1)), torch.ones(len(state.last_mask))
@@ -46,19 +46,19 @@ def spoil(state: State, chance: float, rngs: Sequence[np.random.Generator]) -> S
     for index in hit:
         rng = rngs[index]
         kind = rng.random()
-        if kind < LOST:
+        if kind < DROP:
             masks[index] = torch.zeros_like(masks[index])
             kept[index] = float(rng.random() >= FORGOTTEN)
-        elif kind < LOST + HALVED:
-            masks[index] = _halved(masks[index], rng)
+        elif kind < DROP + CUT:
+            masks[index] = _cut(masks[index], rng)
         else:
-            masks[index] = _astray(masks[index], rng)
+            masks[index] = _drift(masks[index], rng)
     mask, kept = torch.cat(masks), kept.to(state.hidden.device)[:, None, None, None]
     return state._replace(hidden=state.hidden * kept, cell=state.cell * kept, last_mask=mask)
 
 
-def _halved(mask: Tensor, rng: np.random.Generator) -> Tensor:
-    """What lies on one side of a line near the object's middle, float [1, 1, H, W]."""
+def _cut(mask: Tensor, rng: np.random.Generator) -> Tensor:
+    """Keep what lies on one side of a line near the object's middle, float [1, 1, H, W]."""
     height, width = mask.shape[2:]
     y = torch.linspace(0, 1, height, device=mask.device)[:, None]
     x = torch.linspace(0, 1, width, device=mask.device)
@@ -69,8 +69,8 @@ def _halved(mask: Tensor, rng: np.random.Generator) -> Tensor:
     return mask * (beyond_y * math.sin(angle) + beyond_x * math.cos(angle) + offset > 0)
 
 
-def _astray(mask: Tensor, rng: np.random.Generator) -> Tensor:
-    """The object elsewhere, or there too, float [1, 1, H, W]."""
+def _drift(mask: Tensor, rng: np.random.Generator) -> Tensor:
+    """Move the object elsewhere, or copy it there, float [1, 1, H, W]."""
     height, width = mask.shape[2:]
     reach = FARTHEST * (2 * rng.random(2) - 1)
     shift = int(reach[0] * height), int(reach[1] * width)

@@ -1,8 +1,4 @@
-"""The processes and devices of a training, through Lightning Fabric.
-
-What the processes of a training tell each other, and their random states.
-
-Which code a training ran."""
+"""Processes and devices of a training, their random states, and the version of the code."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 
 
 def open_devices(config: TrainConfig) -> Fabric:
-    """Chooses the devices; the other processes of this machine start with ``Fabric.launch``.
+    """Choose the devices; the other processes of this machine start with ``Fabric.launch``.
 
     Under torchrun their number and that of the machines are what torchrun was told.
 
@@ -51,11 +47,11 @@ def open_devices(config: TrainConfig) -> Fabric:
         )
     world = devices * nodes
     for phase in config.phases:
-        if phase.batch % (world * config.accumulate):
+        if phase.batch % (world * config.grad_accumulation):
             raise UserError(
                 (
                     f"A batch of {phase.batch} clips cannot be shared by {world} devices in "
-                    f"{config.accumulate} equal parts each"
+                    f"{config.grad_accumulation} equal parts each"
                 ),
                 "change --batch-size, --devices or --accumulate",
             )
@@ -80,7 +76,7 @@ def _precision(wanted: str, *, gpu: bool) -> str:
 
 
 def everyone(fabric: Fabric, items: list[Any]) -> list[Any]:
-    """The lists of all processes joined, in the order of their ranks; all must call it."""
+    """Join the lists of all processes, in the order of their ranks; all must call it."""
     if fabric.world_size == 1:
         return items
     gathered: list[Any] = [None] * fabric.world_size
@@ -89,7 +85,7 @@ def everyone(fabric: Fabric, items: list[Any]) -> list[Any]:
 
 
 def mean_of_all(fabric: Fabric, values: Tensor) -> list[float]:
-    """The mean of each value over all processes; all must call it. float [N] to N numbers."""
+    """Return the means of N values, float [N], over all processes; all must call it."""
     reduced = fabric.all_reduce(values, reduce_op="mean")
     assert isinstance(reduced, Tensor)
     numbers: list[float] = reduced.tolist()
@@ -97,7 +93,7 @@ def mean_of_all(fabric: Fabric, values: Tensor) -> list[float]:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every global random generator, in types that ``torch.load`` trusts."""
+    """Return the state of every global random generator, in types that ``torch.load`` trusts."""
     legacy: Any = np.random.get_state()
     kind, keys, *rest = legacy
     return {
@@ -109,7 +105,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Goes back to what :func:`random_state` gave."""
+    """Go back to what :func:`random_state` gave."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
@@ -119,7 +115,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def code_version() -> dict[str, str | None]:
-    """Versions of the package and of PyTorch, and the commit where the package is a checkout."""
+    """Return the versions of package and PyTorch, and the commit of a checkout."""
     package = Path(s2svos.__file__).parent
     commit = None
     if (package.parent / ".git").exists():

@@ -1,4 +1,4 @@
-"""Notices a training that has failed, before anything good is overwritten."""
+"""Detection of a diverged training, before anything good is overwritten."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from s2svos.training.config import DivergenceConfig
 
 MEMORY = 0.98  # decay a step of the running mean
-DOUBTFUL = 2  # steps in a row far above the mean from which on nothing is saved
+SUSPECT_AFTER = 2  # steps in a row far above the mean from which on nothing is saved
 
 
 class Divergence:
-    """Watches the loss.
+    """A watch over the loss.
 
     Args:
         config: how far and how long it may be above its mean.
@@ -27,20 +27,20 @@ class Divergence:
         self.far = 0
 
     @property
-    def doubtful(self) -> bool:
-        """Whether weights of now may be spoilt."""
-        return self.far >= DOUBTFUL
+    def suspect(self) -> bool:
+        """Whether the present weights may have diverged."""
+        return self.far >= SUSPECT_AFTER
 
     def state(self) -> dict[str, float | None]:
-        """What :meth:`restore` needs."""
+        """Return what :meth:`restore` needs."""
         return {"mean": self.mean, "far": self.far}
 
     def restore(self, state: dict[str, float | None]) -> None:
-        """Goes back to what :meth:`state` gave."""
+        """Go back to what :meth:`state` gave."""
         self.mean, self.far = state["mean"], int(state["far"] or 0)
 
     def problem(self, loss: float, gradient: float, *, scaled: bool) -> str | None:
-        """What is wrong after a step, None if nothing is.
+        """Return what is wrong after a step, None if nothing is.
 
         Args:
             loss: of the step.

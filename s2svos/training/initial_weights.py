@@ -1,26 +1,25 @@
-"""What a network's weights are before the first step."""
+"""Weights of a network before the first step."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from s2svos.data.clips import ClipSource
-from s2svos.network.checkpoint import build, checkpoint_config, read_checkpoint, read_weights
+from s2svos.network.checkpoint import build, checkpoint_config, read_checkpoint
 from s2svos.network.config import config_to_json
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
+from s2svos.training.seeds import SeedStream
 from s2svos_engines.errors import UserError
 
 KEY_CLIPS = 96  # whose first frames set the keys
-_SEED = 8  # third number of their seeds; clips of a training have two, those of its validation 7
 
 
-def starting_network(config: TrainConfig, *, resumed: bool = False) -> Lite | Paper:
-    """Builds the network of a training, with its starting weights, frozen where that is wanted.
+def starting_network(config: TrainConfig, *, resumed: bool = False) -> AnySegmenter:
+    """Build the network of a training, with its starting weights, frozen where that is wanted.
 
     Args:
         config: of the training.
@@ -35,30 +34,26 @@ def starting_network(config: TrainConfig, *, resumed: bool = False) -> Lite | Pa
         if config.init:
             _load_checkpoint(network, Path(config.init))
         elif config.backbone.weights != "none":
-            _load_backbone(network, config.backbone.weights)
+            network.load_backbone(config.backbone.weights)
     if config.backbone.freeze and not from_scratch(config):
-        freeze_backbone(network)
+        network.freeze_backbone()
     return network
 
 
-def fit_keys(network: Lite | Paper, source: ClipSource, config: TrainConfig) -> None:
-    """Sets the keys of a new default network by frames of the clips that it will be trained on."""
-    if isinstance(network, Paper):
-        return
-    frames = []
+def key_frames(source: ClipSource, config: TrainConfig) -> Iterator[torch.Tensor]:
+    """Yield first frames of the clips that will be trained on, uint8 [3, H, W] each."""
     for number in range(KEY_CLIPS):
-        rng = np.random.default_rng([config.seed, number, _SEED])
+        rng = SeedStream.KEYS.rng(config.seed, number)
         clip = source.sample(rng, 2, config.network.height, config.network.width)
-        frames.append(torch.from_numpy(clip.frames[0]).permute(2, 0, 1))
-    network.eval().fit_keys(torch.stack(frames).float())
+        yield torch.from_numpy(clip.frames[0]).permute(2, 0, 1)
 
 
 def from_scratch(config: TrainConfig) -> bool:
-    """Whether the backbone starts from random weights."""
+    """Return whether the backbone starts from random weights."""
     return config.init is None and config.backbone.weights == "none"
 
 
-def _load_checkpoint(network: Lite | Paper, path: Path) -> None:
+def _load_checkpoint(network: AnySegmenter, path: Path) -> None:
     data = read_checkpoint(path)
     own = network.config
     theirs = checkpoint_config(data, path, size=(own.height, own.width))
@@ -81,41 +76,3 @@ def _load_checkpoint(network: Lite | Paper, path: Path) -> None:
                 "use the s2svos that wrote it, or begin without --init",
             )
     network.load_state_dict(weights)
-
-
-def _load_backbone(network: Lite | Paper, weights: str) -> None:
-    if isinstance(network, Paper):
-        if weights != "imagenet":
-            raise UserError(
-                f"The paper network cannot start from {weights}",
-                "choose --backbone-weights imagenet or none",
-            )
-        network.load_imagenet()
-        return
-    if weights == "imagenet":
-        network.encoder.backbone.load_imagenet()
-        return
-    state = read_weights(Path(weights))
-    try:
-        network.encoder.backbone.load_features(state)
-    except (KeyError, RuntimeError) as error:
-        raise UserError(
-            (
-                f"{weights} does not hold the weights of {network.config.backbone} "
-                f"({str(error).splitlines()[0]})"
-            ),
-            "name a file that does",
-        ) from error
-
-
-def freeze_backbone(network: Lite | Paper) -> None:
-    """Keeps the backbone's weights and its BatchNorm as they are.
-
-    Raises:
-        UserError: the network has no backbone apart from itself.
-    """
-    if isinstance(network, Paper):
-        raise UserError(
-            "The paper network's backbone is trained with it", "set backbone.freeze to false"
-        )
-    network.encoder.freeze()

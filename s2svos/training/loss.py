@@ -1,4 +1,4 @@
-"""What the trainer minimises."""
+"""The loss of a training, and J of its clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BORDER = 3  # pixels; contour accuracy F forgives 0.8 % of the diagonal, 4 pixel
 
 
 def training_loss(logits: Tensor, target: Tensor, config: LossConfig, done: float) -> Tensor:
-    """Cross entropy of the hardest pixels and soft Dice; a mean over clips.
+    """Return the cross entropy of the hardest pixels and soft Dice; a mean over clips.
 
     Args:
         logits: float [T, B, 1, H, W].
@@ -20,8 +20,8 @@ def training_loss(logits: Tensor, target: Tensor, config: LossConfig, done: floa
         config: the weights of both.
         done: share of the training that is over, 0 to 1.
     """
-    hardened = min(1.0, done / config.harden) if config.harden else 1.0
-    share = 1 - (1 - config.hardest) * hardened
+    hardened = min(1.0, done / config.bootstrap_steps) if config.bootstrap_steps else 1.0
+    share = 1 - (1 - config.bootstrap_ratio) * hardened
     loss = hard_cross_entropy(logits, target, share, border=config.border)
     if config.dice:
         loss = loss + config.dice * soft_dice(logits, target)
@@ -31,7 +31,9 @@ def training_loss(logits: Tensor, target: Tensor, config: LossConfig, done: floa
 def hard_cross_entropy(
     logits: Tensor, target: Tensor, share: float, *, border: float = 0
 ) -> Tensor:
-    """Binary cross entropy over each clip's hardest pixels (bootstrapped, as in STM and Cutie).
+    """Return the binary cross entropy over each clip's hardest pixels.
+
+    Bootstrapped, as in STM and Cutie.
 
     Args:
         logits: float [T, B, 1, H, W].
@@ -49,7 +51,7 @@ def hard_cross_entropy(
 
 
 def near_border(target: Tensor) -> Tensor:
-    """1 within :data:`BORDER` pixels of a border of the masks, else 0; [T, B, 1, H, W]."""
+    """Return 1 within :data:`BORDER` pixels of a border of the masks, else 0; [T, B, 1, H, W]."""
     flat = target.flatten(0, 1)
     return (_most_nearby(flat) + _most_nearby(-flat)).view_as(target)
 
@@ -61,14 +63,14 @@ def _most_nearby(x: Tensor) -> Tensor:
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - Dice coefficient of the probabilities, mean over clips and frames; [T, B, 1, H, W]."""
+    """Return 1 - Dice of the probabilities, mean over clips and frames; [T, B, 1, H, W]."""
     p, t = torch.sigmoid(logits).flatten(2), target.flatten(2)
     # One pixel is added to both sides, so that an object that is away costs little.
     return (1 - (2 * (p * t).sum(2) + 1) / (p.sum(2) + t.sum(2) + 1)).mean()
 
 
 def jaccard(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean region similarity J of the thresholded masks, [T, B, 1, H, W]; empty on empty is 1."""
+    """Return the mean J of thresholded masks, [T, B, 1, H, W]; empty on empty is 1."""
     p, t = (logits > 0).flatten(2), (target > 0.5).flatten(2)
     union = (p | t).sum(2).float()
     ratio = (p & t).sum(2) / union.clamp(min=1)

@@ -1,25 +1,23 @@
-"""How learning rates change over a training.
-
-The moving average of a network's weights, which is what is kept of a training."""
+"""Schedule of the learning rates, and the moving average of the weights."""
 
 from __future__ import annotations
 
 import math
 from copy import deepcopy
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
-from s2svos.training.config import ScheduleConfig
+from s2svos.network.segmenter import AnySegmenter
+from s2svos.training.config import OptimiserConfig, ScheduleConfig
 
 FIRST = 0.04
 """Share of the highest rate at which a warm-up begins, as in one-cycle's own proposal (1/25)."""
 
 
 def rate_at(done: float, schedule: ScheduleConfig) -> float:
-    """The share of the highest learning rate when ``done`` of the steps, 0 to 1, are over.
+    """Return the share of the highest learning rate when ``done`` of the steps, 0 to 1, are over.
 
     After the warm-up, ``constant`` stays, ``cosine`` and ``one-cycle`` (arXiv 1708.07120, whose
     momentum stays as it is here) fall along half a cosine. The warm-up is a straight line, that of
@@ -40,7 +38,21 @@ def _falling(x: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * x))
 
 
-class Average:
+def parameter_groups(
+    network: AnySegmenter, config: OptimiserConfig
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Return the trained parameters and the highest rate of each group, the backbone's first."""
+    backbone: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (backbone if "backbone" in name else rest).append(parameter)
+    groups = [(backbone, config.backbone_lr), (rest, config.lr)]
+    used = [(parameters, rate) for parameters, rate in groups if parameters]
+    return [{"params": parameters} for parameters, _ in used], [rate for _, rate in used]
+
+
+class EMA:
     """Exponential moving average, over fewer steps while the training is young.
 
     Args:
@@ -51,13 +63,13 @@ class Average:
         network: holds the average, in evaluation mode.
     """
 
-    def __init__(self, network: Lite | Paper, decay: float) -> None:
+    def __init__(self, network: AnySegmenter, decay: float) -> None:
         self.decay = decay
         self.network = deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, network: Lite | Paper, step: int) -> None:
-        """Moves the average towards the network's weights after optimiser step ``step``."""
+    def update(self, network: AnySegmenter, step: int) -> None:
+        """Move the average towards the network's weights after optimiser step ``step``."""
         decay = min(self.decay, (1 + step) / (10 + step))
         new, old = network.state_dict().values(), self.network.state_dict().values()
         pairs = list(zip(old, new, strict=True))
@@ -68,8 +80,8 @@ class Average:
             if not average.is_floating_point():
                 average.copy_(value)
 
-    def weights(self, network: Lite | Paper) -> dict[str, Tensor]:
-        """The average; tensors that equal the network's, as frozen ones do, are the network's.
+    def weights(self, network: AnySegmenter) -> dict[str, Tensor]:
+        """Return the average; tensors that equal the network's, as frozen ones do, are shared.
 
         A checkpoint that holds both then holds those once.
         """

@@ -1,10 +1,4 @@
-"""What a running training leaves for people: history, curves, TensorBoard, strips of masks.
-
-``history.csv``: one row for each step.
-
-Training curves as a picture.
-
-A training's figures and pictures for TensorBoard."""
+"""The log of a training for people: history, curves, TensorBoard and strips of masks."""
 
 from __future__ import annotations
 
@@ -27,11 +21,47 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.files import written_beside
 
 REDRAW = 30  # seconds between two pictures of the curves, which take about half of one
+COLUMNS = (
+    *("step", "loss", "jaccard", "learning_rate", "gradient", "seconds", "waiting", "clips"),
+    *("validation_j", "validation_f"),
+)
+SMOOTHING = 50  # steps of the curves' moving mean
+EVERY = 10  # steps between two points in TensorBoard
+FLUSH = 20  # seconds
+
+
+@dataclass(frozen=True)
+class Step:
+    """Figures of one optimiser step, over all devices.
+
+    Args:
+        step: its number, from 1.
+        steps: of the whole training.
+        loss: mean over the clips.
+        jaccard: mean J of the clips, 0 to 1.
+        learning_rate: of everything but the backbone.
+        gradient: its norm before clipping.
+        seconds: of the whole step.
+        waiting: seconds of them spent waiting for the clips, on the first device.
+        clips: of the step.
+        validation: J and F of the averaged weights, where they were scored after this step.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    jaccard: float
+    learning_rate: float
+    gradient: float
+    seconds: float
+    waiting: float
+    clips: int
+    validation: tuple[float, float] | None = None
 
 
 class Records:
-    """Writes ``config.yaml``, ``history.csv``, ``loss_history.png``, ``validation/`` and
-    ``tensorboard/`` into the folder of a run.
+    """The files of a run beside its checkpoints: ``config.yaml``, ``history.csv``,
+    ``loss_history.png``, ``validation/`` and ``tensorboard/``.
 
     Args:
         config: of the training.
@@ -52,7 +82,7 @@ class Records:
         self._drawn = time.monotonic()
 
     def write(self, step: Step) -> None:
-        """Records a step."""
+        """Record a step."""
         with _writing(self.out):
             self._history.write(step)
             self._board.write(step)
@@ -60,7 +90,7 @@ class Records:
                 self._draw()
 
     def show(self, scores: Sequence[Score], step: int) -> None:
-        """Records how the videos of a validation look."""
+        """Record how the videos of a validation look."""
         page = page_of(scores)
         with _writing(self.out):
             write_page(page, self.out / "validation" / f"{step:06d}.png")
@@ -80,54 +110,8 @@ class Records:
             self._draw()
 
 
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror or error})",
-            "make room there, or choose another --out",
-        ) from error
-
-
-COLUMNS = (
-    *("step", "loss", "jaccard", "learning_rate", "gradient", "seconds", "waiting", "clips"),
-    *("validation_j", "validation_f"),
-)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What happened in one optimiser step, over all devices.
-
-    Args:
-        step: its number, from 1.
-        steps: of the whole training.
-        loss: mean over the clips.
-        jaccard: mean J of the clips, 0 to 1.
-        learning_rate: of everything but the backbone.
-        gradient: its norm before clipping.
-        seconds: of the whole step.
-        waiting: seconds of them spent waiting for the clips, on the first device.
-        clips: of the step.
-        validation: J and F of the averaged weights, where they were judged after this step.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    jaccard: float
-    learning_rate: float
-    gradient: float
-    seconds: float
-    waiting: float
-    clips: int
-    validation: tuple[float, float] | None = None
-
-
 class History:
-    """Appends a row a step, each written out at once.
+    """``history.csv``: one row for each step, written out at once.
 
     Args:
         path: of the file.
@@ -142,7 +126,7 @@ class History:
         self._writer = csv.writer(self._file)
 
     def write(self, step: Step) -> None:
-        """Appends a step."""
+        """Append a step."""
         values = (
             *(step.loss, step.jaccard, step.learning_rate, step.gradient),
             *(step.seconds, step.waiting),
@@ -152,12 +136,12 @@ class History:
         self._writer.writerow(row)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Whole rows of an earlier attempt; a kill may have cut the last."""
+    """Return the whole rows of an earlier attempt; a kill may have cut the last."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -165,11 +149,8 @@ def _rows(path: Path) -> list[list[str]]:
     return [row for row in rows if len(row) == len(COLUMNS) and row[0].isdigit()]
 
 
-SMOOTHING = 50  # steps of the moving mean
-
-
 def draw_curves(history: Path, out: Path) -> None:
-    """Draws loss and J over the steps of ``history.csv`` into a PNG, if there is a step.
+    """Draw loss and J over the steps of ``history.csv`` into a PNG, if there is a step.
 
     Args:
         history: the file; J and F of the validation are drawn where it holds them.
@@ -185,7 +166,7 @@ def draw_curves(history: Path, out: Path) -> None:
     if not rows:
         return
     steps = np.array([int(row["step"]) for row in rows])
-    judged = [row for row in rows if row.get("validation_j")]
+    scored = [row for row in rows if row.get("validation_j")]
     window = min(SMOOTHING, len(rows))
     kernel = np.ones(window) / window
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
@@ -196,22 +177,18 @@ def draw_curves(history: Path, out: Path) -> None:
         axis.plot(steps[window - 1 :], smooth, color="C0", label=f"{title} on training clips")
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-    for key, colour in (("validation_j", "C1"), ("validation_f", "C2")) if judged else ():
-        at = [int(row["step"]) for row in judged]
+    for key, colour in (("validation_j", "C1"), ("validation_f", "C2")) if scored else ():
+        at = [int(row["step"]) for row in scored]
         label = f"validation {key[-1].upper()}"
-        axes[1].plot(at, [float(row[key]) for row in judged], ".-", color=colour, label=label)
+        axes[1].plot(at, [float(row[key]) for row in scored], ".-", color=colour, label=label)
     axes[1].legend()
     with written_beside(out) as part:
         figure.savefig(part, dpi=110, format="png")
     pyplot.close(figure)
 
 
-EVERY = 10  # steps
-FLUSH = 20  # seconds
-
-
 class Board:
-    """Writes events into a folder.
+    """A folder of TensorBoard's events.
 
     Args:
         folder: ``tensorboard --logdir`` shows it.
@@ -222,7 +199,7 @@ class Board:
         self._writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=FLUSH)
 
     def write(self, step: Step) -> None:
-        """Adds a step's figures, now and then."""
+        """Add a step's figures, now and then."""
         if step.validation:
             for name, value in zip(("J", "F"), step.validation, strict=True):
                 self._writer.add_scalar(f"validation/{name}", value, step.step)
@@ -240,9 +217,20 @@ class Board:
             self._writer.add_scalar(name, value, step.step)
 
     def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Adds a picture, uint8 [H, W, 3]."""
+        """Add a picture, uint8 [H, W, 3]."""
         self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Writes out what is left."""
+        """Write out what is left."""
         self._writer.close()
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror or error})",
+            "make room there, or choose another --out",
+        ) from error

@@ -1,6 +1,4 @@
-"""A network run over clips as it is run over videos: on its own masks.
-
-What learns: network, average and optimiser, one step at a time, on any number of devices."""
+"""One optimiser step: clips are rolled out on the network's own masks, on any number of devices."""
 
 from __future__ import annotations
 
@@ -13,38 +11,37 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
-from s2svos.training.config import OptimiserConfig, TrainConfig
-from s2svos.training.corruption import generators, spoil
+from s2svos.network.segmenter import AnySegmenter
+from s2svos.training.config import TrainConfig
+from s2svos.training.corruption import corrupt_state, corruption_rngs
 from s2svos.training.loss import jaccard, training_loss
-from s2svos.training.optim import Average, rate_at
+from s2svos.training.optim import EMA, parameter_groups, rate_at
 
 
-class ClosedLoop(nn.Module):
-    """Every frame after the first sees the network's own state, and nothing of the truth.
+class Rollout(nn.Module):
+    """A rollout over clips: after the first frame, the network sees its own state alone.
 
     One module with one ``forward``, which is what autocast and data parallelism hook into.
 
     Args:
         network: of either preset.
-        spoil: chance, a clip and frame, that the default network's state is spoilt, see
+        corruption: chance, a clip and frame, that the default network's state is corrupted, see
             :mod:`s2svos.training.corruption`.
     """
 
-    def __init__(self, network: Lite | Paper, *, spoil: float) -> None:
+    def __init__(self, network: AnySegmenter, *, corruption: float) -> None:
         super().__init__()
-        self.network, self.spoil = network, spoil
+        self.network, self.corruption = network, corruption
 
     def forward(
         self, frames: Tensor, first_masks: Tensor, rngs: Sequence[np.random.Generator] = ()
     ) -> Tensor:
-        """Runs clips.
+        """Run clips.
 
         Args:
             frames: uint8 [T, B, 3, H, W]. Bytes, because autocast would round floats.
             first_masks: uint8 [B, 1, H, W], 255 for the object.
-            rngs: B, that clips are spoilt by; none are needed where ``spoil`` is 0.
+            rngs: one a clip, for its corruption; none are needed where that is 0.
 
         Returns:
             Logits of all frames but the first, float [T - 1, B, 1, H, W].
@@ -55,12 +52,12 @@ class ClosedLoop(nn.Module):
             type(encoded)(*(x.view(length, batch, *x.shape[1:])[t] for x in encoded))
             for t in range(length)
         ]
-        state: Any = self.network.start(by_frame[0], first_masks.float() / 255)  # type: ignore[arg-type]
+        state = self.network.start(by_frame[0], first_masks.float() / 255)
         logits: list[Tensor] = []
         for features in by_frame[1:]:
-            if logits and self.spoil and isinstance(self.network, Lite):
-                state = spoil(state, self.spoil, rngs)
-            out, state = self.network.advance(features, state)  # type: ignore[arg-type]
+            if logits and self.corruption and self.network.feeds_back_mask:
+                state = corrupt_state(state, self.corruption, rngs)
+            out, state = self.network.advance(features, state)
             logits.append(out)
         full = torch.cat(logits)
         if full.shape[-2:] != frames.shape[-2:]:
@@ -68,8 +65,8 @@ class ClosedLoop(nn.Module):
         return full.view(length - 1, batch, *full.shape[1:])
 
 
-class Figures(NamedTuple):
-    """What one optimiser step came to."""
+class StepMetrics(NamedTuple):
+    """Metrics of one optimiser step."""
 
     loss: Tensor  # mean over this device's clips
     jaccard: Tensor  # likewise
@@ -77,8 +74,8 @@ class Figures(NamedTuple):
     learning_rate: float  # of everything but the backbone
 
 
-class Learner:
-    """Takes optimiser steps.
+class TrainStep:
+    """Network, moving average and optimiser, one step at a time.
 
     Args:
         config: of the training.
@@ -87,26 +84,26 @@ class Learner:
 
     Attributes:
         network: in training mode.
-        average: of its weights.
+        ema: moving average of its weights.
     """
 
-    def __init__(self, config: TrainConfig, network: Lite | Paper, fabric: Fabric) -> None:
+    def __init__(self, config: TrainConfig, network: AnySegmenter, fabric: Fabric) -> None:
         self.config, self.network, self._fabric = config, network, fabric
         network.train()
-        self.average = Average(network, config.average)
-        self.average.network.to(fabric.device)
-        groups, self._rates = _parameter_groups(network, config.optimiser)
+        self.ema = EMA(network, config.ema_decay)
+        self.ema.network.to(fabric.device)
+        groups, self._rates = parameter_groups(network, config.optimiser)
         kind = torch.optim.AdamW if config.optimiser.kind == "adamw" else torch.optim.Adam
         self._optimiser: torch.optim.Optimizer = kind(
             groups, betas=config.optimiser.betas, weight_decay=config.optimiser.weight_decay
         )
         # The wrappers of Fabric: autocast, scaling of fp16 and averaging over devices.
         self._model, self._stepper = fabric.setup(
-            ClosedLoop(network, spoil=config.spoil), self._optimiser
+            Rollout(network, corruption=config.corruption), self._optimiser
         )
 
-    def learn(self, frames: Tensor, masks: Tensor, *, step: int, first: int) -> Figures:
-        """One optimiser step.
+    def run(self, frames: Tensor, masks: Tensor, *, step: int, first: int) -> StepMetrics:
+        """Take one optimiser step.
 
         Args:
             frames: uint8 [T, B, 3, H, W], this device's share of the batch.
@@ -115,7 +112,7 @@ class Learner:
             first: number, in the run, of the first of these clips; the others follow it.
         """
         config, fabric = self.config, self._fabric
-        done, parts = step / config.steps, config.accumulate
+        done, parts = step / config.steps, config.grad_accumulation
         share = rate_at(done, config.schedule)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * share
@@ -124,7 +121,7 @@ class Learner:
         for index, piece in enumerate(pieces, 1):
             clip, mask = (x.to(fabric.device, non_blocking=True) for x in piece)
             count = clip.shape[1]
-            rngs = generators(config.seed, range(first, first + count))
+            rngs = corruption_rngs(config.seed, range(first, first + count))
             first += count
             with fabric.no_backward_sync(self._model, enabled=index < parts):
                 logits = self._model(clip, mask[0], rngs)
@@ -136,18 +133,18 @@ class Learner:
         gradient = fabric.clip_gradients(
             self._model,
             self._stepper,
-            max_norm=config.optimiser.clip_gradient,
+            max_norm=config.optimiser.grad_clip_norm,
             error_if_nonfinite=False,
         )
         assert gradient is not None  # which it is where values are clipped, not the norm
         self._stepper.step()
         self._stepper.zero_grad(set_to_none=True)
-        self.average.update(self.network, step + 1)
+        self.ema.update(self.network, step + 1)
         loss, region = torch.stack(losses).mean(), torch.stack(regions).mean()
-        return Figures(loss, region, gradient, self._rates[-1] * share)
+        return StepMetrics(loss, region, gradient, self._rates[-1] * share)
 
     def state(self) -> dict[str, Any]:
-        """All that :meth:`restore` needs, less the average."""
+        """Return what :meth:`restore` needs, less the average."""
         return {
             "weights": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -155,23 +152,9 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any], average: dict[str, Tensor]) -> None:
-        """Goes back to what :meth:`state` gave, and to an average."""
+        """Go back to what :meth:`state` gave, and to an average."""
         self.network.load_state_dict(state["weights"])
-        self.average.network.load_state_dict(average)
+        self.ema.network.load_state_dict(average)
         self._optimiser.load_state_dict(state["optimiser"])
         if state["precision"]:
             self._fabric.strategy.precision.load_state_dict(state["precision"])
-
-
-def _parameter_groups(
-    network: Lite | Paper, config: OptimiserConfig
-) -> tuple[list[dict[str, Any]], list[float]]:
-    """Parameters that learn, and the highest rate of each group; the backbone's comes first."""
-    backbone: list[torch.nn.Parameter] = []
-    rest: list[torch.nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            (backbone if "backbone" in name else rest).append(parameter)
-    groups = [(backbone, config.backbone_rate), (rest, config.rate)]
-    used = [(parameters, rate) for parameters, rate in groups if parameters]
-    return [{"params": parameters} for parameters, _ in used], [rate for _, rate in used]

@@ -15,8 +15,7 @@ from s2svos.data.config import Phase
 from s2svos.data.dataset import Batch, Mixture, batches
 from s2svos.interrupt import Interrupt
 from s2svos.network.checkpoint import save_checkpoint
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
 from s2svos.training.config_file import described, settings_to_json
 from s2svos.training.distributed import (
@@ -29,13 +28,13 @@ from s2svos.training.distributed import (
 )
 from s2svos.training.divergence import Divergence
 from s2svos.training.run_log import Records, Step
-from s2svos.training.step import Learner
-from s2svos.training.validation import Video, judge
+from s2svos.training.step import TrainStep
+from s2svos.training.validation import Video, score_video
 from s2svos_engines.errors import UserError
 
 
 class Trainer:
-    """Trains one network into a folder.
+    """The training of one network into a folder.
 
     The folder gets ``last.pt`` (everything, every ``checkpoint_every`` steps), ``best.pt`` (by
     validation J&F), ``final.pt`` (averaged weights alone), and what :class:`Records` writes.
@@ -46,7 +45,7 @@ class Trainer:
             :func:`s2svos.training.initial_weights.starting_network`.
         source: of the clips.
         out: the folder.
-        videos: that the averaged weights are judged by.
+        videos: that the averaged weights are scored by.
         resume: the fields of ``last.pt``, to go on from there.
 
     Attributes:
@@ -61,7 +60,7 @@ class Trainer:
         self,
         config: TrainConfig,
         *,
-        network: Lite | Paper,
+        network: AnySegmenter,
         source: Mixture,
         out: Path,
         videos: Sequence[Video] = (),
@@ -77,7 +76,7 @@ class Trainer:
         self._code = code_version()
 
     def run(self, report: Callable[[Step], None] = lambda step: None) -> Path:
-        """Trains to the end.
+        """Train to the end.
 
         Args:
             report: called after every step, in the first process alone.
@@ -93,7 +92,7 @@ class Trainer:
         fabric = self._fabric
         fabric.launch()
         torch.manual_seed(self.config.seed + fabric.global_rank)
-        self._learner = Learner(self.config, self._network, fabric)
+        self._train_step = TrainStep(self.config, self._network, fabric)
         if self._resume:
             self._restore(self._resume)
         first = fabric.is_global_zero
@@ -108,7 +107,7 @@ class Trainer:
                     records.write(step)
                     report(step)
                 due = self.step - self._saved >= self.config.checkpoint_every
-                if (due or stopped or self.step == step.steps) and not self._divergence.doubtful:
+                if (due or stopped or self.step == step.steps) and not self._divergence.suspect:
                     self._save_last()
                 if stopped:
                     raise KeyboardInterrupt
@@ -117,9 +116,9 @@ class Trainer:
         return final
 
     def _batches(self) -> Iterator[tuple[float, Batch]]:
-        """What is left of the run, each batch with the seconds that were spent waiting for it."""
+        """Yield the batches that are left, each with the seconds spent waiting for it."""
         end = 0
-        for phase in self.config.stretches:
+        for phase in self.config.phase_steps:
             end += phase.steps
             if end > self.step:
                 yield from self._phase(phase, end - self.step)
@@ -144,12 +143,12 @@ class Trainer:
                 yield time.perf_counter() - begun, batch
 
     def _train(self, waited: float, batch: Batch, *, stop: bool) -> tuple[Step, bool]:
-        """One optimiser step, and whether a process wants to stop after it."""
+        """Take one optimiser step; return it and whether a process wants to stop after it."""
         fabric, begun = self._fabric, time.perf_counter()
         frames, masks, sources = batch
         share = frames.shape[1]
         first = self.clips + fabric.global_rank * share
-        figures = self._learner.learn(frames, masks, step=self.step, first=first)
+        figures = self._train_step.run(frames, masks, step=self.step, first=first)
         clips = share * fabric.world_size
         self.step += 1
         self.clips += clips
@@ -179,20 +178,22 @@ class Trainer:
         go_on = f"go on from {last} with --resume" if last.is_file() else "begin again"
         return (
             f"Step {self.step}: {problem} (clips: {', '.join(sources)}); {go_on}, a lower --lr "
-            f"(it is {optimiser.rate:g}) or optimiser.clip_gradient ({optimiser.clip_gradient:g}), "
+            f"(it is {optimiser.lr:g}) or optimiser.grad_clip_norm ({optimiser.grad_clip_norm:g}), "
             "or --precision fp32."
         )
 
     def _validate(self, step: Step, records: Records | None) -> Step:
-        """Judges the averaged weights if it is time; each process takes a share of the videos."""
+        """Score the averaged weights if it is time; each process takes a share of the videos."""
         every, last = self.config.validation.every, step.step == step.steps
         due = self.videos and (last or step.step % every == 0)
-        if not due or self._divergence.doubtful:
+        if not due or self._divergence.suspect:
             return step
-        fabric, network = self._fabric, self._learner.average.network
+        fabric, network = self._fabric, self._train_step.ema.network
         mine = list(enumerate(self.videos))[fabric.global_rank :: fabric.world_size]
-        judged = everyone(fabric, [(i, judge(network, video, fabric.device)) for i, video in mine])
-        scores = [score for _, score in sorted(judged, key=lambda pair: pair[0])]
+        scored = everyone(
+            fabric, [(i, score_video(network, video, fabric.device)) for i, video in mine]
+        )
+        scores = [score for _, score in sorted(scored, key=lambda pair: pair[0])]
         j = sum(score.j for score in scores) / len(scores)
         f = sum(score.f for score in scores) / len(scores)
         self._scores = {"step": step.step, "j": j, "f": f, "videos": [s.name for s in scores]}
@@ -204,9 +205,9 @@ class Trainer:
         return replace(step, validation=(j, f))
 
     def _save_last(self) -> None:
-        """Writes all that a run needs to go on; every process must call it."""
+        """Write all that a run needs to go on; every process must call it."""
         resume = {
-            **self._learner.state(),
+            **self._train_step.state(),
             "step": self.step,
             "clips": self.clips,
             "best": self._best,
@@ -219,7 +220,7 @@ class Trainer:
         self._saved = self.step
 
     def _save(self, name: str, resume: dict[str, Any] | None = None) -> Path:
-        path, average = self.out / name, self._learner.average
+        path, ema = self.out / name, self._train_step.ema
         if self._fabric.is_global_zero:
             facts = {
                 **self.source.facts(),
@@ -229,7 +230,7 @@ class Trainer:
                 "validation": self._scores,
                 "code": self._code,
             }
-            weights = average.weights(self._network)
+            weights = ema.weights(self._network)
             save_checkpoint(
                 path, config=self._network.config, weights=weights, facts=facts, resume=resume
             )
@@ -237,7 +238,7 @@ class Trainer:
 
     def _restore(self, data: dict[str, Any]) -> None:
         resume, fabric = data["resume"], self._fabric
-        self._learner.restore(resume, data["weights"])
+        self._train_step.restore(resume, data["weights"])
         self.step, self.clips = resume["step"], resume["clips"]
         self._saved = self.step
         self._best, self._scores = resume["best"], resume["scores"]

@@ -1,4 +1,4 @@
-"""Judges the averaged weights while a training runs: J and F of a few videos, and how they look.
+"""Validation of the averaged weights during a training: J and F, and strips of a few videos.
 
 Scored at the network's own size over the beginnings of the videos, so the figures compare the steps
 of a run; ``s2svos evaluate`` has the official ones.
@@ -14,28 +14,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from s2svos.data import layouts
 from s2svos.data.config import DataConfig, DataKind
 from s2svos.data.dataset import open_source
-from s2svos.evaluation.metrics import contour_accuracy, region_similarity
+from s2svos.evaluation.protocol import VideoEvaluation
 from s2svos.evaluation.videos import frames, object_ids, resize, truth_at
-from s2svos.network.frames import planes
-from s2svos.network.lite import Lite
-from s2svos.network.paper import Paper
+from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
+from s2svos.training.seeds import SeedStream
 from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import write_atomically
-
-Image = NDArray[np.uint8]  # [H, W, 3] RGB, or [H, W] ids
+from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks
 
 CELL_WIDTH, COLUMNS, GAP = 224, 6, 4  # of the strip: pixels, frames of a video, pixels
-_SEED = 7  # third number of the seed of synthetic videos; clips of a training have two
 
 
 @dataclass(frozen=True)
@@ -49,13 +45,20 @@ class Video:
     """
 
     name: str
-    frames: tuple[Image, ...]
-    truths: tuple[Image | None, ...]
+    frames: tuple[Frame, ...]
+    truths: tuple[Labels | None, ...]
+
+    @property
+    def first(self) -> Labels:
+        """The true ids on the first frame."""
+        first = self.truths[0]
+        assert first is not None  # validation_videos leaves the others out
+        return first
 
 
 @dataclass(frozen=True)
 class Score:
-    """How one video was followed.
+    """The scores of one video.
 
     Attributes:
         name: of the video.
@@ -66,11 +69,11 @@ class Score:
     name: str
     j: float
     f: float
-    strip: Image
+    strip: Frame
 
 
 def validation_videos(config: TrainConfig) -> list[Video]:
-    """The videos to judge by, none of which is trained on.
+    """Return the videos to validate on, none of which is trained on.
 
     Raises:
         UserError: they cannot be read, or none has an object on its first frame.
@@ -100,7 +103,7 @@ def validation_videos(config: TrainConfig) -> list[Video]:
 
 
 def _held_out(config: TrainConfig) -> DataConfig | None:
-    """The validation split of the DAVIS that is trained on, where it is there and not used."""
+    """Return the validation split of the DAVIS trained on, if there and unused."""
     for data in config.data:
         if data.kind is DataKind.DAVIS and "val" not in data.split.split("+"):
             lists = Path(data.root or "") / "ImageSets" / str(data.year)
@@ -125,57 +128,71 @@ def _synthetic(config: TrainConfig) -> list[Video]:
     source = open_source([DataConfig(DataKind.SYNTHETIC)])
     wanted, found = config.validation, []
     for number in range(wanted.clips):
-        rng = np.random.default_rng([config.seed, number, _SEED])
+        rng = SeedStream.VALIDATION.rng(config.seed, number)
         clip = source.sample(rng, wanted.frames, config.network.height, config.network.width)
         truths = (clip.masks > 127).astype(np.uint8)
         found.append(Video(f"synthetic {number}", tuple(clip.frames), tuple(truths)))
     return found
 
 
-def judge(network: Lite | Paper, video: Video, device: torch.device) -> Score:
-    """Follows the objects of a video's first frame and scores the others."""
-    labels = _follow(network, video, device)
-    scores = [
-        (region_similarity(found == i, truth == i), contour_accuracy(found == i, truth == i))
-        for found, truth in zip(labels[1:], video.truths[1:], strict=True)
-        if truth is not None
-        for i in object_ids(_first(video))
-    ]
-    j, f = np.mean(scores, axis=0) if scores else (0.0, 0.0)
-    return Score(video.name, float(j), float(f), _strip(video.frames, labels))
+class NetworkTracker:
+    """Follow videos of the network's own size with the network itself, by its graphs' methods.
+
+    Args:
+        network: in evaluation mode, on the device.
+        device: of the network.
+    """
+
+    def __init__(self, network: AnySegmenter, device: torch.device) -> None:
+        self.network, self.device = network, device
+
+    def open(self, frame: Frame, labels: Labels, /) -> NetworkStream:
+        """Open a stream with the objects of its first frame."""
+        return NetworkStream(self, frame, labels)
 
 
-@torch.inference_mode()
-def _follow(network: Lite | Paper, video: Video, device: torch.device) -> list[Image]:
-    """Object ids of every frame; uint8 [H, W] each."""
-    first = _first(video)
-    ids = np.array(sorted(object_ids(first)), np.uint8)
-    masks = torch.from_numpy(first[None] == ids[:, None, None])[:, None].float().to(device)
-    labels, state = [first], None
-    for frame in video.frames:
-        features = network.features(planes(torch.from_numpy(frame).to(device), network.dtype))
-        if state is None:
-            state = network.start(features, masks)  # type: ignore[arg-type]
-            continue
-        logits, state = network.advance(features, state)  # type: ignore[arg-type]
-        labels.append(_labels(logits, first.shape, ids))
-    return labels
+class NetworkStream:
+    """A video that a :class:`NetworkTracker` follows; all its objects enter on the first frame."""
+
+    def __init__(self, tracker: NetworkTracker, frame: Frame, labels: Labels) -> None:
+        size = labels.shape[0], labels.shape[1]
+        self._network, self._device = tracker.network, tracker.device
+        self._letterbox = Letterbox.of(size, size)
+        self._ids = np.array(sorted(object_ids(labels)), np.uint8)
+        masks = torch.from_numpy(object_masks(labels, self._ids)).to(self._device)
+        with torch.inference_mode():
+            self._states = self._network.init(self._tensor(frame), masks)
+
+    @torch.inference_mode()
+    def step(self, frame: Frame, /) -> Labels:
+        """Return the ids on the next frame."""
+        masks, *states = self._network.step(self._tensor(frame), *self._states)
+        self._states = tuple(states)
+        return merge_masks(masks.cpu().numpy(), self._ids, self._letterbox)
+
+    def add(self, frame: Frame, labels: Labels, /) -> Labels:
+        """Refuse: videos of a validation have no objects that enter later."""
+        raise NotImplementedError
+
+    def _tensor(self, frame: Frame) -> Tensor:
+        return torch.from_numpy(frame).to(self._device)
 
 
-def _labels(logits: Tensor, size: tuple[int, ...], ids: NDArray[np.uint8]) -> Image:
-    """The most probable object of every pixel, as in a tracker."""
-    best = F.interpolate(logits.float(), size, mode="bilinear")[:, 0].max(0)
-    chosen = ids[best.indices.cpu().numpy()]
-    return np.where(best.values.cpu().numpy() > 0, chosen, np.uint8(0))
+def score_video(network: AnySegmenter, video: Video, device: torch.device) -> Score:
+    """Follow the objects of a video's first frame and score them on the others."""
+    evaluation = VideoEvaluation(NetworkTracker(network, device))
+    labels, entering = [], object_ids(video.first)
+    for index, (frame, truth) in enumerate(zip(video.frames, video.truths, strict=True)):
+        labels.append(evaluation.step(f"{index:05d}", frame, truth, entering))
+        entering = set()
+    objects = evaluation.score(video.name, last=True).objects
+    j = [value for one in objects for value in one.j]
+    f = [value for one in objects for value in one.f]
+    strip = _strip(video.frames, labels)
+    return Score(video.name, float(np.mean(j or 0.0)), float(np.mean(f or 0.0)), strip)
 
 
-def _first(video: Video) -> Image:
-    first = video.truths[0]
-    assert first is not None  # validation_videos leaves the others out
-    return first
-
-
-def _strip(pictures: Sequence[Image], labels: Sequence[Image]) -> Image:
+def _strip(pictures: Sequence[Frame], labels: Sequence[Labels]) -> Frame:
     height, width = labels[0].shape
     cell = CELL_WIDTH, round(CELL_WIDTH * height / width)
     row = []
@@ -186,12 +203,12 @@ def _strip(pictures: Sequence[Image], labels: Sequence[Image]) -> Image:
     return np.concatenate(list(edged), axis=1).astype(np.uint8, copy=False)
 
 
-def page_of(scores: Sequence[Score]) -> Image:
-    """The strips of several videos, one below the other; uint8 [H, W, 3]."""
+def page_of(scores: Sequence[Score]) -> Frame:
+    """Stack the strips of several videos, one below the other; uint8 [H, W, 3]."""
     return np.concatenate([score.strip for score in scores])
 
 
-def write_page(page: Image, path: Path) -> None:
-    """Writes a picture as PNG, whole or not at all; makes its folder."""
+def write_page(page: Frame, path: Path) -> None:
+    """Write a picture as PNG, whole or not at all; makes its folder."""
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())

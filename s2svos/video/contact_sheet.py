@@ -7,26 +7,23 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import write_atomically
-
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Ids = NDArray[np.uint8]  # [H, W] object ids
 
 _CELL_WIDTH, _GAP = 400, 6  # pixels
 
 
 def contact_sheet(
-    frames_with_labels: Sequence[tuple[Frame, Ids]],
+    frames_with_labels: Sequence[tuple[Frame, Labels]],
     path: Path,
     *,
     palette: bytes,
     columns: int = 4,
     rows: int = 3,
 ) -> None:
-    """Writes the page of :func:`draw_sheet` as a PNG.
+    """Write the page of :func:`draw_sheet` as a PNG.
 
     Raises:
         UserError: there are no frames, or the file cannot be written.
@@ -39,9 +36,9 @@ def contact_sheet(
 
 
 def draw_sheet(
-    frames_with_labels: Sequence[tuple[Frame, Ids]], *, palette: bytes, columns: int, rows: int
+    frames_with_labels: Sequence[tuple[Frame, Labels]], *, palette: bytes, columns: int, rows: int
 ) -> Frame:
-    """A page of frames spread evenly over a video, masks painted on, each with its number.
+    """Draw frames spread evenly over a video on a page, masks painted on, each with its number.
 
     Args:
         frames_with_labels: of the whole video.

@@ -15,13 +15,12 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from s2svos.pipeline import EndedEarly
 from s2svos.video.truncation import is_cut_off
+from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 _Damageable = TypeVar("_Damageable", "av.Packet[VideoStream]", VideoFrame)
 FALLBACK_RATE = Fraction(24)  # frames a second, where nothing better is known
 
@@ -61,7 +60,7 @@ class RgbPictures:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Frame:
-        """A picture, uint8 [H, W, 3] RGB, C-contiguous."""
+        """Convert a decoded frame to uint8 [H, W, 3] RGB, C-contiguous."""
         width, height = self._size
         # A kept reformatter with fast bilinear: 0.25 ms at 854x480, the default 1.7 ms; where
         # nothing is scaled the pictures are the same to the bit (PyAV 18).
@@ -152,7 +151,7 @@ class VideoFile:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures: no cover of a record, no text that FFmpeg would draw."""
+    """Return the first stream of moving pictures: no cover art, no text that FFmpeg would draw."""
     if container.format.name == "tty":
         return None
     moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
@@ -163,7 +162,7 @@ def _decode(
     container: InputContainer, stream: VideoStream, cut: bool
 ) -> Generator[VideoFrame, None, bool]:
     """Frames in the order of display; returns whether some are missing after them."""
-    packets = _without_damaged_end(_demux(container, stream))
+    packets = _without_damaged_end(_demux(container, stream, cut))
     last: VideoFrame | None = None
     while True:
         try:
@@ -200,10 +199,14 @@ def _gap(last: VideoFrame, frame: VideoFrame, stream: VideoStream) -> bool:
 
 
 def _demux(
-    container: InputContainer, stream: VideoStream
+    container: InputContainer, stream: VideoStream, cut: bool
 ) -> Generator[av.Packet[VideoStream], None, bool]:
-    """Packets with content; returns whether reading failed."""
-    packets = container.demux(stream)
+    """Yield packets with content; return whether reading failed."""
+    packets = (packet for packet in container.demux(stream) if packet.size)  # an empty one flushes
+    # A transport stream does not say how long a packet is: the last one of a file that was cut off
+    # lacks its end, which FFmpeg now and then conceals without a word.
+    held = cut and container.format.name == "mpegts"
+    last: av.Packet[VideoStream] | None = None
     while True:
         try:
             packet = next(packets, None)
@@ -211,14 +214,17 @@ def _demux(
             return True
         if packet is None:
             return False
-        if packet.size:  # an empty one would flush the decoder
+        if not held:
             yield packet
+        elif last:
+            yield last
+        last = packet
 
 
 def _without_damaged_end(
     items: Generator[_Damageable, None, bool],
 ) -> Generator[_Damageable, None, bool]:
-    """Passes items on, but not a damaged one at the end; returns whether the end is damaged.
+    """Yield items, but not a damaged one at the end; return whether the end is damaged.
 
     Damage before the end stays: a broadcast has it, and every player conceals it.
     """

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from s2svos.inference.outputs import disk_errors
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.reader import Video
+from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import disk_errors, write_atomically
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 _BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
 
 
@@ -33,7 +32,7 @@ class MaskFrame:
 
 
 def save_first_frame(video: Video | IncomingVideo, path: Path) -> None:
-    """Writes a video's first frame as a PNG, under a temporary name that is then changed.
+    """Write a video's first frame as a PNG, under a temporary name that is then changed.
 
     Raises:
         UserError: the video holds no frame, or the file cannot be written.
@@ -43,18 +42,12 @@ def save_first_frame(video: Video | IncomingVideo, path: Path) -> None:
         raise UserError(f"{video.path} holds no frames", "name another video")
     png = io.BytesIO()
     Image.fromarray(first[1]).save(png, "PNG")
-    part = path.with_name(f"{path.name}.part")
     with disk_errors(path):
-        try:
-            part.write_bytes(png.getbuffer())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        write_atomically(path, png.getvalue())
 
 
 def read_mask_frame(path: Path, *, size: tuple[int, int]) -> MaskFrame:
-    """Reads the picture that a mask was drawn on.
+    """Read the picture that a mask was drawn on.
 
     Args:
         path: of the picture.
@@ -72,10 +65,8 @@ def read_mask_frame(path: Path, *, size: tuple[int, int]) -> MaskFrame:
         raise UserError(f"{path} cannot be read as a picture", "save it again") from error
     if frame.shape[:2] != size:
         raise UserError(
-            (
-                f"The picture {path} is {frame.shape[1]}x{frame.shape[0]}, but the video is "
-                f"{size[1]}x{size[0]}"
-            ),
+            f"The picture {path} is {frame.shape[1]}x{frame.shape[0]}, but the video is "
+            f"{size[1]}x{size[0]}",
             "save it from the video itself with --save-frame",
         )
     return MaskFrame(path, frame)

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
-
 from s2svos.pipeline import Source
 from s2svos.video.decoder import frame_name
+from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 TIMEOUT = 10.0  # seconds
 
 

@@ -1,8 +1,7 @@
-"""Cameras of this machine.
+"""Sources of incoming video: cameras, addresses that FFmpeg reads (rtsp, http ...), and pipes.
 
-Streams and files at an address: rtsp, http, udp, tcp, rtmp and what else FFmpeg reads.
-
-Bare frames and masks through pipes, as ``ffmpeg -f rawvideo`` writes and reads them."""
+Pipes carry bare frames and masks, as ``ffmpeg -f rawvideo`` writes and reads them.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +18,25 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from s2svos.pipeline import EndedEarly, stalled
 from s2svos.video.decoder import FALLBACK_RATE, RgbPictures, frame_count, video_stream
 from s2svos.video.incoming import Feed
+from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 _WARM_UP = 10  # frames in which a camera finds its exposure
 
 
 def camera_name(index: int) -> str:
-    """What messages call a camera."""
+    """Return the name of a camera in messages."""
     return f"camera {index}"
 
 
 def open_camera(
     index: int, *, size: tuple[int, int] | None = None, rate: Fraction | None = None
 ) -> Feed:
-    """Opens a camera and takes its first frame, once the exposure has settled.
+    """Open a camera and take its first frame, once the exposure has settled.
 
     Args:
         index: which one, as the system counts them.
@@ -55,10 +53,8 @@ def open_camera(
     if not capture.isOpened():
         raise UserError(
             f"{camera_name(index).capitalize()} cannot be opened",
-            (
-                "check that it is connected, that "
-                "no other program uses it, and its number (--camera 0 is the first)"
-            ),
+            "check that it is connected, that no other program uses it, and its number (--camera 0 "
+            "is the first)",
         )
     if size:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
@@ -82,7 +78,7 @@ def _camera_frames(capture: cv2.VideoCapture, name: str) -> Iterator[Frame]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps OpenCV's own lines about a missing camera away: one sentence is enough."""
+    """Silence OpenCV's own lines about a missing camera: one sentence is enough."""
     logging = cv2.utils.logging
     level = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_SILENT)
@@ -99,13 +95,13 @@ _HIGHEST_RATE = 1000  # frames a second; the clock of a live stream ticks 90000 
 
 
 def address_name(address: str) -> str:
-    """What messages and ``run.json`` call a stream: its address without user and password."""
+    """Return a stream's name in messages and ``run.json``: its address without the credentials."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def open_address(address: str, *, timeout: float, rate: Fraction | None = None) -> Feed:
-    """Opens a stream and decodes its first frame.
+    """Open a stream and decode its first frame.
 
     It is live unless it states its length: then it is a file that happens to lie elsewhere.
 
@@ -126,7 +122,7 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
     except (av.FFmpegError, OSError) as error:
         raise UserError(
             f"{name} cannot be opened ({error.strerror})",
-            "check the address, and that whoever sends is running",
+            "check the address, and that the sender is running",
         ) from error
     stream = video_stream(container)
     if not stream:
@@ -143,14 +139,14 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
 
 
 def _states_length(container: InputContainer) -> bool:
-    """Whether it says how long it is, in seconds or in bytes."""
+    """Return whether it states its length, in seconds or in bytes."""
     if container.duration is not None:
         return True
     return container.size > 0 and container.format.name not in _LISTS
 
 
 def _stated_rate(stream: VideoStream) -> Fraction | None:
-    """Frames a second; None where FFmpeg took the ticks of a clock for them."""
+    """Return frames a second; None where FFmpeg took the ticks of a clock for them."""
     rates = stream.average_rate, stream.guessed_rate
     return next((rate for rate in rates if rate and rate <= _HIGHEST_RATE), None)
 
@@ -158,7 +154,7 @@ def _stated_rate(stream: VideoStream) -> Fraction | None:
 def _address_frames(
     container: InputContainer, stream: VideoStream, name: str, timeout: float
 ) -> Iterator[Frame]:
-    """Pictures from the first whole one on; damage after it is shown, as every player does."""
+    """Yield frames from the first whole one on; damage after it is shown, as players do."""
     picture: RgbPictures | None = None
     packets = container.demux(stream)
     with container:
@@ -186,7 +182,7 @@ STANDARD_INPUT = "standard input"
 
 
 def open_raw(file: FileIO, *, size: tuple[int, int], rate: Fraction | None = None) -> Feed:
-    """Reads frames of three bytes a pixel: red, green, blue; rows from top to bottom, no header.
+    """Read frames of three bytes a pixel: red, green, blue; rows from top to bottom, no header.
 
     Args:
         file: unbuffered; a pipe, or any other file.
@@ -227,7 +223,7 @@ def _pipe_frames(file: FileIO, size: tuple[int, int]) -> Iterator[Frame]:
 
 @contextmanager
 def masks_only() -> Iterator[FileIO]:
-    """Standard output for masks alone: whatever else is printed goes to standard error.
+    """Keep standard output for masks alone: all other output goes to standard error.
 
     Yields:
         unbuffered.

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from s2svos_engines.arrays import Labels
 from s2svos_engines.errors import UserError
-
-Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
+from s2svos_engines.files import write_atomically
 
 HOW_IDS_ARE_READ = (
     "an object's id is its palette index or its grey value, 0 is the background, so save the mask "
@@ -34,17 +34,17 @@ class FirstMask:
     """
 
     path: Path
-    ids: Ids
+    ids: Labels
     palette: bytes
 
     @property
     def objects(self) -> tuple[int, ...]:
-        """Ids of the objects, rising."""
+        """Labels of the objects, rising."""
         return tuple(int(i) for i in np.unique(self.ids) if i)
 
 
 def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
-    """Reads the mask of the first frame; ids stay as they are in the file.
+    """Read the mask of the first frame; ids stay as they are in the file.
 
     Args:
         path: a palette or grey picture, 1 to 16 bits, without loss.
@@ -75,17 +75,17 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
     if values.min() < 0 or values.max() > 255:
         raise UserError(
             f"The mask {path} holds the value {values.max()}, but ids go up to 255",
-            f"{HOW_IDS_ARE_READ}",
+            HOW_IDS_ARE_READ,
         )
     if not values.any():
-        raise UserError(f"The mask {path} is empty", f"{HOW_IDS_ARE_READ}")
+        raise UserError(f"The mask {path} is empty", HOW_IDS_ARE_READ)
     return FirstMask(path, values.astype(np.uint8), palette)
 
 
 def _values(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.integer], bytes]:
-    """Ids and palette of an opened picture."""
+    """Labels and palette of an opened picture."""
     if image.format in ("JPEG", "MPO", "WEBP"):
-        raise UserError(f"The mask {path} is lossy, which smears ids", f"{HOW_IDS_ARE_READ}")
+        raise UserError(f"The mask {path} is lossy, which smears ids", HOW_IDS_ARE_READ)
     if image.mode == "P":
         values = np.array(image)
         colours = image.getpalette("RGB") or []
@@ -95,13 +95,11 @@ def _values(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.integer]
         return np.array(image).astype(np.uint8) // step, davis_palette()
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.array(image).astype(np.int32), davis_palette()
-    raise UserError(
-        f"The mask {path} has colours or transparency ({image.mode})", f"{HOW_IDS_ARE_READ}"
-    )
+    raise UserError(f"The mask {path} has colours or transparency ({image.mode})", HOW_IDS_ARE_READ)
 
 
 def davis_palette() -> bytes:
-    """The colours of PASCAL VOC and DAVIS, 768 bytes: an id's bits, dealt to red, green, blue."""
+    """Return the colours of PASCAL VOC and DAVIS, 768 bytes: an id's bits spread over channels."""
     colours = np.zeros((256, 3), np.uint8)
     ids = np.arange(256)
     for bit in range(8):
@@ -111,8 +109,8 @@ def davis_palette() -> bytes:
     return colours.tobytes()
 
 
-def write_mask(path: Path, ids: Ids, palette: bytes) -> None:
-    """Writes a mask under a temporary name and renames it, so that what has a name is whole.
+def write_mask(path: Path, ids: Labels, palette: bytes) -> None:
+    """Write a mask under a temporary name and rename it, so that what has a name is whole.
 
     Args:
         path: of the PNG.
@@ -128,10 +126,4 @@ def write_mask(path: Path, ids: Ids, palette: bytes) -> None:
     png = io.BytesIO()
     # Run lengths at level 1: 1.4 ms and 2.7 kB at 854x480, where level 6 takes 2.6 ms for 3.2 kB.
     image.save(png, "PNG", compress_level=1, compress_type=_Z_RLE)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(png.getbuffer())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    write_atomically(path, png.getvalue())

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos.video.masks import davis_palette
-
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Ids = NDArray[np.uint8]  # [H, W] object ids, 0 for the background
+from s2svos_engines.arrays import Frame, Labels
 
 OPACITY = 0.5
 _CONTOUR = np.ones((5, 5), np.uint8)  # reaches two pixels from an edge
@@ -44,7 +42,7 @@ def overlay_colours(palette: bytes) -> NDArray[np.uint8]:
     return colours
 
 
-def paint(frame: Frame, ids: Ids, palette: bytes) -> Frame:
+def paint(frame: Frame, ids: Labels, palette: bytes) -> Frame:
     """Lays translucent objects with full-coloured contours over a frame.
 
     Args:

@@ -57,7 +57,7 @@ class VideoWriter:
         self._open = True
 
     def write(self, frame: NDArray[np.uint8], *, at: int | None = None) -> None:
-        """Appends a frame.
+        """Append a frame.
 
         Args:
             frame: uint8 [H, W, 3] RGB.

@@ -1,117 +1,117 @@
 """The latency suite, on a small network and on results made up."""
 
 import copy
-from functools import cache
 
 import numpy as np
 import onnx
 import pytest
+from conformance_bundle import bold
 from onnx import TensorProto, helper, numpy_helper
+from small_graphs import small_contract, small_graph, small_network
 from typer.testing import CliRunner
 
+from benchmarks.latency import timing
 from benchmarks.latency.__main__ import app
-from benchmarks.latency.comparison import compare_heats
+from benchmarks.latency.comparison import compare_results
 from benchmarks.latency.groups import groups
 from benchmarks.latency.records import append, by_group, find, read
 from benchmarks.latency.roofline import Work, count
 from benchmarks.latency.statistics import misses, ratio, summary
-from benchmarks.latency.suite import Plan, measure
+from benchmarks.latency.suite import NO_TIME, Plan, measure
 from benchmarks.latency.tables import BEGIN, END, document
-from benchmarks.latency.variants import OURS, Contestant, Workshop
+from benchmarks.latency.variants import OURS, Variant, VariantFactory
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import load_engine
 
 
-@cache
-def _graph(name, precision):
-    from small_bundle import small_network
-
-    from s2svos_export.graphs import export_graph
-
-    title = f"small_{name}_{precision}"
-    return export_graph(small_network(), name, title=title, precision=precision)
-
-
 def _bundle(folder, **names):
     """Of the small network, with graphs of these names in each precision."""
-    from small_bundle import small_network
-
     graphs = {
-        precision: {name: _graph(name, precision) for name in each}
+        precision: {name: bold(small_graph("lite", name, precision)) for name in each}
         for precision, each in names.items()
     }
     path = folder / "small.s2s"
-    write_bundle(path, contract=small_network().contract, graphs=graphs, facts={})
+    write_bundle(path, contract=small_contract("lite"), graphs=graphs, facts={})
     return Bundle.open(path)
+
+
+class TickingClock:
+    """A clock on which a second passes whenever it is read, however busy the machine is."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+def quick(seconds):
+    """The quick plan, with so many readings of the clock for all of it."""
+    return Plan.quick(seconds, threads=1)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("latency")
     bundle = _bundle(folder, fp32=["init", "step", "batch"])
-    arguments = ["run", "--quick", "--seconds", "40", "--threads", "1"]
-    arguments += ["--bundle", str(bundle.path), "--out", str(folder / "results.jsonl")]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "ROUND_SECONDS", 0.01)
+        # It takes 340 readings to measure everything.
+        append(folder / "results.jsonl", measure(bundle.path, quick(400), clock=TickingClock()))
     return folder / "results.jsonl"
 
 
-@pytest.mark.slow
-def test_quick_run_measures_every_contestant_and_its_iou(results):
-    (heat,) = read(results)
-    names = {(row["contestant"], row["objects"], row["streams"]) for row in heat["rows"]}
+def test_quick_run_measures_every_variant_and_its_iou(results):
+    (result,) = read(results)
+    assert not [row for row in result["skipped"] if row["why"] == NO_TIME]
+    names = {(row["contestant"], row["objects"], row["streams"]) for row in result["rows"]}
     for engine in ("openvino", "onnxruntime"):
         assert {(engine, 1, 1), (engine, 10, 1), (engine, 1, 8)} <= names
         assert {(f"batched {engine}", 1, 8), (f"in turn {engine}", 1, 8)} <= names
         assert (f"bare {engine}", 1, 1) in names
     peers = {"onnxruntime run", "onnxruntime bind", "openvino infer", "torch eager"}
     assert {(peer, 1, 1) for peer in peers} <= names
-    for row in heat["rows"]:
+    for row in result["rows"]:
         assert row["iou"]["worst"] > 0.9, row["contestant"]
         assert row["iou"]["mean"] <= 1
-        assert len(row["turns_ms"]) == heat["groups"][row["group"]]["turns"]
+        assert len(row["turns_ms"]) == result["groups"][row["group"]]["turns"]
         assert row["flops"] > 0
-    ours = next(row for row in heat["rows"] if row["contestant"] == "openvino")
+    ours = next(row for row in result["rows"] if row["contestant"] == "openvino")
     assert ours["alone"]["host_mib"] > 20
     assert ours["alone"]["cold_start_seconds"] > ours["alone"]["first_mask_seconds"]
     assert set(ours["stages"]) == {"decode", "shrink", "upload, step, download", "merge", "write"}
-    assert heat["environment"]["cpu"]
-    assert heat["peak_host_mib"] > 100
+    assert result["environment"]["cpu"]
+    assert result["peak_host_mib"] > 100
     for engine in ("openvino", "onnxruntime"):
-        batched = find(heat["rows"], f"batched {engine}", "fp32", streams=8)
-        assert batched["frames_per_second"] == pytest.approx(
-            8 * batched["steps"] / (sum(map(sum, batched["turns_ms"])) / 1000), rel=0.1
+        batched = find(result["rows"], f"batched {engine}", "fp32", streams=8)
+        assert batched["frames_per_second"] <= (
+            8 * batched["steps"] / (sum(map(sum, batched["turns_ms"])) / 1000)
         )
-    several = [group for group in by_group(heat).values() if group[0]["objects"] == 10]
+    several = [group for group in by_group(result).values() if group[0]["objects"] == 10]
     assert [[row["objects"] for row in group] for group in several] == [[10, 1], [10, 1]]
 
 
-@pytest.mark.slow
-def test_what_the_time_does_not_allow_is_left_out_and_named(results, tmp_path):
+def test_what_the_time_does_not_allow_is_left_out_and_named(results):
     bundle = Bundle.open(results.parent / "small.s2s")
-    out = tmp_path / "short.jsonl"
-    arguments = ["run", "--quick", "--seconds", "9", "--threads", "1"]
-    arguments += ["--bundle", str(bundle.path), "--out", str(out)]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    (heat,) = read(out)
+    result = measure(bundle.path, quick(60), clock=TickingClock())
     every = [
-        who
+        variant
         for group in groups(bundle, (1, 10), (1, 8), everything=False)
-        for who in group.contestants
+        for variant in group.variants
     ]
-    assert len(heat["rows"]) + len(heat["skipped"]) == len(every)
-    assert heat["rows"][0]["contestant"] == "openvino"
-    late = [row for row in heat["skipped"] if row["why"] == "does not fit in the time"]
-    assert {"10 objects, onnxruntime fp32"} <= {row["group"] for row in late}
-    assert "does not fit in the time: " in document([heat], [])
+    assert len(result["rows"]) + len(result["skipped"]) == len(every)
+    assert result["rows"][0]["contestant"] == "openvino"
+    late = [row for row in result["skipped"] if row["why"] == NO_TIME]
+    assert "10 objects, onnxruntime fp32" in {row["group"] for row in late}
+    assert f"{NO_TIME}: " in document([result], [])
 
 
 def test_a_time_that_nothing_fits_into_is_refused(tmp_path):
     path = _bundle(tmp_path, fp32=["init", "step"]).path
     with pytest.raises(UserError, match="Nothing fits into 1 seconds"):
-        measure(path, Plan.quick(1, 1), checkpoint=None, video=None)
+        measure(path, quick(1), clock=TickingClock())
 
 
 def test_every_precision_and_object_count_has_its_group(tmp_path):
@@ -124,11 +124,12 @@ def test_every_precision_and_object_count_has_its_group(tmp_path):
     assert names.index("8 streams, openvino fp32") < names.index("2 objects, openvino fp32")
     assert "16 streams, openvino fp32" not in names
     for group in found:
-        ours = {(who.objects, who.streams) for who in group.contestants if who.kind == OURS}
+        ours = {
+            (variant.objects, variant.streams) for variant in group.variants if variant.kind == OURS
+        }
         assert (1, 1) in ours, group.name
 
 
-@pytest.mark.slow
 def test_a_bundle_that_is_measured_is_not_measured_again(results):
     lines = results.read_text()
     bundle = results.parent / "small.s2s"
@@ -137,7 +138,6 @@ def test_a_bundle_that_is_measured_is_not_measured_again(results):
     assert results.read_text() == lines
 
 
-@pytest.mark.slow
 def test_render_gives_tables_plots_and_the_readme(results, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
@@ -163,20 +163,18 @@ def test_render_gives_tables_plots_and_the_readme(results, tmp_path):
 def test_streams_in_one_call_are_left_out_with_the_reason_where_there_is_no_graph(tmp_path):
     bundle = _bundle(tmp_path, fp32=["init", "step"])
     frame = np.zeros((bundle.contract.height, bundle.contract.width, 3), np.uint8)
-    who = Contestant("batched onnxruntime", OURS, "fp32", streams=8)
+    variant = Variant("batched onnxruntime", OURS, "fp32", streams=8)
     with pytest.raises(UserError, match="no batch graph; export it with --batch"):
-        Workshop(bundle, threads=1).loop(who, frame, frame[None, ..., 0])
+        VariantFactory(bundle, threads=1).loop(variant, frame, frame[None, ..., 0])
 
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_pytorch_computes_in_half_precision_what_it_does_in_single(trained, tmp_path):
-    from small_bundle import small_network
-
     from benchmarks.latency.variants import TorchLoop
     from s2svos.network.checkpoint import save_checkpoint
 
     bundle = _bundle(tmp_path, fp32=["init", "step"], fp16=["init", "step"])
-    checkpoint, network = tmp_path / "final.pt", small_network()
+    checkpoint, network = tmp_path / "final.pt", small_network("lite")
     save_checkpoint(checkpoint, config=network.config, weights=network.state_dict(), facts={})
     rng = np.random.default_rng(0)
     height, width = bundle.contract.height, bundle.contract.width
@@ -227,8 +225,8 @@ def test_flops_and_bytes_by_hand():
 
 
 def test_percentiles_need_samples_beyond_them():
-    turns = [[float(10 * turn + step) for step in range(10)] for turn in range(12)]
-    found = summary(turns)
+    rounds = [[float(10 * round_ + step) for step in range(10)] for round_ in range(12)]
+    found = summary(rounds)
     assert found["p50"]["ms"] == 59.5
     assert found["p50"]["low"] < 59.5 < found["p50"]["high"]
     assert found["p99"] is not None
@@ -247,10 +245,10 @@ def test_ratio_in_the_same_turns_is_free_of_the_machines_noise():
     assert high == pytest.approx(1.2)
 
 
-def _heat(seed, *, slower=1.0, machine=1.0):
+def _result(seed, *, slower=1.0, machine=1.0):
     rng = np.random.default_rng(seed)
 
-    def turns(median):
+    def rounds(median):
         busy = machine * rng.lognormal(0, 0.08, (30, 1))
         return (median * busy * rng.lognormal(0, 0.03, (30, 5))).tolist()
 
@@ -260,24 +258,24 @@ def _heat(seed, *, slower=1.0, machine=1.0):
         "preset": "lite",
         "size": [256, 448],
         "threads": 2,
-        "groups": {"1 object": {"turns": 30, "control_ms": turns(20.0)}},
+        "groups": {"1 object": {"turns": 30, "control_ms": rounds(20.0)}},
         "rows": [
-            {"contestant": "openvino", "kind": "s2svos", **common, "turns_ms": turns(36 * slower)},
-            {"contestant": "onnxruntime", "kind": "s2svos", **common, "turns_ms": turns(35.0)},
+            {"contestant": "openvino", "kind": "s2svos", **common, "turns_ms": rounds(36 * slower)},
+            {"contestant": "onnxruntime", "kind": "s2svos", **common, "turns_ms": rounds(35.0)},
         ],
     }
 
 
 def test_compare_finds_what_became_slower_and_passes_noise(tmp_path):
     files = {
-        "before": _heat(0),
-        "noise": _heat(1),
-        "busy": _heat(2, machine=1.5),
-        "slower": _heat(3, slower=1.3),
-        "hidden": _heat(4, slower=1.3, machine=0.7),
+        "before": _result(0),
+        "noise": _result(1),
+        "busy": _result(2, machine=1.5),
+        "slower": _result(3, slower=1.3),
+        "hidden": _result(4, slower=1.3, machine=0.7),
     }
-    for name, heat in files.items():
-        append(tmp_path / name, heat)
+    for name, result in files.items():
+        append(tmp_path / name, result)
 
     def code(name):
         arguments = ["compare", str(tmp_path / "before"), str(tmp_path / name)]
@@ -290,7 +288,7 @@ def test_compare_finds_what_became_slower_and_passes_noise(tmp_path):
 
 
 def test_compare_names_the_row_and_how_much():
-    worst, other = compare_heats([_heat(0)], [_heat(3, slower=1.3)])
+    worst, other = compare_results([_result(0)], [_result(3, slower=1.3)])
     assert worst.name == "lite, openvino fp32, 1 object"
     assert worst.low < worst.ratio < worst.high
     assert 1.15 < worst.ratio < 1.45
@@ -298,10 +296,10 @@ def test_compare_names_the_row_and_how_much():
 
 
 def test_peers_are_not_compared():
-    before = _heat(0)
+    before = _result(0)
     after = copy.deepcopy(before)
-    for heat in (before, after):
-        heat["rows"][0]["kind"] = "peer"
-    assert [change.name for change in compare_heats([before], [after])] == [
+    for result in (before, after):
+        result["rows"][0]["kind"] = "peer"
+    assert [change.name for change in compare_results([before], [after])] == [
         "lite, onnxruntime fp32, 1 object"
     ]

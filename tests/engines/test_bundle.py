@@ -25,7 +25,7 @@ def test_round_trip(path: Path) -> None:
     assert bundle.contract == CONTRACT
     assert bundle.graph("step") == GRAPHS["fp32"]["step"]
     assert bundle.precisions == ("fp32",)
-    assert bundle.manifest["network"] == {"preset": "lite"}
+    assert bundle.manifest.network == {"preset": "lite"}
     with zipfile.ZipFile(path) as archive:
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
         assert "step.onnx" in archive.namelist()

@@ -232,7 +232,7 @@ def test_two_threads_step_two_streams_at_once(
     alone = [run(tracker.open(*one[0]), one) for one in (clip, other_clip)]
     streams = [tracker.open(*one[0]) for one in (clip, other_clip)]
     found: list[list[Array]] = [[], []]
-    together = Barrier(2, timeout=60)
+    together = Barrier(2, timeout=600)
 
     def follow(index: int, clip: Clip) -> None:
         for frame, _ in clip[1:]:

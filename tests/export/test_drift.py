@@ -1,4 +1,4 @@
-"""Drift: what is measured, what is found, what is told."""
+"""Drift: what is measured, what is found, what is reported."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from PIL import Image
 from rich.console import Console
 from small_graphs import small_contract, small_graph, small_network
 
 from s2svos.sample.render import render
+from s2svos_engines.arrays import Frame, Labels, Masks
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import Engine, Runner
 from s2svos_engines.registry import load_engine
 from s2svos_export.drift import DriftReport, Failure
-from s2svos_export.drift_measure import back_and_forth, measure_drift
+from s2svos_export.drift_measure import measure_drift
 from s2svos_export.drift_report import draw_drift, print_drift
 
 ENGINES = ("onnxruntime", "openvino")
 STATES = {state.name for state in small_contract("lite").states}
-Clip = list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+Clip = list[tuple[Frame, Labels]]
 
 
 @pytest.fixture(scope="module")
@@ -90,22 +89,22 @@ def test_exported_graphs_do_not_drift(good: DriftReport) -> None:
     assert not good.verdict(0.98)
     for drift in good.drifts:
         assert np.shape(drift.iou) == (12, len(good.objects))
-        assert drift.free.frames == tuple(range(1, 13))
-        assert drift.forced.frames == (1, 5, 9)
+        assert drift.free_running.frames == tuple(range(1, 13))
+        assert drift.teacher_forced.frames == (1, 5, 9)
         assert set(drift.init) == STATES
-        assert max(drift.free.tensors[name].largest for name in STATES) < 1e-3
+        assert max(drift.free_running.tensors[name].largest for name in STATES) < 1e-3
         assert drift.first_below(0.95) is None
 
 
 def test_teacher_forcing_finds_the_tensor_that_errs(bad: DriftReport) -> None:
     for drift in bad.drifts:
-        assert (drift.fault.graph, drift.fault.tensor) == ("step", "cell")
-        assert drift.fault.frame in drift.forced.frames
-        one_call = {name: errors.overall for name, errors in drift.forced.tensors.items()}
+        assert (drift.worst_call.graph, drift.worst_call.tensor) == ("step", "cell")
+        assert drift.worst_call.frame in drift.teacher_forced.frames
+        one_call = {name: errors.overall for name, errors in drift.teacher_forced.tensors.items()}
         assert 0.02 < one_call.pop("cell") < 0.1
         assert max(one_call.values()) < 1e-3
         # Carried on it grows, and reaches what follows from the cell.
-        carried = drift.free.tensors
+        carried = drift.free_running.tensors
         assert carried["cell"].rms[-1] > 2 * carried["cell"].rms[0]
         assert carried["hidden"].rms[-1] > 10 * one_call["hidden"]
 
@@ -113,12 +112,12 @@ def test_teacher_forcing_finds_the_tensor_that_errs(bad: DriftReport) -> None:
 def test_an_error_of_init_is_not_blamed_on_the_step(tmp_path: Path, clip: Clip) -> None:
     engines = loaded(tmp_path, init=scaled("init", "out_first_keys", 0.9))
     for drift in measured(engines, clip).drifts:
-        assert drift.fault.graph == "init"
-        assert drift.fault.tensor == "first_keys"
-        assert drift.fault.frame == 0
-        assert drift.fault.rms == pytest.approx(0.1, rel=1e-3)
-        assert max(drift.forced.tensors[name].largest for name in STATES) < 1e-3
-        assert min(drift.free.tensors["first_keys"].rms) > 0.05
+        assert drift.worst_call.graph == "init"
+        assert drift.worst_call.tensor == "first_keys"
+        assert drift.worst_call.frame == 0
+        assert drift.worst_call.rms == pytest.approx(0.1, rel=1e-3)
+        assert max(drift.teacher_forced.tensors[name].largest for name in STATES) < 1e-3
+        assert min(drift.free_running.tensors["first_keys"].rms) > 0.05
 
 
 class Blinking:
@@ -135,10 +134,10 @@ class Blinking:
         runner.step = self._blinking(runner)  # type: ignore[method-assign]
         return runner
 
-    def _blinking(self, runner: Runner[Any]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    def _blinking(self, runner: Runner[Any]) -> Callable[[Frame], Masks]:
         step, taken = runner.step, 0
 
-        def blinking(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def blinking(frame: Frame) -> Masks:
             nonlocal taken
             taken += 1
             return step(frame) * np.uint8(taken != self.frame)
@@ -180,8 +179,8 @@ def test_numbers_that_overflow_are_found_and_kept(tmp_path: Path, clip: Clip) ->
     step = scaled("step", "out_hidden", math.inf)
     report = measured(loaded(tmp_path, names=ENGINES[:1], step=step), clip)
     (drift,) = report.drifts
-    assert drift.fault.tensor in STATES
-    assert math.isinf(drift.free.tensors["hidden"].rms[-1])
+    assert drift.worst_call.tensor in STATES
+    assert math.isinf(drift.free_running.tensors["hidden"].rms[-1])
     text = json.dumps(report.to_json(), allow_nan=False)
     assert DriftReport.from_json(json.loads(text)) == report
     json.dumps(report.parity(), allow_nan=False)
@@ -196,9 +195,9 @@ def test_several_frames_a_call(tmp_path: Path, clip: Clip) -> None:
     for drift in report.drifts:
         assert drift.mean_iou > 0.999
         assert np.shape(drift.iou) == (16, len(report.objects))
-        assert max(drift.forced.tensors[name].largest for name in STATES) < 1e-3
-    assert report.drifts[1].free.frames == (4, 8, 12, 16)
-    assert report.drifts[1].forced.frames == (4, 12)
+        assert max(drift.teacher_forced.tensors[name].largest for name in STATES) < 1e-3
+    assert report.drifts[1].free_running.frames == (4, 8, 12, 16)
+    assert report.drifts[1].teacher_forced.frames == (4, 12)
     assert report.drifts[1].label == "fp32 onnxruntime step4"
 
 
@@ -232,17 +231,10 @@ def test_picture_and_table_show_everything(good: DriftReport, bad: DriftReport) 
     assert "…" not in text
 
 
-def test_back_and_forth_has_no_jump() -> None:
-    assert list(islice(back_and_forth("abcd"), 14)) == list("abcdcbabcdcbab")
-    assert list(islice(back_and_forth("ab"), 5)) == list("ababa")
-    assert list(islice(back_and_forth("a"), 3)) == list("aaa")
-    assert not list(back_and_forth(""))
-
-
 def test_a_long_clip_is_read_no_further_than_needed(tmp_path: Path, clip: Clip) -> None:
-    pairs, told = iter(clip), []
-    measured(loaded(tmp_path, names=ENGINES[:1]), pairs, frames=3, progress=told.append)  # type: ignore[arg-type]
-    assert told == [1, 2, 3]
+    pairs, done = iter(clip), []
+    measured(loaded(tmp_path, names=ENGINES[:1]), pairs, frames=3, progress=done.append)  # type: ignore[arg-type]
+    assert done == [1, 2, 3]
     assert len(list(pairs)) == len(clip) - 4
 
 

@@ -10,9 +10,9 @@ from onnxruntime import InferenceSession
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
-from s2svos_export.calibrate import activations, readings
-from s2svos_export.int8 import choose
-from s2svos_export.quantise import convolutions, parts, quantise
+from s2svos_export.calibrate import activations, calibration_samples
+from s2svos_export.int8 import Int8Choice, choose, split
+from s2svos_export.quantise import convolutions, quantise
 from s2svos_export.weight_sharing import share_weights
 
 CONTRACT = StepContract(32, 32, (StateSpec("hidden", (1,)),))
@@ -65,8 +65,8 @@ def test_activations_are_what_enters_a_convolution() -> None:
     first = seen["first.weight"]
     assert (first.low, first.high) == (values.min(), values.max())
     np.testing.assert_allclose(first.mean, values.mean((0, 1, 3, 4)), rtol=1e-5)
-    assert first.multiplications == 8 * 9 * 10 * 12
-    assert seen["second.weight"].multiplications == 4 * 8 * 5 * 6
+    assert first.macs == 8 * 9 * 10 * 12
+    assert seen["second.weight"].macs == 4 * 8 * 5 * 6
     assert seen["second.weight"].low == 0  # behind the ReLU
 
 
@@ -95,30 +95,43 @@ def test_only_what_is_asked_for_is_quantised() -> None:
     assert "second.weight" not in names
 
 
-def test_what_harms_most_for_what_it_saves_is_spared_first() -> None:
-    costs = {f"{index}.weight": 10 for index in range(32)}
-    costs["31.weight"] = 1000
+def test_what_errs_most_for_what_it_saves_stays_in_fp32() -> None:
+    macs = {f"{index}.weight": 10 for index in range(32)}
+    macs["31.weight"] = 1000
+    parts = split(macs, 16)
     harmful = {"3.weight": 0.05, "17.weight": 0.01, "31.weight": 0.04}
 
-    def trial(weights: frozenset[str]) -> float:
+    def iou(weights: frozenset[str]) -> float:
         return 1 - sum(harm for name, harm in harmful.items() if name in weights)
 
-    choice = choose(costs, trial, trial, target=0.945)
-    assert "3.weight" in choice.spared
-    assert not {"17.weight", "31.weight"} & set(choice.spared)
+    choice = choose(parts, macs, iou, iou, target=0.945)
+    assert "3.weight" in choice.kept_fp32
+    assert not {"17.weight", "31.weight"} & set(choice.kept_fp32)
     assert choice.iou == pytest.approx(0.95)
-    assert choice.weights.isdisjoint(choice.spared)
-    assert len(choice.weights) + len(choice.spared) == 32
-    assert choose(costs, trial, lambda weights: 0.5, target=0.95).weights == frozenset()
+    assert choice.weights.isdisjoint(choice.kept_fp32)
+    assert len(choice.weights) + len(choice.kept_fp32) == 32
+    assert choose(parts, macs, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
 
 
-def test_parts_are_stretches_of_all() -> None:
-    assert parts("abcde", 2) == [("a", "b", "c"), ("d", "e")]
-    assert parts("ab", 8) == [("a",), ("b",)]
+def test_the_manifest_keeps_its_names() -> None:
+    choice = Int8Choice(frozenset("ba"), ("c",), {"a .. b": 1.0, "c .. c": 0.5}, 0.99)
+    assert choice.to_json() == {
+        "weights": ["a", "b"],
+        "spared": ["c"],
+        "alone": {"a .. b": 1.0, "c .. c": 0.5},
+        "iou": 0.99,
+    }
+
+
+def test_parts_follow_each_other_in_the_graph() -> None:
+    assert split("abcde", 2) == [("a", "b", "c"), ("d", "e")]
+    assert split("ab", 8) == [("a",), ("b",)]
 
 
 def test_short_clips_are_refused() -> None:
     class Still:
+        contract = CONTRACT
+
         def init(self, frame, masks):  # type: ignore[no-untyped-def]
             return [np.zeros((1, 1), np.float32)]
 
@@ -133,7 +146,7 @@ def test_short_clips_are_refused() -> None:
 
     clip = [(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))] * 10
     with pytest.raises(UserError, match="--calibrate"):
-        readings(Still(), CONTRACT, [clip])  # type: ignore[arg-type]
+        calibration_samples(Still(), [clip])  # type: ignore[arg-type]
 
 
 def test_shared_weights_are_kept_once_and_come_back(tmp_path: Path) -> None:

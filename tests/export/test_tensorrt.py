@@ -22,7 +22,7 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.tensorrt import builder as tensorrt_builder
 from s2svos_engines.tensorrt.builder import build_plan, build_target
 from s2svos_engines.tensorrt.library import library_log, load_library
-from s2svos_engines.tensorrt.plan_cache import build, build_plans, planned
+from s2svos_engines.tensorrt.plan_cache import build, build_plans, new_plan
 from s2svos_engines.tensorrt.plans import Target, matching_plan, read_plan
 from s2svos_export.weight_sharing import share_weights
 
@@ -67,9 +67,9 @@ def test_every_graph_builds(
 @compiler
 def test_the_bundle_that_ships_builds_at_full_size(target: Target) -> None:
     bundle = Bundle.open(s2svos.default_bundle())
-    for precision, graphs in bundle.manifest["graphs"].items():
+    for precision, graphs in bundle.manifest.graphs.items():
         for graph in graphs:
-            assert build(bundle, planned(bundle, graph, precision, target))
+            assert build(bundle, new_plan(bundle, graph, precision, target))
 
 
 @compiler
@@ -208,7 +208,7 @@ def test_plans_of_a_bundle(
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if "building" in line]) == 1 + 3, "init is built once"
     bundle = Bundle.open(path)
-    assert bundle.manifest["network"] == {"a": 1}
+    assert bundle.manifest.network == {"a": 1}
     ada = Target(target.library, target.version, ("8.9",), "NVIDIA RTX 4090", "580.65.6")
     for precision, models in graphs.items():
         for graph in models:
@@ -223,7 +223,7 @@ def test_a_refused_graph_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
     write_bundle(path, contract=small_contract("paper"), graphs={"fp32": models}, facts={})
     before = path.read_bytes()
     with pytest.raises(UserError, match="twice_the_frame"):
-        build_plans(path, "tensorrt-rtx", say=lambda text: None)
+        build_plans(path, "tensorrt-rtx", log=lambda text: None)
     assert path.read_bytes() == before
 
 

@@ -148,7 +148,7 @@ def video(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def client(repository: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, repository / "client.py", *arguments]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
 
 
 def test_the_client_follows_a_video_over_grpc(

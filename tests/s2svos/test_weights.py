@@ -17,12 +17,12 @@ def test_it_is_small_and_tells_its_origin() -> None:
     path = s2svos.default_bundle()
     assert path.stat().st_size < 25e6
     bundle = Bundle.open(path)
-    assert bundle.manifest["network"]["preset"] == "lite"
+    assert bundle.manifest.preset == "lite"
     assert bundle.precisions == ("fp32", "fp16", "int8")
-    davis, stills = bundle.manifest["training"]["data"]
+    davis, stills = bundle.manifest.training["data"]
     assert len(davis["videos"]) == 30
     assert sum(stills["stills"].values()) == 2537
-    parity = bundle.manifest["parity"]
+    parity = bundle.manifest.parity
     assert parity["fp32"]["mean_iou"] >= 0.999
     assert parity["fp16"]["mean_iou"] >= 0.997
     assert parity["int8"]["mean_iou"] >= 0.98

@@ -63,7 +63,7 @@ def parent(tmp_path: Path, place: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -84,7 +84,7 @@ def test_ctrl_c_ends_them_in_the_midst_of_their_work(
 ) -> None:
     until(lambda: len(list(place.iterdir())) == 2)
     os.killpg(parent.pid, signal.SIGINT)
-    assert parent.communicate(timeout=60) == ("stopped\n", "")
+    assert parent.communicate(timeout=600) == ("stopped\n", "")
     assert len(list(place.iterdir())) == 2
     until(lambda: all_gone(parent.pid))
 
@@ -93,7 +93,7 @@ def test_ctrl_c_while_they_start_makes_no_noise(parent: subprocess.Popen[str]) -
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
     until(lambda: len(children.read_text().split()) >= 2)  # one of them tracks resources
     os.killpg(parent.pid, signal.SIGINT)
-    assert parent.communicate(timeout=60) == ("stopped\n", "")
+    assert parent.communicate(timeout=600) == ("stopped\n", "")
     until(lambda: all_gone(parent.pid))
 
 
@@ -106,5 +106,5 @@ def test_they_end_with_a_parent_that_is_killed(parent: subprocess.Popen[str], pl
 def test_one_that_is_killed_ends_the_work(parent: subprocess.Popen[str], place: Path) -> None:
     until(lambda: len(list(place.iterdir())) == 2)
     os.kill(int(next(place.iterdir()).name), signal.SIGKILL)
-    assert parent.communicate(timeout=60) == ("run again\n", "")
+    assert parent.communicate(timeout=600) == ("run again\n", "")
     until(lambda: all_gone(parent.pid))

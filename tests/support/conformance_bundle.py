@@ -15,7 +15,7 @@ from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.registry import load_engine
-from s2svos_export.calibrate import activations, readings
+from s2svos_export.calibrate import activations, calibration_samples
 from s2svos_export.quantise import convolutions, quantise
 
 __all__ = ["GRAPHS", "PRECISIONS"]
@@ -32,10 +32,10 @@ def written(path: Path, contract: StepContract, **graphs: dict[str, bytes]) -> B
 def small_bundle(path: Path) -> Bundle:
     """The ``lite`` design at 64x128 in all precisions, with ``step4`` and ``batch``."""
     contract = small_contract("lite")
-    fp32, fp16 = ({g: _bold(small_graph("lite", g, p)) for g in GRAPHS} for p in ("fp32", "fp16"))
+    fp32, fp16 = ({g: bold(small_graph("lite", g, p)) for g in GRAPHS} for p in ("fp32", "fp16"))
     exact = load_engine(written(path, contract, fp32=fp32), "onnxruntime", threads=1)
     clip = render(length=36, height=contract.height, width=contract.width)
-    ranges = activations(fp32["step"], readings(exact, contract, [clip]))
+    ranges = activations(fp32["step"], calibration_samples(exact, [clip]))
     weights = convolutions(fp32["step"])
     int8 = {
         g: model if g == "init" else quantise(model, ranges, weights) for g, model in fp32.items()
@@ -53,7 +53,7 @@ def bold_network() -> torch.nn.Module:
     return network
 
 
-def _bold(graph: bytes) -> bytes:
+def bold(graph: bytes) -> bytes:
     model = onnx.load_from_string(graph)
     for one in model.graph.initializer:
         if BOLD in one.name:

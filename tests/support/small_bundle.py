@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from small_graphs import made_once
 
 from s2svos.network.checkpoint import build
 from s2svos.network.config import PaperConfig, config_to_json
@@ -28,15 +29,15 @@ def small_network() -> Paper:
     return network.eval()
 
 
-@cache
-def _graphs() -> dict[str, bytes]:
-    network = small_network()
-    return {name: export_graph(network, name, title=f"small_{name}") for name in ("init", "step")}
+def _graph(name: str) -> bytes:
+    title = f"small_{name}"
+    return made_once(title, lambda: export_graph(small_network(), name, title=title))
 
 
 def small_bundle(folder: Path) -> Bundle:
     network = small_network()
     facts = {"network": config_to_json(network.config), "parity": {"fp32": {"mean_iou": 1.0}}}
+    graphs = {name: _graph(name) for name in ("init", "step")}
     path = folder / "small.s2s"
-    write_bundle(path, contract=network.contract, graphs={"fp32": _graphs()}, facts=facts)
+    write_bundle(path, contract=network.contract, graphs={"fp32": graphs}, facts=facts)
     return Bundle.open(path)

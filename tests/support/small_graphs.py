@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from s2svos.network.checkpoint import build
@@ -47,13 +48,17 @@ def small_contract(preset: str) -> StepContract:
 
 @cache
 def small_graph(preset: str, graph: str, precision: str = "fp32") -> bytes:
-    """Made by the first of the test run's processes that asks."""
-    path = Path(os.environ[FOLDER], f"{preset}-{graph}-{precision}.onnx")
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    name = f"{preset}-{graph}-{precision}"
+    return made_once(name, lambda: _exported(preset, graph, precision))
+
+
+def made_once(name: str, make: Callable[[], bytes]) -> bytes:
+    """A graph, made by the first of the test run's processes that asks for it."""
+    path = Path(os.environ[FOLDER], f"{name}.onnx")
+    with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            path.write_bytes(_exported(preset, graph, precision))
-        return path.read_bytes()
+            path.write_bytes(make())
+    return path.read_bytes()
 
 
 def _exported(preset: str, graph: str, precision: str) -> bytes:
@@ -66,7 +71,7 @@ def _exported(preset: str, graph: str, precision: str) -> bytes:
 
 @cache
 def _ranges(preset: str) -> dict[str, Activation]:
-    """What enters the convolutions when the inputs are noise."""
+    """Statistics of the convolutions' inputs if the graph's are noise."""
     rng = np.random.default_rng(0)
     feed: dict[str, NDArray[np.generic]] = {}
     for spec in small_contract(preset).interface("step").inputs:

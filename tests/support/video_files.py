@@ -64,5 +64,7 @@ def remux(source: Path, target: Path) -> Path:
 def cut(source: Path, share: float) -> Path:
     target = source.with_name(f"cut-{share}{source.suffix}")
     data = source.read_bytes()
-    target.write_bytes(data[: int(len(data) * share)])
+    # Within a packet of a transport stream, which cannot tell what is missing after one.
+    end = int(len(data) * share)
+    target.write_bytes(data[: end - (end % 188 == 0)])
     return target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import TensorSpec
+from s2svos_engines.contract import Interface, TensorSpec
 from s2svos_engines.engine import CompileCache, CpuRunner, Engine, copy_frames
 from s2svos_engines.letterbox import NetworkFrame
 
@@ -83,21 +83,8 @@ class OnnxRuntimeRunner(CpuRunner[NDArray[Any]]):
         fixed = [] if self._owners is None else [self._owners]
         bindings = []
         for before, after in (self._buffers, self._buffers[::-1]):
-            binding = session.io_binding()
-            inputs = zip(interface.inputs, (frames, *fixed, *before), strict=True)
-            outputs = zip(interface.outputs, (masks, *after), strict=True)
-            for bind, pairs in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
-                for spec, value in pairs:
-                    # By keyword: the two methods order these arguments differently.
-                    bind(
-                        name=spec.name,
-                        device_type="cpu",
-                        device_id=0,
-                        element_type=value.dtype.type,
-                        shape=value.shape,
-                        buffer_ptr=value.ctypes.data,
-                    )
-            bindings.append(binding)
+            inputs, outputs = (frames, *fixed, *before), (masks, *after)
+            bindings.append(bind_arrays(session, interface, inputs, outputs))
         return _Binding(session, frames, masks, bindings)
 
     def _allocate(self, spec: TensorSpec) -> NDArray[Any]:
@@ -108,6 +95,31 @@ class OnnxRuntimeRunner(CpuRunner[NDArray[Any]]):
 
     def _write(self, buffer: NDArray[Any], value: NDArray[np.generic]) -> None:
         buffer[...] = value
+
+
+def bind_arrays(
+    session: ort.InferenceSession,
+    interface: Interface,
+    inputs: Iterable[NDArray[Any]],
+    outputs: Iterable[NDArray[Any]],
+) -> Any:
+    """Bind arrays of the host to a graph's inputs and outputs, in the order of its interface."""
+    binding = session.io_binding()
+    for bind, specs, values in (
+        (binding.bind_input, interface.inputs, inputs),
+        (binding.bind_output, interface.outputs, outputs),
+    ):
+        for spec, value in zip(specs, values, strict=True):
+            # By keyword: the two methods order these arguments differently.
+            bind(
+                name=spec.name,
+                device_type="cpu",
+                device_id=0,
+                element_type=value.dtype.type,
+                shape=value.shape,
+                buffer_ptr=value.ctypes.data,
+            )
+    return binding
 
 
 class _Binding(NamedTuple):

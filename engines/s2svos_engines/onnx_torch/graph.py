@@ -14,7 +14,7 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.onnx_torch.operators import OPERATORS
 from s2svos_engines.onnx_torch.spatial import Unsupported
 
-READ = {"Pad": slice(1, 4), "Resize": slice(1, 4)}  # inputs whose values decide what is done
+READ = {"Resize": slice(1, 4)}  # inputs whose values decide what is done
 KERNELS = ("Conv", "ConvTranspose")  # operators whose second input is one
 INDICES = (torch.int32, torch.int64)
 
@@ -64,7 +64,7 @@ class Graph:
             self._spent.setdefault(node.outputs, []).append(name)
 
     def constants_on(self, device: torch.device, *, but: Collection[str] = ()) -> dict[str, Tensor]:
-        """The constants, those on the CPU that Python reads: sizes, axes, indices.
+        """Return the constants; those that Python reads (sizes, axes) stay on the CPU.
 
         Args:
             device: of the others.
@@ -87,7 +87,7 @@ class Graph:
         return constants
 
     def run(self, values: dict[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
-        """Computes tensors; differentiable.
+        """Compute tensors; differentiable.
 
         Args:
             values: inputs and constants by name, whole numbers on the CPU. Results are added, and

@@ -1,4 +1,4 @@
-"""ONNX operators on maps, in PyTorch: convolution, pooling, padding and resizing."""
+"""ONNX operators on maps, in PyTorch: convolution, pooling and resizing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Unsupported(Exception):
-    """The operator is known, this use of it is not."""
+    """An operator that is known, in a use that is not."""
 
 
 def convolution(
@@ -27,7 +27,7 @@ def convolution(
     auto_pad: str = "NOTSET",
     kernel_shape: Sequence[int] = (),
 ) -> Tensor:
-    """Conv and ConvTranspose in any number of dimensions."""
+    """Run Conv or ConvTranspose in any number of dimensions."""
     count, kind = x.ndim - 2, x.dtype
     if kind == torch.float16 and x.device.type == "cpu":
         # Sums are floats either way, but PyTorch (2.15) takes 14 times as long for those of halves.
@@ -57,7 +57,7 @@ def average_pool(
     count_include_pad: int = 0,
     auto_pad: str = "NOTSET",
 ) -> Tensor:
-    """Mean of windows of a map [N, C, H, W]."""
+    """Return the mean of windows of a map [N, C, H, W]."""
     if len(kernel_shape) != 2 or any(d != 1 for d in dilations):
         raise Unsupported
     x, padding = _pad_evenly(x, pads, auto_pad, 0.0 if count_include_pad else None)
@@ -78,7 +78,7 @@ def max_pool(
     auto_pad: str = "NOTSET",
     storage_order: int = 0,
 ) -> Tensor:
-    """Maximum of windows of a map [N, C, H, W]."""
+    """Return the maximum of windows of a map [N, C, H, W]."""
     if len(kernel_shape) != 2:
         raise Unsupported
     x, padding = _pad_evenly(x, pads, auto_pad, float("-inf"))
@@ -89,7 +89,7 @@ def max_pool(
 def _pad_evenly(
     x: Tensor, pads: Sequence[int], auto_pad: str, value: float | None
 ) -> tuple[Tensor, list[int]]:
-    """What remains of ``pads`` for both sides alike, once ``x`` is padded where they differ."""
+    """Return what remains of ``pads`` for both sides, once ``x`` is padded where they differ."""
     if auto_pad not in ("NOTSET", "VALID"):
         raise Unsupported
     count = x.ndim - 2
@@ -102,35 +102,10 @@ def _pad_evenly(
     return F.pad(x, sides, value=value), [0] * count
 
 
-def pad(
-    x: Tensor,
-    pads: Tensor,
-    value: Tensor | None = None,
-    axes: Tensor | None = None,
-    *,
-    mode: str = "constant",
-) -> Tensor:
-    """A border around the named axes."""
-    chosen = range(x.ndim) if axes is None else [axis % x.ndim for axis in axes.tolist()]
-    before, after = [0] * x.ndim, [0] * x.ndim
-    amounts = pads.tolist()
-    for place, axis in enumerate(chosen):
-        before[axis], after[axis] = amounts[place], amounts[place + len(chosen)]
-    sides = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
-    if mode == "constant":
-        return F.pad(x, sides, value=0.0 if value is None else value.item())
-    if any(sides[4:]):
-        raise Unsupported
-    return F.pad(x, sides[:4], mode="replicate" if mode == "edge" else mode)
-
-
 RESIZES = {  # by mode, coordinates and rounding: torch's mode and align_corners
     ("linear", "half_pixel", None): ("bilinear", False),
     ("linear", "pytorch_half_pixel", None): ("bilinear", False),
     ("linear", "align_corners", None): ("bilinear", True),
-    ("cubic", "half_pixel", None): ("bicubic", False),
-    ("cubic", "pytorch_half_pixel", None): ("bicubic", False),
-    ("cubic", "align_corners", None): ("bicubic", True),
     ("nearest", "asymmetric", "floor"): ("nearest", None),
 }
 
@@ -144,14 +119,13 @@ def resize(
     mode: str = "nearest",
     coordinate_transformation_mode: str = "half_pixel",
     nearest_mode: str = "round_prefer_floor",
-    cubic_coeff_a: float = -0.75,
     antialias: int = 0,
     **others: object,
 ) -> Tensor:
-    """Height and width of a map [N, C, H, W]."""
+    """Resize height and width of a map [N, C, H, W]."""
     rounding = nearest_mode if mode == "nearest" else None
     known = RESIZES.get((mode, coordinate_transformation_mode, rounding))
-    if known is None or x.ndim != 4 or "axes" in others or cubic_coeff_a != -0.75:
+    if known is None or x.ndim != 4 or "axes" in others:
         raise Unsupported
     named, corners = known
     size = sizes.tolist() if sizes is not None and sizes.numel() else None
@@ -169,7 +143,7 @@ def resize(
 
 
 def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
-    """Channels to sub-pixels; CRD is torch's order."""
+    """Move channels to sub-pixels; CRD is torch's order."""
     if mode == "DCR":
         batch, channels, height, width = x.shape
         inner = x.view(batch, blocksize**2, channels // blocksize**2, height, width)

@@ -7,7 +7,6 @@ told to. So a graph of any precision is built in the same way.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -30,21 +29,21 @@ from rich.progress import (
 from s2svos_engines.contract import StepContract
 from s2svos_engines.cuda.device import Gpu
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import cache_folder
+from s2svos_engines.files import cache_folder, write_atomically
 from s2svos_engines.tensorrt.library import LIBRARIES, LOG, library_log, load_library, parser_errors
 from s2svos_engines.tensorrt.plans import Target
 
 if TYPE_CHECKING:
     import tensorrt
 
-MOST_OBJECTS = 8  # memory of a running plan grows with it
+MAX_OBJECTS = 8  # memory of a running plan grows with it
 USUAL_OBJECTS = 2  # for which the kernels are chosen
 
 _building = Lock()  # kernels are timed: two builds at once would disturb each other
 
 
 def build_target(library: str) -> Target:
-    """What a plan that is built here fits.
+    """Return the target of a plan that is built here.
 
     TensorRT builds for the GPU at hand. TensorRT-RTX needs none: it compiles for every generation
     that it serves but Turing, which has no kernels for some of the graphs in fp32.
@@ -62,7 +61,7 @@ def build_target(library: str) -> Target:
 
 
 def running_target(library: str, gpu: Gpu) -> Target:
-    """What is here to run a plan."""
+    """Return the library, GPU and driver that are here to run a plan."""
     version = load_library(library).__version__
     return Target(library, version, (gpu.compute_capability,), gpu.name, gpu.driver)
 
@@ -74,10 +73,10 @@ def build_plan(
     target: Target,
     *,
     title: str,
-    max_objects: int = MOST_OBJECTS,
+    max_objects: int = MAX_OBJECTS,
     log_path: Path | None = None,
 ) -> bytes:
-    """Compiles a graph. Shows progress where the error stream is a terminal.
+    """Compile a graph. Shows progress where the error stream is a terminal.
 
     Args:
         model: ONNX.
@@ -184,7 +183,7 @@ def _progress(title: str) -> Progress:
 
 
 def _monitor(library: str, progress: Progress, cancelled: Event) -> tensorrt.IProgressMonitor:
-    """Shows a bar for each phase under way, and ends the build once ``cancelled`` is set."""
+    """Show a bar for each phase under way, and end the build once ``cancelled`` is set."""
     if TYPE_CHECKING:
         import tensorrt as trt
     else:
@@ -215,7 +214,7 @@ def _monitor(library: str, progress: Progress, cancelled: Event) -> tensorrt.IPr
 
 @contextmanager
 def _timing_cache(target: Target, config: tensorrt.IBuilderConfig) -> Iterator[None]:
-    """Lets a build profit from the kernel timings of those before it on this GPU."""
+    """Reuse the kernel timings of earlier builds on this GPU."""
     if target.library == "tensorrt-rtx":  # times no kernels; the calls do nothing since 1.2
         yield
         return
@@ -223,14 +222,12 @@ def _timing_cache(target: Target, config: tensorrt.IBuilderConfig) -> Iterator[N
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     yield
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    beside.write_bytes(config.get_timing_cache().serialize())
-    os.replace(beside, path)
+    write_atomically(path, bytes(config.get_timing_cache().serialize()), shared=True)
 
 
 @contextmanager
 def _build_log(path: Path) -> Iterator[list[str]]:
-    """Keeps what the library says in a file; yields the errors in it."""
+    """Keep the library's log in a file; yields the errors in it."""
     errors: list[str] = []
 
     class Errors(logging.Handler):

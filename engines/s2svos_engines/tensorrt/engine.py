@@ -44,7 +44,7 @@ class TensorRtEngine(CudaEngine):
             self.plan(graph, 1)
 
     def plan(self, graph: str, objects: int) -> tensorrt.ICudaEngine:
-        """A graph's plan, ready to run; loaded or built when it is first needed.
+        """Return a graph's plan, ready to run; loaded or built when it is first needed.
 
         Raises:
             UserError: the bundle's plan does not fit here, or none can be built.
@@ -68,7 +68,7 @@ class TensorRtEngine(CudaEngine):
             return loaded
 
     def bind(self, graph: str, stream: CudaStream, *sets: Arrays) -> list[Callable[[], None]]:
-        """A context, which has the memory for what the graph computes, for all sets."""
+        """Create one context, with the memory for the graph's activations, for all sets."""
         counts = (
             array.shape[spec.shape.index(OBJECTS)]
             for spec, array in sets[0].items()
@@ -91,7 +91,7 @@ class TensorRtRtxEngine(TensorRtEngine):
 
 
 def _start(context: tensorrt.IExecutionContext, arrays: Arrays, stream: CudaStream) -> None:
-    """Starts a graph on these arrays."""
+    """Start a graph on these arrays."""
     for spec, array in arrays.items():
         _must(context.set_tensor_address(spec.name, array.address), f"the address of {spec.name}")
     _must(context.execute_async_v3(stream.handle), "to run")

@@ -1,6 +1,4 @@
-"""The two TensorRT libraries: which is here, is it new enough, and where does it log.
-
-What TensorRT's ONNX parser complains of, and what to do about it."""
+"""The two TensorRT libraries: loading, versions, logs, and the errors of their ONNX parser."""
 
 from __future__ import annotations
 
@@ -15,7 +13,6 @@ from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     import tensorrt
-
 
 LOG = logging.getLogger("s2svos.tensorrt")
 LOG.addHandler(logging.NullHandler())
@@ -37,7 +34,7 @@ LIBRARIES = {
 
 @cache
 def load_library(name: str) -> ModuleType:
-    """Imports ``tensorrt`` or ``tensorrt-rtx``, whose interfaces are the same.
+    """Import ``tensorrt`` or ``tensorrt-rtx``, whose interfaces are the same.
 
     Raises:
         UserError: it is not installed, broken or too old.

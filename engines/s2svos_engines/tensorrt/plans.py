@@ -19,7 +19,7 @@ from s2svos_engines.tensorrt.library import LIBRARIES
 
 @dataclass(frozen=True)
 class Target:
-    """What a plan is built for, or what there is to run it.
+    """Library, GPU and driver that a plan is built for, or that are there to run it.
 
     Args:
         library: ``tensorrt`` or ``tensorrt-rtx``.
@@ -36,7 +36,7 @@ class Target:
     driver: str | None = None
 
     def fits(self, here: Target) -> bool:
-        """Whether a plan for this runs ``here``."""
+        """Return whether a plan for this runs ``here``."""
         return (
             (self.library, self.version) == (here.library, here.version)
             and set(here.compute_capabilities) <= set(self.compute_capabilities)
@@ -70,26 +70,26 @@ class Plan:
     target: Target
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON types."""
+        """Return the record as JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """The record that :meth:`to_json` wrote."""
+        """Read the record that :meth:`to_json` wrote."""
         target = dict(data["target"])
         target["compute_capabilities"] = tuple(target["compute_capabilities"])
         return cls(**{**data, "target": Target(**target)})
 
 
 def plans_of(bundle: Bundle, graph: str, precision: str, library: str) -> list[Plan]:
-    """A bundle's plans of a graph for a library, whatever they were built for.
+    """Return a bundle's plans of a graph for a library, for any target.
 
     Raises:
         UserError: its list of plans makes no sense.
     """
     try:
-        plans = [Plan.from_json(record) for record in bundle.manifest.get("plans", ())]
-        missing = {plan.member for plan in plans} - set(bundle.manifest["members"])
+        plans = [Plan.from_json(record) for record in bundle.manifest.plans]
+        missing = {plan.member for plan in plans} - set(bundle.manifest.members)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{bundle.path} lists its plans wrongly ({error})", "export it again"
@@ -103,7 +103,7 @@ def plans_of(bundle: Bundle, graph: str, precision: str, library: str) -> list[P
 def matching_plan(
     bundle: Bundle, graph: str, precision: str, here: Target, *, objects: int = 1
 ) -> Plan:
-    """The bundle's plan of a graph that runs here.
+    """Return the bundle's plan of a graph that runs here.
 
     Args:
         bundle: checked bundle.
@@ -131,17 +131,15 @@ def matching_plan(
     best = max(fitting, key=lambda plan: plan.max_objects)
     if best.max_objects < objects:
         raise UserError(
-            (
-                f"The {what} in {bundle.path} follows at most {best.max_objects} objects, not "
-                f"{objects}"
-            ),
+            f"The {what} in {bundle.path} follows at most {best.max_objects} objects, not "
+            f"{objects}",
             f"rebuild it here with {rebuild} --max-objects {objects}",
         )
     return best
 
 
 def read_plan(bundle: Bundle, plan: Plan) -> bytes:
-    """The plan itself, which is about to be executed.
+    """Return the plan itself, which is about to be executed.
 
     Raises:
         UserError: it is not what the bundle's manifest says, as it was when the bundle was opened.
@@ -150,6 +148,6 @@ def read_plan(bundle: Bundle, plan: Plan) -> bytes:
         data = bundle.read(plan.member)
     except (KeyError, OSError, zipfile.BadZipFile):
         data = b""
-    if hashlib.sha256(data).hexdigest() != bundle.manifest["members"][plan.member]:
+    if hashlib.sha256(data).hexdigest() != bundle.manifest.members[plan.member]:
         raise UserError(f"{bundle.path} changed while it was in use", "open it again")
     return data

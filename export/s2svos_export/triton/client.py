@@ -1,11 +1,11 @@
-"""Follows the objects of a video with the model on a Triton server, and writes a mask a frame.
+"""Follow the objects of a video with the model on a Triton server, and write a mask a frame.
 
     pip install "s2svos[triton]"
     python client.py video.mp4 --mask first.png --out masks --url localhost:8001
 
-The first request of the sequence brings the objects' masks, each of the others a frame alone: their
-state stays on the server. All requests go through one gRPC stream, so that they meet the same
-server behind a load balancer.
+The first request of the sequence brings the objects' masks, each of the others a frame alone: the
+objects' state stays on the server. All requests go through one gRPC stream, so that they meet the
+same server behind a load balancer.
 """
 
 from __future__ import annotations
@@ -27,18 +27,16 @@ from PIL import Image
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks
 
-AHEAD = 3  # requests that are on the way while an answer is awaited
-
-Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-Labels = NDArray[np.uint8]  # [H, W], ids of the objects, 0 for the background
+MAX_IN_FLIGHT = 3  # requests that are on the way while an answer is awaited
 
 
 def follow(
     client: InferenceServerClient, model: str, frames: Iterable[Frame], first: Labels
 ) -> Iterator[Labels]:
-    """Follows objects through a video.
+    """Follow objects through a video.
 
     Args:
         client: of the server.
@@ -71,7 +69,7 @@ def follow(
     sequence = random.getrandbits(63) | 1  # 0 would mean none
     sent = received = 0
     try:
-        for frame, last in _and_whether_last(frames):
+        for frame, last in _with_last_flag(frames):
             inputs = [_input("frame", letterbox.resize(frame))]
             if not sent:
                 inputs.append(_input("first_masks", masks))
@@ -84,7 +82,7 @@ def follow(
                 sequence_end=last,
             )
             sent += 1
-            while sent - received > (0 if last else AHEAD):
+            while sent - received > (0 if last else MAX_IN_FLIGHT):
                 labels = answer()
                 yield labels if received else first
                 received += 1
@@ -93,7 +91,7 @@ def follow(
 
 
 def read_video(path: Path) -> Iterator[Frame]:
-    """Frames of a video, upright."""
+    """Yield the frames of a video, upright."""
     video = cv2.VideoCapture(str(path))
     while (read := video.read())[0]:
         yield np.asarray(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), np.uint8)
@@ -105,7 +103,7 @@ def _input(name: str, array: NDArray[np.uint8]) -> InferInput:
     return tensor
 
 
-def _and_whether_last(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
+def _with_last_flag(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
     left = iter(frames)
     after = next(left, None)
     while after is not None:
@@ -114,7 +112,7 @@ def _and_whether_last(frames: Iterable[Frame]) -> Iterator[tuple[Frame, bool]]:
 
 
 def main() -> None:
-    """Parses the command line and follows the objects."""
+    """Parse the command line and follow the objects."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("video", type=Path)
     parser.add_argument(

@@ -9,7 +9,7 @@ from s2svos_engines.contract import OBJECTS, StateSpec, StepContract, TensorSpec
 from s2svos_export.triton.graph import START
 
 SEQUENCES = 16
-"""Streams that are followed at a time on each instance, unless told otherwise."""
+"""How many streams are followed at a time on each instance by default."""
 
 TYPES = {"bool": "TYPE_BOOL", "uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 
@@ -51,7 +51,7 @@ _STATE = """\
 
 
 def config_text(contract: StepContract, *, name: str, sequences: int = SEQUENCES) -> str:
-    """The configuration of a stream graph as the text of ``config.pbtxt``.
+    """Return the configuration of a stream graph, the text of ``config.pbtxt``.
 
     Args:
         contract: of the bundle that the graph is made of.
@@ -77,7 +77,7 @@ def config_text(contract: StepContract, *, name: str, sequences: int = SEQUENCES
 
 
 def parse_config(text: str) -> ModelConfig:
-    """The text as Triton reads it.
+    """Parse a configuration as Triton does.
 
     Raises:
         google.protobuf.text_format.ParseError: it is no configuration.
@@ -86,7 +86,7 @@ def parse_config(text: str) -> ModelConfig:
 
 
 def same_interface(config: ModelConfig, other: ModelConfig) -> bool:
-    """Whether two configurations are of graphs with the same inputs, outputs and states."""
+    """Return whether two configurations have the same inputs, outputs and states."""
 
     def interface(config: ModelConfig) -> list[object]:
         batching = config.sequence_batching

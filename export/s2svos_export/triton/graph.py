@@ -23,16 +23,16 @@ START = TensorSpec("START", "bool", (1,))
 
 
 def stream_interface(contract: StepContract) -> Interface:
-    """What :func:`stream_graph` takes and gives."""
+    """Return the inputs and outputs of :func:`stream_graph`."""
     states = contract.step_inputs[1:]
     return Interface((START, contract.frame, contract.first_masks, *states), contract.step_outputs)
 
 
 def stream_graph(bundle: Bundle, *, precision: str) -> bytes:
-    """A graph that starts and continues a stream.
+    """Return a graph that starts and continues a stream.
 
-    Where START is true it is ``init``, and gives the first masks back as the object masks. Where
-    it is false it is ``step``. An ``If`` node runs the one or the other, not both. ``first_masks``
+    If START is true it is ``init``, and gives the first masks back as the object masks. If it is
+    false it is ``step``. An ``If`` node runs the one or the other, not both. ``first_masks``
     has a default (one empty mask), so that only the first request needs to bring it.
 
     Args:
@@ -83,7 +83,7 @@ def stream_graph(bundle: Bundle, *, precision: str) -> bytes:
 
 
 def _branch(model: ModelProto, prefix: str) -> GraphProto:
-    """A model as a branch: its inputs are values of the graph around it."""
+    """Return a model as a branch, whose inputs are values of the graph around it."""
     branch = add_prefix(model, prefix).graph
     inputs = [
         helper.make_node("Identity", [value.name], [prefix + value.name])
@@ -96,7 +96,7 @@ def _branch(model: ModelProto, prefix: str) -> GraphProto:
 
 
 def _opsets(*models: ModelProto) -> list[OperatorSetIdProto]:
-    """What the nodes of all models need; quantisers declare more than they use."""
+    """Return the opsets that the models' nodes need; quantisers declare more than they use."""
     versions: dict[str, int] = {}
     for model in models:
         used = {node.domain for node in model.graph.node}

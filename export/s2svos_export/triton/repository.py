@@ -1,4 +1,4 @@
-"""Writes a model repository."""
+"""Model repositories for Triton Inference Server."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from google.protobuf.text_format import ParseError
 
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import disk_errors, write_atomically
 from s2svos_export.triton.config import SEQUENCES, config_text, parse_config, same_interface
 from s2svos_export.triton.graph import stream_graph
 
@@ -31,7 +32,7 @@ def write_model_repository(
     precision: str = "fp32",
     sequences: int = SEQUENCES,
 ) -> Path:
-    """Writes a model repository, or a new version into one.
+    """Write a model repository, or a new version into one.
 
     It holds ``NAME/config.pbtxt``, ``NAME/VERSION/model.onnx``, ``README.md`` and ``client.py``. A
     model that is the newest version already is not written again, and a configuration that is
@@ -39,7 +40,7 @@ def write_model_repository(
 
     Args:
         bundle: to serve.
-        directory: the repository, made where it does not exist.
+        directory: the repository, made if it does not exist.
         name: of the model on the server.
         precision: of the graphs, one that the bundle has.
         sequences: streams that are followed at a time on each instance of the model.
@@ -54,13 +55,8 @@ def write_model_repository(
     text = config_text(bundle.contract, name=name, sequences=sequences)
     folder = directory / name
     config = folder / "config.pbtxt"
-    try:
-        kept = config.read_text() if config.exists() else text
-        if not same_interface(parse_config(kept), parse_config(text)):
-            raise UserError(
-                f"{config} is of a network with another size or state",
-                "choose another folder, or remove it",
-            )
+    with disk_errors(directory, again="run again", elsewhere="choose another folder"):
+        kept = _kept_config(config, text)
         model = stream_graph(bundle, precision=precision)
         newest = folder / str(_newest(folder))
         if newest.is_dir() and (newest / "model.onnx").read_bytes() == model:
@@ -68,28 +64,44 @@ def write_model_repository(
         added = folder / str(_newest(folder) + 1)
         with _replacing(added) as beside:
             (beside / "model.onnx").write_bytes(model)
-            client = files(__package__).joinpath("client.py").read_text()
-            _write(directory / "client.py", client)
-            _write(directory / "README.md", _readme(bundle, name, precision, sequences))
-            _write(config, kept)
-    except ParseError as error:
-        raise UserError(f"{config} cannot be read ({error})", "mend it or remove it") from error
-    except OSError as error:
-        raise UserError(
-            f"{directory} cannot be written ({error.strerror})", "choose another folder"
-        ) from error
+            client = files(__package__).joinpath("client.py").read_bytes()
+            readme = _readme(bundle, name, precision, sequences)
+            write_atomically(directory / "client.py", client)
+            write_atomically(directory / "README.md", readme.encode())
+            write_atomically(config, kept.encode())
     return added
 
 
+def _kept_config(config: Path, text: str) -> str:
+    """Return the configuration that is there already; ``text`` if there is none.
+
+    Raises:
+        UserError: it cannot be read, or its inputs, outputs or states are not those of ``text``.
+    """
+    if not config.exists():
+        return text
+    kept = config.read_text("utf-8")
+    try:
+        parsed = parse_config(kept)
+    except ParseError as error:
+        raise UserError(f"{config} cannot be read ({error})", "mend it or remove it") from error
+    if not same_interface(parsed, parse_config(text)):
+        raise UserError(
+            f"{config} is of a network with another size or state",
+            "choose another folder, or remove it",
+        )
+    return kept
+
+
 def _newest(folder: Path) -> int:
-    """Number of the newest version of a model, 0 if there is none."""
+    """Return the number of the newest version of a model, 0 if there is none."""
     names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 @contextmanager
 def _replacing(added: Path) -> Iterator[Path]:
-    """A folder that gets the name ``added`` once it is whole: a server may be watching."""
+    """Give a folder that is renamed to ``added`` once it is whole: a server may be watching."""
     beside = added.with_name("part")  # not a number, so that Triton passes over it
     beside.mkdir(parents=True, exist_ok=True)
     try:
@@ -103,19 +115,13 @@ def _replacing(added: Path) -> Iterator[Path]:
         raise
 
 
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text)
-    os.replace(beside, path)
-
-
 def _readme(bundle: Bundle, name: str, precision: str, sequences: int) -> str:
     contract = bundle.contract
     state = sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in contract.states)
     return (
         files(__package__)
         .joinpath("README.md")
-        .read_text()
+        .read_text("utf-8")
         .format(
             name=name,
             precision=precision,

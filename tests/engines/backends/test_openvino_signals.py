@@ -29,6 +29,6 @@ print(*heard)
 def test_signals_are_survived_after_trackers_are_given_up() -> None:
     """Of several, in the order in which they came."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=600
     )
     assert (done.returncode, done.stdout) == (0, "signal\n"), done.stderr

@@ -37,28 +37,15 @@ BYTES = np.random.default_rng(1).integers(-128, 128, X.shape).astype(np.int8)
 
 # Operator, inputs, attributes. The first input varies, the rest are constants of the graph.
 CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
-    *((name, [X], {}) for name in ("Abs", "Ceil", "Cos", "Erf", "Exp", "Floor", "Identity", "Neg")),
-    *(
-        (name, [X], {})
-        for name in ("Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Tanh")
-    ),
-    *((name, [X], {}) for name in ("Tanh", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu")),
-    *((name, [X], {}) for name in ("Softplus", "GlobalAveragePool", "Shape", "Transpose")),
+    *((name, [X], {}) for name in ("Abs", "Exp", "Identity", "Neg", "Reciprocal", "Relu")),
+    *((name, [X], {}) for name in ("Sigmoid", "Softmax", "Tanh", "Shape", "Transpose")),
     *((name, [abs(X)], {}) for name in ("Log", "Sqrt")),
     *((name, [X, normal(4, 1, 1)], {}) for name in ("Add", "Sub", "Mul", "Div", "Max", "Min")),
     *((name, [X, X.round(), X[:1]], {}) for name in ("Max", "Min", "Sum")),
-    *((name, [X.round(), X.round()[::-1].copy()], {}) for name in ("Equal", "Greater", "Less")),
-    *(
-        (name, [X.round(), X.round()[::-1].copy()], {})
-        for name in ("GreaterOrEqual", "LessOrEqual")
-    ),
-    *((name, [X > 0, X[::-1] > 1], {}) for name in ("And", "Or")),
-    ("Not", [X > 0], {}),
+    ("GreaterOrEqual", [X.round(), X.round()[::-1].copy()], {}),
     ("Where", [X > 0, X, X[::-1].copy()], {}),
     ("Pow", [abs(X), SMALL], {}),
     ("Div", [whole(7, -7), whole(2, 2)], {}),
-    ("PRelu", [X, ONES[:, None, None]], {}),
-    ("Gelu", [X], {"approximate": "tanh"}),
     ("Cast", [X], {"to": TensorProto.INT32}),
     ("Clip", [X, -SMALL, SMALL], {}),
     ("Clip", [X, None, SMALL], {}),
@@ -67,35 +54,20 @@ CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
     ("Split", [X, whole(1, 3)], {"axis": 1}),
     ("Reshape", [X, whole(0, -1, 2)], {}),
     ("Reshape", [X, whole(2, -1)], {"allowzero": 1}),
-    ("Flatten", [X], {"axis": 2}),
     ("Squeeze", [X[:, :1, :1], whole(1, -2)], {}),
     ("Squeeze", [X[:1, :1]], {}),
     ("Unsqueeze", [X, whole(0, -1)], {}),
     ("Transpose", [X], {"perm": [0, 2, 3, 1]}),
     ("Expand", [X[:, :1], whole(3, 1, 4, 1, 8)], {}),
     ("Expand", [X[:, :1, :1], whole(1, 4, 1, 1)], {}),
-    ("Tile", [X, whole(1, 2, 1, 3)], {}),
     ("Gather", [X, whole(3, -1)], {"axis": 1}),
     ("Gather", [X, np.array(1)], {"axis": 2}),
-    ("GatherElements", [X[0, 0], np.array([[0, 5], [2, 1]])], {"axis": 0}),
     ("Slice", [X, whole(1, -3), whole(9, 2**60), whole(1, 3)], {}),
     ("Slice", [X, whole(-1), whole(-(2**60)), whole(3), whole(-2)], {}),
-    ("TopK", [X, whole(3)], {"axis": 3}),
-    ("TopK", [X, whole(2)], {"axis": 1, "largest": 0}),
-    ("Pad", [X, whole(0, 0, 1, 2, 0, 1, 0, 3), SMALL], {}),
-    ("Pad", [X, whole(1, 2, 2, 0), None, whole(2, 3)], {"mode": "reflect"}),
-    ("Pad", [X, whole(1, 2, 2, 0), None, whole(2, 3)], {"mode": "edge"}),
     ("DepthToSpace", [X], {"blocksize": 2}),
     ("DepthToSpace", [X], {"blocksize": 2, "mode": "CRD"}),
     ("MatMul", [X, normal(8, 3)], {}),
-    ("Gemm", [X[0, 0], normal(6, 5), normal(5)], {"transA": 1, "alpha": 0.5, "beta": 2.0}),
-    ("Gemm", [X[0, 0], normal(5, 8)], {"transB": 1}),
-    ("Einsum", [X, normal(2, 4, 3)], {"equation": "nchw,nck->nkhw"}),
     ("Softmax", [X], {"axis": 1}),
-    ("LogSoftmax", [X], {}),
-    ("LayerNormalization", [X, normal(8), normal(8)], {"epsilon": 1e-3}),
-    ("InstanceNormalization", [X, ONES, -ONES], {"epsilon": 1e-3}),
-    ("BatchNormalization", [X, ONES, -ONES, ONES, ONES], {"epsilon": 1e-3}),
     ("Conv", [X, normal(6, 4, 3, 3), normal(6)], {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
     ("Conv", [X, normal(4, 1, 3, 3)], {"pads": [0, 0, 1, 1], "strides": [2, 2], "group": 4}),
     ("Conv", [X, normal(2, 4, 3, 3)], {"dilations": [2, 1]}),
@@ -107,8 +79,7 @@ CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
     ("MaxPool", [X], {"kernel_shape": [2, 2], "strides": [2, 2]}),
     ("MaxPool", [X], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1]}),
     *(
-        ("Resize", [X, None, np.array([1, 1, 2, 2], np.float32)], {"mode": mode, **extra})
-        for mode in ("linear", "cubic")
+        ("Resize", [X, None, np.array([1, 1, 2, 2], np.float32)], {"mode": "linear", **extra})
         for extra in ({}, {"coordinate_transformation_mode": "align_corners"})
     ),
     ("Resize", [X, None, None, whole(2, 4, 3, 5)], {"mode": "linear"}),
@@ -140,7 +111,7 @@ CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
 
 def model(name: str, inputs: list[Array | None], attributes: dict[str, Any]) -> onnx.ModelProto:
     names = [f"x{i}" if value is not None else "" for i, value in enumerate(inputs)]
-    outputs = [f"y{i}" for i in range(2 if name in ("Split", "TopK") else 1)]
+    outputs = [f"y{i}" for i in range(2 if name == "Split" else 1)]
     node = helper.make_node(name, names, outputs, **attributes)
     x = inputs[0]
     assert x is not None
@@ -199,7 +170,7 @@ def test_what_was_read_for_the_last_time_is_given_up() -> None:
         ("ConvTranspose", [X, normal(4, 3, 3, 3)], {"pads": [0, 0, 1, 1]}),
         ("Resize", [X, None, np.array([1, 1, 2, 2], np.float32)], {}),
         ("Resize", [X, None, np.array([1, 2, 2, 2], np.float32)], {"mode": "linear"}),
-        ("Gelu", [X], {"unheard_of": 1}),
+        ("Split", [X], {"unheard_of": 1}),
         ("QuantizeLinear", [X, SMALL, np.int16(0)], {}),
         ("DequantizeLinear", [BYTES, ONES, np.zeros(4, np.int8)], {"block_size": 2}),
     ],

@@ -133,7 +133,7 @@ def test_a_bundle_with_plans_of_another_gpu_is_not_touched(
     path.write_bytes(s2svos.default_bundle().read_bytes())
     bundle = Bundle.open(path)
     other = Target("tensorrt", "11.0.0", ("8.0",), "NVIDIA A100", "1.2.3")
-    plan = plan_cache.planned(bundle, "init", "fp32", other)
+    plan = plan_cache.new_plan(bundle, "init", "fp32", other)
     add_plans(path, [(plan.to_json(), b"never to be loaded")])
     with pytest.raises(UserError, match=rf"A100.*s2svos export {path} --plan tensorrt"):
         load(Bundle.open(path))

@@ -85,13 +85,13 @@ def test_no_plan_and_too_many_objects_say_what_to_type(path: Path) -> None:
 def test_adding_plans_keeps_all_else(path: Path) -> None:
     before = Bundle.open(path)
     after = with_plan(path, record())
-    assert set(after.manifest["members"]) - set(before.manifest["members"]) == {record().member}
-    for member, checksum in before.manifest["members"].items():
-        assert after.manifest["members"][member] == checksum
+    assert set(after.manifest.members) - set(before.manifest.members) == {record().member}
+    for member, checksum in before.manifest.members.items():
+        assert after.manifest.members[member] == checksum
         assert after.read(member) == before.read(member)
-    facts = dict(after.manifest)
+    facts = after.manifest.to_json()
     assert facts.pop("plans") == [Plan.to_json(record()) | {"target": facts_of(HERE)}]
-    assert {**facts, "members": before.manifest["members"]} == before.manifest
+    assert {**facts, "members": before.manifest.members} == before.manifest.to_json()
     assert [p.name for p in path.parent.iterdir()] == [path.name], "nothing is left beside it"
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from s2svos.adapt.synthesis import FirstFrame
-from s2svos.data.warp import grid
+from s2svos.data.warp import identity_grid
 from s2svos_engines.letterbox import Letterbox
 
 SIZE = (64, 96)
@@ -68,11 +68,11 @@ def test_the_object_in_front_hides_the_other(front: int) -> None:
     frame, ids = scene(128, 192)
     source = FirstFrame(frame, ids, SIZE)
     shift = np.array([[20, 10], [0, 0]], np.float32)  # the first object onto the second
-    places = [grid(128, 192) - by for by in shift]
+    grids = [identity_grid(128, 192) - by for by in shift]
     canvas = np.zeros_like(frame)
-    masks = source._composed(canvas, places, [1 - front, front])
+    masks = source._composite(canvas, grids, [1 - front, front])
     alone = [
-        source._composed(np.zeros_like(frame), [one, one], [i]) for i, one in enumerate(places)
+        source._composite(np.zeros_like(frame), [one, one], [i]) for i, one in enumerate(grids)
     ]
     assert np.array_equal(masks[front], alone[front][front])
     overlap = (alone[0][0] == 255) & (alone[1][1] == 255)

@@ -116,7 +116,7 @@ def test_the_tuned_weights_run_on_the_same_engine(
 
     monkeypatch.setattr(module, "tune", push)
     scores = iter([0.1, 0.2])
-    monkeypatch.setattr(module, "_judge", lambda *_: next(scores))
+    monkeypatch.setattr(module, "_mean_jaccard", lambda *_: next(scores))
     tracker = Tracker.load(bundle.path, engine=engine, threads=1)
     tuned, done = adapt(tracker, *clip[0], config=QUICK, threads=1)
     assert (done.before, done.after, done.used) == (0.1, 0.2, True)
@@ -169,7 +169,7 @@ def video(tmp_path: Path, clip: Clip) -> Path:
 def command(video: Path, *arguments: str, python: str = "") -> subprocess.CompletedProcess[str]:
     code = f"{python}\nfrom s2svos.cli import main\nmain()"
     line = [sys.executable, "-c", code, "infer", video.name, "--mask", "first.png", *arguments]
-    return subprocess.run(line, cwd=video.parent, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, cwd=video.parent, capture_output=True, text=True, timeout=600)
 
 
 def test_the_command_tunes_and_tells_its_price(video: Path, bundle: Bundle) -> None:
@@ -245,11 +245,11 @@ def test_the_tuned_bundle_tells_its_origin(
 
     monkeypatch.setattr(module, "load_engine", load)
     scores = iter([0.1, 0.2])
-    monkeypatch.setattr(module, "_judge", lambda *_: next(scores))
+    monkeypatch.setattr(module, "_mean_jaccard", lambda *_: next(scores))
     tracker = Tracker.load(bundle.path, threads=1)
     with pytest.raises(UserError, match=r"No space left on device.*TMPDIR"):
         adapt(tracker, *clip[0], config=QUICK)
     manifest = caught[0].manifest
-    assert manifest["adapted"]["bundle"] == bundle.sha256 and manifest["adapted"]["steps"] == 3
-    assert manifest["network"] == bundle.manifest["network"] and "parity" not in manifest
+    assert manifest.adapted["bundle"] == bundle.sha256 and manifest.adapted["steps"] == 3
+    assert manifest.network == bundle.manifest.network and not manifest.parity
     assert len(weight) == 1 and not caught[0].path.exists()

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from data_sets import HEIGHT, WIDTH, davis_2017, drawn, write_masks, youtube_vos
 from numpy.typing import NDArray
 from PIL import Image
+from processes import blocking, children_of, wait_for_end, wait_until
 from typer.testing import CliRunner
 
 import s2svos
@@ -40,29 +40,15 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def evaluate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "nothing is shown where there is no terminal"
     return done
 
 
-def until(happened: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 240
-    while not happened():
-        assert process.poll() is None, "it ended before that"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def children_of(process: subprocess.Popen[str]) -> list[str]:
-    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-
-
-def wait_for_the_end_of(processes: list[str]) -> None:
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{process}").exists() for process in processes):
-        assert time.monotonic() < deadline, "processes of a run that was stopped end too"
-        time.sleep(0.01)
+def last_frame(davis: Path) -> Path:
+    """The frame without which no run ends."""
+    return davis / "JPEGImages" / "480p" / NAMES[-1] / f"{LENGTH - 1:05}.jpg"
 
 
 def result(out: Path) -> tuple[list[Any], dict[str, bytes]]:
@@ -137,16 +123,19 @@ def test_killed_and_run_again(
 ) -> None:
     out = tmp_path / "out"
     arguments = ("--davis", davis, "--year", "2017", "--out", out, "--jobs", jobs)
-    with subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        until(lambda: list(out.glob(moment)), process)
-        children = children_of(process)
+    with (
+        blocking(last_frame(davis)),
+        subprocess.Popen(
+            command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        wait_until(lambda: list(out.glob(moment)), process)
+        children = children_of(process.pid)
         process.kill()
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (out / "results.json").exists()
-    wait_for_the_end_of(children)
+    wait_for_end(children)
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("videos/*.json")}
     assert len(done) < len(NAMES)
     evaluate(*arguments)
@@ -161,21 +150,24 @@ def test_killed_and_run_again(
 def test_ctrl_c(davis: Path, tmp_path: Path, jobs: str, times: int) -> None:
     """The second time it may come wherever the first is dealt with: all that counts is the end."""
     out = tmp_path / "out"
-    with subprocess.Popen(
-        command("--davis", davis, "--year", "2017", "--out", out, "--jobs", jobs),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        until(lambda: list(out.glob("masks/*.part/00001.png")), process)
-        children = children_of(process)
+    with (
+        blocking(last_frame(davis)),
+        subprocess.Popen(
+            command("--davis", davis, "--year", "2017", "--out", out, "--jobs", jobs),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        wait_until(lambda: list(out.glob("masks/*.part/00001.png")), process)
+        children = children_of(process.pid)
         for _ in range(times):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
             time.sleep(0.02)
-        _, message = process.communicate(timeout=60)
-    wait_for_the_end_of(children)
+        _, message = process.communicate(timeout=600)
+    wait_for_end(children)
     assert not (out / "results.json").exists()
     if times == 2:
         assert process.returncode in (130, -signal.SIGINT)
@@ -186,17 +178,20 @@ def test_ctrl_c(davis: Path, tmp_path: Path, jobs: str, times: int) -> None:
 
 
 def test_a_process_that_is_killed(davis: Path, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        command("--davis", davis, "--out", tmp_path / "out", "--jobs", "2"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        until(lambda: list(tmp_path.glob("out/masks/*.part/00001.png")), process)
-        pids = children_of(process)
+    with (
+        blocking(last_frame(davis)),
+        subprocess.Popen(
+            command("--davis", davis, "--out", tmp_path / "out", "--jobs", "2"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        wait_until(lambda: list(tmp_path.glob("out/masks/*.part/00001.png")), process)
+        pids = children_of(process.pid)
         workers = [p for p in pids if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text()]
-        os.kill(int(workers[0]), signal.SIGKILL)
-        _, message = process.communicate(timeout=120)
+        os.kill(workers[0], signal.SIGKILL)
+        _, message = process.communicate(timeout=600)
     assert process.returncode == 2
     assert "fewer --jobs" in message and "Traceback" not in message
 
@@ -240,7 +235,7 @@ def test_clips_and_size(tmp_path: Path) -> None:
     }
     write_masks(tmp_path / "clips" / "pond", masks)
     out = tmp_path / "out"
-    evaluate("--clips", tmp_path / "clips", "--size", "60x104", "--out", out)
+    evaluate("--clips", tmp_path / "clips", "--size", "104x60", "--out", out)
     data = json.loads((out / "results.json").read_text())
     assert data["size"] == data["videos"][0]["size"] == [60, 104]
     assert [one["id"] for one in data["videos"][0]["objects"]] == [255]
@@ -280,7 +275,7 @@ def test_a_bundle_is_evaluated_without_torch_onnx_and_matplotlib(
         [sys.executable, "-c", code, "evaluate", "--davis", davis, "--out", tmp_path],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1 and "matplotlib, which is not installed" in done.stderr
@@ -330,9 +325,9 @@ def test_a_checkpoint_without_a_place_to_be_exported_to(
         (["--clips", "."], "holds no NAME.mp4"),
         (["--folder", "."], "frames or JPEGImages"),
         (["--youtube-vos", "."], "meta.json is missing"),
-        (["--youtube-vos", ".", "--size", "48x64"], "own size"),
+        (["--youtube-vos", ".", "--size", "64x48"], "own size"),
         (["--clips", ".", "--split", "val"], "has no splits"),
-        (["--clips", ".", "--size", "12by9"], "HEIGHTxWIDTH"),
+        (["--clips", ".", "--size", "12by9"], "WIDTHxHEIGHT"),
         (["gone.s2s", "--davis", "DAVIS"], "gone.s2s does not exist"),
         (["gone.pt", "--davis", "DAVIS"], "gone.pt does not exist"),
         (["--davis", "DAVIS", "--out", "DAVIS"], "something else than an evaluation"),

@@ -62,7 +62,7 @@ def test_plans_without_tensorrt(checkpoint: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("full", "words"), [("the end", "choose another -o"), (0, "TMPDIR")])
+@pytest.mark.parametrize(("full", "words"), [("the end", "free some space"), (0, "TMPDIR")])
 def test_a_full_disk(
     checkpoint: Path,
     tmp_path: Path,
@@ -79,7 +79,7 @@ def test_a_full_disk(
 
     monkeypatch.setattr(module, "write_bundle", write)
     said = mistake(checkpoint, "-o", out, "--drift-frames", 10, "--accept-drift")
-    assert "No space left on device" in said and words in said
+    assert words in said and ("the disk is full" in said or "No space left" in said)
     assert not list(tmp_path.iterdir())
 
 
@@ -91,7 +91,7 @@ def test_a_frame_size_larger_than_the_checkpoint_s_is_exported(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     """What the mistakes above are mistakes of works."""
-    out, size = tmp_path / "x.s2s", f"{HEIGHT}x{WIDTH + 32}"
+    out, size = tmp_path / "x.s2s", f"{WIDTH + 32}x{HEIGHT}"
     arguments = ["export", str(checkpoint), "-o", str(out), "--size", size, "--batch"]
     options = ["--drift-frames", "10", "--accept-drift"]
     result = CliRunner().invoke(app, [*arguments, *options])

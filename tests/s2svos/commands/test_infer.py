@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from video_files import HEIGHT, WIDTH, picture, reds, write_video
 
 from s2svos.cli import app
-from s2svos.commands.video_source import Input
+from s2svos.commands.video_source import VideoSource
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.reader import Video
 
-WATCHDOG = 120  # seconds, far more than any of these takes
+WATCHDOG = 600  # seconds, far more than any of these takes
 SIZE = f"{WIDTH}x{HEIGHT}"
 Process = subprocess.Popen[bytes]
 
@@ -70,7 +70,7 @@ def masks(folder: Path) -> list[str]:
 
 
 def test_raw_frames_in_and_raw_masks_out(folder: Path, processes: list[Process]) -> None:
-    process = start(folder, processes, "-", "--size", SIZE, "--mask", "first.png", "-o", "-")
+    process = start(folder, processes, "-", "--video-size", SIZE, "--mask", "first.png", "-o", "-")
     out, err = process.communicate(b"".join(raw(index) for index in range(4)), timeout=WATCHDOG)
     assert process.returncode == 0, err
     ids = np.frombuffer(out, np.uint8).reshape(-1, HEIGHT, WIDTH)  # and nothing else
@@ -102,7 +102,7 @@ def test_what_libraries_print_does_not_mix_with_masks(tmp_path: Path) -> None:
 
 
 def test_a_sender_that_stalls(folder: Path, processes: list[Process]) -> None:
-    arguments = ("-", "--size", SIZE, "--mask", "first.png", "-o", "out", "--timeout", "3")
+    arguments = ("-", "--video-size", SIZE, "--mask", "first.png", "-o", "out", "--timeout", "3")
     process = start(folder, processes, *arguments)
     give(process, raw(0) + raw(1) + raw(2)[:100])  # and the pipe stays open
     assert process.wait(WATCHDOG) == 1
@@ -118,13 +118,13 @@ def test_a_sender_that_stalls(folder: Path, processes: list[Process]) -> None:
 def test_an_engine_that_dies(folder: Path, processes: list[Process]) -> None:
     code = (
         "from s2svos.cli import main\n"
-        "from s2svos_engines.backends.onnxruntime import OnnxRuntimeCell\n"
-        "begin, left = OnnxRuntimeCell.begin, iter(range(5))\n"
-        "def die(cell, frames):\n"
+        "from s2svos_engines.backends.onnxruntime import OnnxRuntimeRunner\n"
+        "submit, left = OnnxRuntimeRunner.submit, iter(range(5))\n"
+        "def die(runner, frames):\n"
         "    if next(left, None) is None:\n"
         "        raise RuntimeError('bad allocation')\n"
-        "    return begin(cell, frames)\n"
-        "OnnxRuntimeCell.begin = die\n"
+        "    return submit(runner, frames)\n"
+        "OnnxRuntimeRunner.submit = die\n"
         "main()\n"
     )
     write_video(folder / "v.mp4", 30)
@@ -140,7 +140,7 @@ def test_an_engine_that_dies(folder: Path, processes: list[Process]) -> None:
 
 
 def test_a_live_run_until_ctrl_c(folder: Path, processes: list[Process]) -> None:
-    arguments = ("-", "--size", SIZE, "--mask", "first.png", "-o", "out", "--live")
+    arguments = ("-", "--video-size", SIZE, "--mask", "first.png", "-o", "out", "--live")
     process = start(folder, processes, *arguments)
     deadline = time.monotonic() + WATCHDOG
     index = 0
@@ -156,7 +156,7 @@ def test_a_live_run_until_ctrl_c(folder: Path, processes: list[Process]) -> None
 
 
 def test_nobody_reads_the_masks(folder: Path, processes: list[Process]) -> None:
-    process = start(folder, processes, "-", "--size", SIZE, "--mask", "first.png", "-o", "-")
+    process = start(folder, processes, "-", "--video-size", SIZE, "--mask", "first.png", "-o", "-")
     assert process.stdout and process.stderr
     process.stdout.close()
     pour(process.stdin, 200)
@@ -184,7 +184,7 @@ def test_save_a_frame_then_follow_from_it(folder: Path, processes: list[Process]
     saved = np.array(Image.open(folder / "frame.png"))
     write_mask(folder / "mask.png", reds(saved), davis_palette())
     arguments = ("--mask", "mask.png", "--mask-frame", "frame.png", "-o", "out", "--no-overlay")
-    process = start(folder, processes, "-", "--size", SIZE, *arguments)
+    process = start(folder, processes, "-", "--video-size", SIZE, *arguments)
     _, err = process.communicate(raw(0) + raw(1), timeout=WATCHDOG)
     assert process.returncode == 0 and masks(folder / "out") == ["00000.png", "00001.png"], err
     process = start(folder, processes, "v.mp4", "--save-frame", "frame.png")
@@ -227,6 +227,6 @@ def test_options_that_do_not_fit(arguments: str, words: str) -> None:
     ],
 )
 def test_where_results_go(video: str | None, camera: int | None, name: str) -> None:
-    chosen = Input(video, camera, size=None, rate=None, live=None, timeout=10)
+    chosen = VideoSource(video, camera, size=None, rate=None, live=None, timeout=10)
     assert chosen.default_out() == Path(name)
-    assert chosen.arrives == (name != "bear")
+    assert chosen.incoming == (name != "bear")

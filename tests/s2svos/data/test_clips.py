@@ -11,14 +11,14 @@ from data_sets import davis_2017, write_frames, write_masks
 from numpy.typing import NDArray
 
 from s2svos.data import video_clips as videos_module
-from s2svos.data.augment import Colour, Walk, Wobble
+from s2svos.data.augment import ColourJitter, Deformation, Trajectory
 from s2svos.data.clips import Clip
 from s2svos.data.config import ColourSampling, DataConfig, DataKind, SyntheticSampling
 from s2svos.data.dataset import Mixture, open_source
-from s2svos.data.files import Faults
-from s2svos.data.scene import Actor, Ground, Part, draw
+from s2svos.data.files import SkippedFiles
+from s2svos.data.scene import Actor, Background, Part, draw
 from s2svos.data.video_clips import LEAST_SHARE, excerpt
-from s2svos.data.warp import for_halved, halved, lay, warp
+from s2svos.data.warp import at_level, composite, pyramid_level, warp_affine
 from s2svos_engines.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -159,7 +159,7 @@ def test_memory_changes_nothing_but_speed(sets: dict[str, DataConfig]) -> None:
             assert (a.masks == b.masks).all()
             assert a.source == b.source
         for source, in_memory in ((held, True), (lazy, False)):
-            assert bool(source.sets[0][1]._held) is in_memory  # type: ignore[attr-defined]
+            assert bool(source._sets[0][1]._in_memory) is in_memory  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 9])
@@ -207,7 +207,7 @@ def test_a_mixture_gives_up_on_an_object_that_never_shows() -> None:
             return {}
 
     dark = Dark()
-    mixture = Mixture([(DataConfig(DataKind.SYNTHETIC), dark)], Faults())
+    mixture = Mixture([(DataConfig(DataKind.SYNTHETIC), dark)], SkippedFiles())
     assert sampled(mixture, 0).source == "dark"
     assert dark.tries == 10
 
@@ -218,9 +218,9 @@ def test_halving_moves_nothing() -> None:
     cv2.circle(picture, (100, 70), 40, 255, -1)
     for scale in (0.9, 0.5, 0.26, 0.11):
         matrix = np.array([[scale, 0.02, 5.3], [-0.02, scale, 4.1]], np.float32)
-        small, times = halved(picture, scale)
-        assert (times > 0) == (scale < 0.6)
-        moments = cv2.moments(warp(small, for_halved(matrix, times), 160, 240))
+        small, level = pyramid_level(picture, scale)
+        assert (level > 0) == (scale < 0.6)
+        moments = cv2.moments(warp_affine(small, at_level(matrix, level), 160, 240))
         centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
         assert centre == pytest.approx(matrix @ (100, 70, 1), abs=0.15)
 
@@ -230,10 +230,10 @@ def test_laying_covers_the_object_or_shows_it() -> None:
     layer = np.zeros((2, 2, 4), np.uint8)
     layer[0] = (200, 0, 50, 255)
     layer[1, 0] = (200, 0, 50, 51)
-    lay(frame, mask, layer, target=False)
+    composite(frame, mask, layer, target=False)
     assert frame.tolist() == [[[200, 0, 50]] * 2, [[120, 80, 90], [100, 100, 100]]]
     assert mask.tolist() == [[0, 0], [204, 255]]
-    lay(frame, mask, layer, target=True)
+    composite(frame, mask, layer, target=True)
     assert mask.tolist() == [[255, 255], [214, 255]]
 
 
@@ -241,8 +241,8 @@ def test_scenes_show_what_the_masks_say() -> None:
     """A red object between green and a blue board in front: red and the mask agree everywhere."""
     rng = np.random.default_rng(0)
 
-    def walk(x: float, speed: float) -> Walk:
-        return Walk.sample(rng, 6, centre=(x, 48.0), scale=1.0, angle=10.0, speed=speed)
+    def walk(x: float, speed: float) -> Trajectory:
+        return Trajectory.sample(rng, 6, centre=(x, 48.0), scale=1.0, angle=10.0, speed=speed)
 
     def cutout(colour: tuple[int, int, int], size: int) -> Picture:
         solid = np.full((size, size, 4), (*colour, 255), np.uint8)
@@ -250,11 +250,13 @@ def test_scenes_show_what_the_masks_say() -> None:
         solid[..., :3] = colour
         return solid
 
-    ground = Ground(np.full((96, 160, 3), GREEN, np.uint8), walk(80, 0), (80, 48))
-    wobble = Wobble(rng, 6, 96, 160, 0.03)
-    target = Actor([Part.moving(cutout(RED, 60), walk(60, 3))], target=True, wobble=wobble)
+    ground = Background(np.full((96, 160, 3), GREEN, np.uint8), walk(80, 0), (80, 48))
+    deformation = Deformation(rng, 6, 96, 160, 0.03)
+    target = Actor(
+        [Part.moving(cutout(RED, 60), walk(60, 3))], target=True, deformation=deformation
+    )
     board = Actor([Part.moving(cutout(BLUE, 40), walk(80, 0))])
-    colour = Colour(rng, PLAIN)
+    colour = ColourJitter(rng, PLAIN)
     frames, masks = draw(ground, [target, board], colour, 6, 96, 160)
     red = (frames[..., 0] > 125) & (frames[..., 2] < 125)
     assert 500 < np.count_nonzero(masks[0] > 127) < 3600, "the board hides a part of the object"

@@ -11,8 +11,8 @@ import pytest
 import torch
 from data_sets import davis_2017, drawn, write_frames, write_masks
 
-from s2svos.data.config import DataConfig, DataKind
-from s2svos.data.dataset import Batch, Mixture, Phase, batches, open_source
+from s2svos.data.config import DataConfig, DataKind, Phase
+from s2svos.data.dataset import Batch, Mixture, batches, open_source
 from s2svos_engines.errors import UserError
 
 CLIP = drawn(8)
@@ -58,14 +58,14 @@ def test_what_is_held_in_memory_is_checked_when_it_is_opened(
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="s2svos.data"):
         source = open_source([config(damaged)])
-    assert {path.name for path in source.faults.found} == NAMES
-    assert source.skipped == {"davis2016": 4}
+    assert {path.name for path in source.skipped.errors} == NAMES
+    assert source.skipped_by_set() == {"davis2016": 4}
     assert source.facts()["skipped"] == {"davis2016": 4}
     assert source.facts()["data"][0]["frames"] == 12
     for name in NAMES:
         assert sum(f"/a/{name} " in message for message in caplog.messages) == 1
     taken(source)
-    assert len(source.faults.found) == 4
+    assert len(source.skipped.errors) == 4
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -76,12 +76,12 @@ def test_what_is_read_late_is_skipped_and_counted_once(
     with caplog.at_level(logging.WARNING, logger="s2svos.data"):
         made = taken(source, workers=workers, count=12)
     assert len(made) == 12
-    assert {path.name for path in source.faults.found} == NAMES
+    assert {path.name for path in source.skipped.errors} == NAMES
     assert sum("00001.jpg" in message for message in caplog.messages) == 1
     assert "00001.jpg" not in capfd.readouterr().err  # the workers themselves say nothing
 
 
-def test_faults_do_not_make_clips_depend_on_the_past(damaged: Path) -> None:
+def test_skipped_files_do_not_make_clips_depend_on_the_past(damaged: Path) -> None:
     """A clip for which a file was passed over is the same in a run that began with it."""
     whole = taken(open_source([config(damaged, memory=0)]), count=6)
     rest = taken(open_source([config(damaged, memory=0)]), first=3 * 4, count=3)
@@ -124,9 +124,9 @@ def test_ids_that_are_not_listed_are_named_and_ignored(tmp_path: Path) -> None:
     for memory in (2.0, 0.0):
         source = open_source([replace(data, memory=memory)])
         taken(source)
-        (fault,) = source.faults.found.values()
-        assert "00003.png holds ids that meta.json does not list (77)" in str(fault)
-        assert source.skipped == {"youtube-vos": 1}
+        (error,) = source.skipped.errors.values()
+        assert "00003.png holds ids that meta.json does not list (77)" in str(error)
+        assert source.skipped_by_set() == {"youtube-vos": 1}
     assert source.facts()["data"][0]["frames"] == 8
     with pytest.raises(UserError, match="77"):
         open_source([data], strict=True)
@@ -144,10 +144,10 @@ def test_stills(tmp_path: Path) -> None:
     data = DataConfig(DataKind.STILLS, str(root))
     source = open_source([data])
     assert source.facts()["data"][0]["stills"] == {"set": 2}
-    assert source.skipped == {"stills": 2}
+    assert source.skipped_by_set() == {"stills": 2}
     late = open_source([replace(data, memory=0)])
     made = taken(late)
-    assert late.skipped == {"stills": 2}
+    assert late.skipped_by_set() == {"stills": 2}
     assert not any("set/00004" in name.split(" over ")[0] for _, _, names in made for name in names)
     with pytest.raises(UserError, match=r"00000\.jpg"):
         open_source([data], strict=True)

@@ -7,7 +7,7 @@ from data_sets import Clip, davis_2017, drawn, write_frames, write_masks, youtub
 
 from s2svos.data import layouts
 from s2svos.data.config import DataConfig, DataKind, parse_data
-from s2svos.data.files import BadFile, Faults, summary
+from s2svos.data.files import BadFileError, SkippedFiles
 from s2svos_engines.errors import UserError
 
 
@@ -56,10 +56,10 @@ def test_davis_frames_need_no_mask_but_masks_need_a_frame(tmp_path: Path, clip: 
     (root / "JPEGImages" / "480p" / "a" / "00002.jpg").unlink()
     with pytest.raises(UserError, match=r"00002\.png has no frame"):
         layouts.davis(root, 2017, "val")
-    faults = Faults(strict=False)
-    video = layouts.davis(root, 2017, "val", faults)[0]
+    skipped = SkippedFiles(strict=False)
+    video = layouts.davis(root, 2017, "val", skipped)[0]
     assert list(video.masks) == ["00000", "00001", "00004", "00005"]
-    assert [path.name for path in faults.found] == ["00002.png"]
+    assert [path.name for path in skipped.errors] == ["00002.png"]
 
 
 def test_davis_mistakes_name_the_path(tmp_path: Path, clip: Clip) -> None:
@@ -69,12 +69,12 @@ def test_davis_mistakes_name_the_path(tmp_path: Path, clip: Clip) -> None:
     (root / "ImageSets" / "2016" / "val.txt").write_text("gone\na\n")
     with pytest.raises(UserError, match="480p/gone is missing"):
         layouts.davis(root, 2016, "val")
-    faults = Faults(strict=False)
-    assert [video.name for video in layouts.davis(root, 2016, "val", faults)] == ["a"]
-    assert summary(faults.found.values()).startswith("1 file was skipped, first ")
+    skipped = SkippedFiles(strict=False)
+    assert [video.name for video in layouts.davis(root, 2016, "val", skipped)] == ["a"]
+    assert skipped.summary().startswith("1 file was skipped, first ")
     (root / "ImageSets" / "2016" / "val.txt").write_text("gone\n")
     with pytest.raises(UserError, match="no video"):
-        layouts.davis(root, 2016, "val", faults)
+        layouts.davis(root, 2016, "val", skipped)
     (root / "ImageSets" / "2016" / "val.txt").write_text("\n")
     with pytest.raises(UserError, match="lists no video"):
         layouts.davis(root, 2016, "val")
@@ -100,16 +100,16 @@ def test_youtube_vos_mistakes_name_the_path(tmp_path: Path, clip: Clip) -> None:
     meta.write_text(json.dumps(whole))
     with pytest.raises(UserError, match=r"v/00099\.jpg is missing, but meta.json lists it"):
         layouts.youtube_vos(tmp_path, "valid")
-    assert len(layouts.youtube_vos(tmp_path, "valid", Faults(strict=False))) == 2
+    assert len(layouts.youtube_vos(tmp_path, "valid", SkippedFiles(strict=False))) == 2
 
     for objects in ({}, {"1": {"frames": []}}, {"x": {"frames": ["00000"]}}, None):
         whole["videos"]["v"] = {"objects": objects}
         meta.write_text(json.dumps(whole))
         with pytest.raises(UserError, match=r"JPEGImages/v .*meta\.json"):
             layouts.youtube_vos(tmp_path, "valid")
-        faults = Faults(strict=False)
-        assert [video.name for video in layouts.youtube_vos(tmp_path, "valid", faults)] == ["w"]
-        assert list(faults.found) == [tmp_path / "valid" / "JPEGImages" / "v"]
+        skipped = SkippedFiles(strict=False)
+        assert [video.name for video in layouts.youtube_vos(tmp_path, "valid", skipped)] == ["w"]
+        assert list(skipped.errors) == [tmp_path / "valid" / "JPEGImages" / "v"]
     for text in ("no json", "[]", '{"videos": 3}'):
         meta.write_text(text)
         with pytest.raises(UserError, match=r"meta\.json is no meta\.json"):
@@ -179,17 +179,17 @@ def test_data_that_is_none(text: str) -> None:
         parse_data(text)
 
 
-def test_faults_are_counted_once_and_survive_pickling() -> None:
+def test_skipped_files_are_counted_once_and_survive_pickling() -> None:
     import pickle
 
-    fault = pickle.loads(pickle.dumps(BadFile(Path("a.png"), "is gone.")))
-    assert (str(fault), fault.path) == ("a.png is gone.", Path("a.png"))
-    faults = Faults(strict=False)
-    faults.note(fault, fault)
-    assert list(faults.found) == [Path("a.png")]
-    assert summary([]) == ""
+    error = pickle.loads(pickle.dumps(BadFileError(Path("a.png"), "is gone.")))
+    assert (str(error), error.path) == ("a.png is gone.", Path("a.png"))
+    skipped = SkippedFiles(strict=False)
+    skipped.add(error, error)
+    assert list(skipped.errors) == [Path("a.png")]
+    assert SkippedFiles().summary() == ""
     with pytest.raises(UserError, match="is gone"):
-        Faults(strict=True).note(fault)
+        SkippedFiles(strict=True).add(error)
 
 
 def test_masks_are_read_as_ids(tmp_path: Path) -> None:
@@ -205,6 +205,6 @@ def test_masks_are_read_as_ids(tmp_path: Path) -> None:
         assert (read_mask(tmp_path / f"{name}.png") == ids).all()
     assert foreground(ids, 7).tolist() == [[0, 0], [255, 0]]
     assert foreground(ids, None).tolist() == [[0, 255], [255, 255]]
-    with pytest.raises(BadFile, match=r"palette\.png is 2x2, but its frame is 5x4"):
+    with pytest.raises(BadFileError, match=r"palette\.png is 2x2, but its frame is 5x4"):
         read_mask(tmp_path / "palette.png", (4, 5))
     assert (read_frame(tmp_path / "grey.png") == ids[..., None]).all()

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -14,15 +12,17 @@ import numpy as np
 import pytest
 from data_sets import davis_2017, drawn, write_frames, write_masks, youtube_vos
 from PIL import Image
+from processes import TIMEOUT, blocking, children_of, wait_for_end, wait_until
 
 from s2svos.data import layouts
 from s2svos.data.config import DataKind
 from s2svos.data.files import read_frame, read_mask
-from s2svos.data.prepare import Prepared, Summary, prepare
+from s2svos.data.prepare import PreparedFolder, Summary, prepare
 from s2svos.data.resized_copy import Size, parse_source
 from s2svos_engines.errors import UserError
 
 CLIP = drawn(5)
+SMALL = Size(60)
 
 
 def contents(root: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
@@ -35,10 +35,10 @@ def contents(root: Path, *, but: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def run(
-    *sources: Path | str, out: Path, size: str = "60", workers: int = 1, strict: bool = False
+    *sources: Path | str, out: Path, size: Size = SMALL, workers: int = 1, strict: bool = False
 ) -> Summary:
     configs = [parse_source(str(source)) for source in sources]
-    return prepare(configs, out, size=Size.parse(size), workers=workers, strict=strict)
+    return prepare(configs, out, size=size, workers=workers, strict=strict)
 
 
 @pytest.fixture
@@ -50,11 +50,9 @@ def test_davis_in_its_own_layout(davis: Path, tmp_path: Path) -> None:
     before, out = contents(davis), tmp_path / "out"
     reports: list[tuple[int, int]] = []
     configs = [parse_source(str(davis))]
-    summary = prepare(
-        configs, out, size=Size.parse("60"), workers=1, report=lambda *now: reports.append(now)
-    )
+    summary = prepare(configs, out, size=SMALL, workers=1, report=lambda *now: reports.append(now))
     assert contents(davis) == before
-    assert (summary.files, summary.made, summary.faults) == (18, 18, [])
+    assert (summary.files, summary.made, summary.skipped.errors) == (18, 18, {})
     assert reports[0] == (0, 18)
     assert reports[-1] == (18, 18)
     for old, new in zip(
@@ -81,7 +79,7 @@ def test_davis_in_its_own_layout(davis: Path, tmp_path: Path) -> None:
 
 def test_youtube_vos_with_its_list(tmp_path: Path) -> None:
     root = youtube_vos(tmp_path / "YT", {"v": CLIP}, late=2)
-    run(root, out=tmp_path / "out", size="48x80")
+    run(root, out=tmp_path / "out", size=Size(48, 80))
     (old,), (new,) = (layouts.youtube_vos(place, "valid") for place in (root, tmp_path / "out"))
     assert (old.listed, old.objects, old.required) == (new.listed, new.objects, new.required)
     assert list(old.masks) == list(new.masks)
@@ -107,7 +105,7 @@ def test_stills_and_folders_side_by_side(tmp_path: Path) -> None:
 
 
 def test_what_has_the_size_already_is_not_compressed_again(davis: Path, tmp_path: Path) -> None:
-    run(davis, out=tmp_path / "out", size="120")
+    run(davis, out=tmp_path / "out", size=Size(120))
     name = Path("JPEGImages") / "480p" / "a" / "00000.jpg"
     assert (tmp_path / "out" / name).read_bytes() == (davis / name).read_bytes()
 
@@ -127,7 +125,7 @@ def test_a_second_run_makes_what_is_missing(davis: Path, tmp_path: Path) -> None
 
     write_frames(davis / "JPEGImages" / "480p" / "c", [CLIP[0][0]])
     assert run(davis, out=out).made == 1
-    assert Prepared(out).remove() == 19
+    assert PreparedFolder(out).remove() == 19
     assert not out.exists()
 
 
@@ -139,7 +137,7 @@ def test_damaged_files_are_left_out_and_counted(davis: Path, tmp_path: Path) -> 
     write_masks(masks / "b", {"00009": np.ones((120, 208), np.uint8)})
     out = tmp_path / "out"
     summary = run(davis, out=out)
-    assert {fault.path.name for fault in summary.faults} == {"00001.jpg", "00002.png", "00009.png"}
+    assert {path.name for path in summary.skipped.errors} == {"00001.jpg", "00002.png", "00009.png"}
     assert (out / "JPEGImages" / "480p" / "a" / "00002.jpg").is_file()
     skipped = json.loads((out / "prepare.json").read_text())["skipped"]
     assert sorted(Path(path).name for path in skipped) == ["00001.jpg", "00002.png", "00009.png"]
@@ -154,17 +152,17 @@ def test_removal_takes_its_own_files_and_nothing_else(davis: Path, tmp_path: Pat
     note = out / "JPEGImages" / "note.txt"
     note.write_text("mine")
     (out / "JPEGImages" / "480p" / "a" / "00000.jpg.part").write_text("of a run that was killed")
-    assert Prepared(out).remove() == 18
+    assert PreparedFolder(out).remove() == 18
     assert [path for path in out.rglob("*") if path.is_file()] == [note]
     with pytest.raises(UserError, match="not made by s2svos prepare"):
-        Prepared(out).remove()
+        PreparedFolder(out).remove()
     with pytest.raises(UserError, match="not made by s2svos prepare"):
-        Prepared(davis).remove()
+        PreparedFolder(davis).remove()
     outside = tmp_path / "evil"
     outside.mkdir()
     (outside / "prepare.txt").write_text("../DAVIS/ImageSets/2017/val.txt\n")
     with pytest.raises(UserError, match="outside"):
-        Prepared(outside).remove()
+        PreparedFolder(outside).remove()
     assert (davis / "ImageSets" / "2017" / "val.txt").is_file()
 
 
@@ -172,7 +170,7 @@ def test_folders_that_may_not_be_used(davis: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(davis, out=out)
     with pytest.raises(UserError, match="other settings"):
-        run(davis, out=out, size="30")
+        run(davis, out=out, size=Size(30))
     with pytest.raises(UserError, match="lie in one another"):
         run(davis, out=davis / "small")
     with pytest.raises(UserError, match="lie in one another"):
@@ -193,77 +191,48 @@ def test_folders_that_may_not_be_used(davis: Path, tmp_path: Path) -> None:
 
 
 def test_sizes() -> None:
-    assert Size.parse("256").of(480, 854) == (256, 455)
-    assert Size.parse("256").of(854, 480) == (455, 256)
-    assert Size.parse("256").of(200, 300) == (200, 300)
-    assert Size.parse("256x448").of(200, 300) == (256, 448)
-    assert str(Size.parse("256x448")) == "256x448"
-    for text in ("", "0", "x", "3x", "256x0", "-1", "ax3"):
-        with pytest.raises(ValueError, match=r".*"):
-            Size.parse(text)
+    assert Size(256).of(480, 854) == (256, 455)
+    assert Size(256).of(854, 480) == (455, 256)
+    assert Size(256).of(200, 300) == (200, 300)
+    assert Size(256, 448).of(200, 300) == (256, 448)
+    assert (str(Size(256)), str(Size(256, 448))) == ("256", "256x448")
 
 
 def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "s2svos", "prepare", *map(str, arguments)]
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough pictures to be interrupted."""
-    clip = [
-        (cv2.resize(frame, (854, 480)), cv2.resize(ids, (854, 480), interpolation=0))
-        for frame, ids in CLIP
-    ]
-    return davis_2017(tmp_path_factory.mktemp("large"), {name: clip * 8 for name in "abcd"})
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_and_run_again_gives_the_same(large: Path, tmp_path: Path, how: int) -> None:
+def test_stopped_and_run_again_gives_the_same(tmp_path: Path, how: int) -> None:
     """Killed, or Ctrl-C pressed, with two processes in the middle of their work."""
+    davis = davis_2017(tmp_path / "DAVIS", {"a": CLIP * 4, "b": CLIP * 4})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    run(large, out=whole, workers=1)
+    run(davis, out=whole)
 
-    asked = command(large, "--out", cut, "--size", "60", "--workers", "2")
-    first = subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while len(list(cut.rglob("*.jpg"))) < 10:
-        assert first.poll() is None, first.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    children = _children(first.pid)
-    first.send_signal(how)
-    _, said = first.communicate(timeout=60)
+    asked = command(davis, "--out", cut, "--size", "60", "--workers", "2")
+    with blocking(davis / "JPEGImages" / "480p" / "a" / "00003.jpg"):
+        first = subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: len(list(cut.rglob("*.jpg"))) >= 10, first)
+        children = children_of(first.pid)
+        first.send_signal(how)
+        _, message = first.communicate(timeout=TIMEOUT)
+        wait_for_end(children)
     if how == signal.SIGINT:
         assert first.returncode == 130
-        assert "run the same command again" in said
-        assert "Traceback" not in said
+        assert "run the same command again" in message
+        assert "Traceback" not in message
     assert len(children) >= 2, "the work is done by other processes"
-    while any(_alive(child) for child in children):
-        assert time.monotonic() < deadline, "processes without a parent end by themselves"
-        time.sleep(0.02)
     assert json.loads((cut / "prepare.json").read_text())["finished"] is False
     done = len([path for path in cut.rglob("*") if path.suffix in (".jpg", ".png")])
     assert done < len(contents(whole)) - 2
 
-    second = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    second = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT)
     assert second.returncode == 0, second.stderr
     assert contents(cut) == contents(whole)
-    removed = subprocess.run(command("--remove", cut), capture_output=True, text=True, timeout=60)
+    arguments = command("--remove", cut)
+    removed = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT)
     assert removed.returncode == 0
     assert not cut.exists()
-
-
-def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in listed.read_text().split()]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
 
 
 @pytest.mark.parametrize(
@@ -272,7 +241,10 @@ def _alive(pid: int) -> bool:
         ([], "SOURCE"),
         (["gone"], "--out"),
         (["gone", "--out", "x"], "gone is not a folder"),
-        ([".", "--out", "x", "--size", "big"], "256x448"),
+        ([".", "--out", "x", "--size", "big"], "448x256"),
+        ([".", "--out", "x", "--size", "0x256"], "448x256"),
+        ([".", "--out", "x", "--size", "0"], "448x256"),
+        ([".", "--out", "x", "--size", "256x448"], "448x256"),
         ([".", "--remove", "x"], "--remove"),
         (["--remove", "gone"], "not made by s2svos"),
     ],
@@ -281,7 +253,7 @@ def test_mistakes_end_in_a_sentence_and_code_2(
     arguments: list[str], words: str, tmp_path: Path
 ) -> None:
     ended = subprocess.run(
-        command(*arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+        command(*arguments), cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT
     )
     assert ended.returncode == 2
     assert words in ended.stderr

@@ -7,39 +7,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from data_sets import Clip, davis_2017, drawn
-from numpy.typing import NDArray
 
 from s2svos.data.layouts import VideoFiles, davis
 from s2svos.evaluation.report import write_csv, write_json, write_submission
 from s2svos.evaluation.run import Job, evaluate_videos
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import Store
+from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
 SETTINGS: dict[str, Any] = {"network": "0f", "engine": "none", "data": "x", "size": None}
 FRAMES = 4
 
 
-class Still:
-    """A tracker for which nothing moves; notes how many frames it has seen."""
+class StaticTracker:
+    """A tracker for which nothing moves; counts its steps."""
 
     def __init__(self, on_step: Callable[[int], None] = lambda steps: None) -> None:
         self.steps = 0
         self.on_step = on_step
 
-    def open(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Still:
+    def open(self, frame: Frame, mask: Labels) -> StaticTracker:
         self.mask = mask
         return self
 
-    def step(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def step(self, frame: Frame) -> Labels:
         self.steps += 1
         self.on_step(self.steps)
         return self.mask
 
-    def add(self, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def add(self, frame: Frame, mask: Labels) -> Labels:
         raise AssertionError("nothing enters late")
 
 
@@ -56,13 +55,13 @@ def videos(clip: Clip, tmp_path: Path) -> list[VideoFiles]:
 def run(
     out: Path,
     videos: list[VideoFiles],
-    tracker: Still,
+    tracker: StaticTracker,
     *,
     overwrite: bool = False,
     **settings: Any,
 ) -> list[VideoScore]:
     store = Store(out, {**SETTINGS, **settings})
-    store.claim(videos, overwrite=overwrite)
+    store.begin(videos, overwrite=overwrite)
     job = Job(Path("none.s2s"), "none", "fp32", 1, None, False, store)
     return evaluate_videos(job, videos, tracker)
 
@@ -75,11 +74,11 @@ def files(out: Path) -> dict[str, bytes]:
 
 def test_nothing_is_computed_twice(videos: list[VideoFiles], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = run(out, videos, Still())
+    first = run(out, videos, StaticTracker())
     names = {f"masks/{name}/{index:05d}.png" for name in "ab" for index in range(FRAMES)}
     assert files(out).keys() == {"evaluation.json", "videos/a.json", "videos/b.json", *names}
     before = files(out)
-    again = Still()
+    again = StaticTracker()
     assert run(out, videos, again) == first
     assert again.steps == 0
     assert files(out) == before
@@ -87,27 +86,27 @@ def test_nothing_is_computed_twice(videos: list[VideoFiles], tmp_path: Path) -> 
 
 def test_a_changed_video_is_computed_again(videos: list[VideoFiles], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(out, videos, Still())
+    run(out, videos, StaticTracker())
     mask = videos[1].masks["00001"]
     mask.write_bytes(videos[1].masks["00003"].read_bytes())
-    tracker = Still()
+    tracker = StaticTracker()
     run(out, videos, tracker)
     assert tracker.steps == FRAMES - 1
 
 
 def test_another_setting_is_refused_or_replaces(videos: list[VideoFiles], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run(out, videos, Still())
+    run(out, videos, StaticTracker())
     before = files(out)
     with pytest.raises(UserError, match=r"another network \(0f, now 1e\).*--overwrite"):
-        run(out, videos, Still(), network="1e")
+        run(out, videos, StaticTracker(), network="1e")
     with pytest.raises(UserError, match=r"another size"):
-        run(out, videos, Still(), size=[48, 64])
+        run(out, videos, StaticTracker(), size=[48, 64])
     assert files(out) == before
-    tracker = Still()
+    tracker = StaticTracker()
     run(out, videos, tracker, network="1e", overwrite=True)
     assert tracker.steps == 2 * (FRAMES - 1)
-    again = Still()
+    again = StaticTracker()
     run(out, videos, again, network="1e", overwrite=True)
     assert again.steps == 0, "what is right already is not replaced"
 
@@ -117,11 +116,11 @@ def test_another_folder_is_left_alone(videos: list[VideoFiles], tmp_path: Path) 
     before = files(root)
     for overwrite in (False, True):
         with pytest.raises(UserError, match="something else than an evaluation"):
-            run(root, videos, Still(), overwrite=overwrite)
+            run(root, videos, StaticTracker(), overwrite=overwrite)
     assert files(root) == before
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="is a file"):
-        run(tmp_path / "file", videos, Still())
+        run(tmp_path / "file", videos, StaticTracker())
 
 
 @pytest.mark.parametrize("error", [UserError("no"), KeyboardInterrupt()])
@@ -134,11 +133,11 @@ def test_what_ends_early_leaves_only_whole_videos(
 
     out = tmp_path / "out"
     with pytest.raises(type(error)):
-        run(out, videos, Still(fail))
+        run(out, videos, StaticTracker(fail))
     names = {f"masks/a/{index:05d}.png" for index in range(FRAMES)}
     assert files(out).keys() == {"evaluation.json", "videos/a.json", *names}
     assert [path.name for path in (out / "masks").iterdir()] == ["a"]
-    tracker = Still()
+    tracker = StaticTracker()
     run(out, videos, tracker)
     assert tracker.steps == FRAMES - 1
 
@@ -159,12 +158,12 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_only_whole_videos(
     if place == "evaluation.json":
         fill()
     with pytest.raises(UserError, match=r"full; free some space and run the same command again"):
-        run(out, videos, Still(lambda steps: fill()))
+        run(out, videos, StaticTracker(lambda steps: fill()))
     assert not list(out.rglob("*.part"))
     finished = [path.stem for path in out.glob("videos/*.json")]
     assert finished == (["a"] if place.startswith("masks") else [])
     assert sorted(path.name for path in out.glob("masks/*")) == finished
-    tracker = Still()
+    tracker = StaticTracker()
     run(out, videos, tracker)
     assert tracker.steps == (2 - len(finished)) * (FRAMES - 1)
 
@@ -187,23 +186,23 @@ def test_a_full_disk_when_the_results_are_written(name: str, tmp_path: Path) -> 
     assert (tmp_path / name).read_text() == "of before"
 
 
-def test_rubble_is_cleared(videos: list[VideoFiles], tmp_path: Path) -> None:
+def test_stale_files_are_removed(videos: list[VideoFiles], tmp_path: Path) -> None:
     """What a kill may leave: masks without a result, half files; and videos no longer asked for."""
     out = tmp_path / "out"
-    run(out, videos, Still())
+    run(out, videos, StaticTracker())
     expected = files(out)
     (out / "videos" / "b.json").rename(out / "videos" / "b.json.part")
     (out / "masks" / "c.part").mkdir()
     (out / "masks" / "c.part" / "00000.png").write_bytes(b"x")
     (out / "results.json").write_text("{}")
     (out / "notes.txt").write_text("mine")
-    tracker = Still()
+    tracker = StaticTracker()
     run(out, videos, tracker)
     assert tracker.steps == FRAMES - 1
     found = files(out)
     assert found.pop("notes.txt") == b"mine"
     assert found.keys() == expected.keys()
-    run(out, videos[:1], Still())
+    run(out, videos[:1], StaticTracker())
     assert not (out / "masks" / "b").exists() and not (out / "videos" / "b.json").exists()
 
 
@@ -211,10 +210,10 @@ def test_a_result_that_was_tampered_with_is_not_used(
     videos: list[VideoFiles], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    run(out, videos, Still())
+    run(out, videos, StaticTracker())
     data = json.loads((out / "videos" / "a.json").read_text())
     for text in ("", "[]", json.dumps({"key": data["key"]}), json.dumps({**data, "key": "0"})):
         (out / "videos" / "a.json").write_text(text)
-        tracker = Still()
+        tracker = StaticTracker()
         run(out, videos, tracker)
         assert tracker.steps == FRAMES - 1, text

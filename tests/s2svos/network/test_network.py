@@ -101,7 +101,7 @@ def test_vgg_weights_go_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(paper_module, "vgg16", lambda weights: donor)
     network = build(PaperConfig(64, 64))
     assert isinstance(network, paper_module.Paper)
-    network.load_imagenet()
+    network.load_backbone("imagenet")
     frame = torch.rand(1, 3, 64, 64)
     donor.eval()
     with torch.inference_mode():
@@ -119,7 +119,7 @@ def test_vgg_weights_offline_say_where_to_put_them(monkeypatch: pytest.MonkeyPat
     network = build(PaperConfig(64, 64, channels=8, fc_channels=8))
     assert isinstance(network, paper_module.Paper)
     with pytest.raises(UserError, match=r"vgg16-.*\.pth into .*--backbone-weights none"):
-        network.load_imagenet()
+        network.load_backbone("imagenet")
 
 
 @pytest.mark.parametrize("variant", ["efficientnet-lite0", "efficientnet-lite1"])

@@ -9,7 +9,7 @@ from s2svos.training.config import (
     TrainConfig,
     with_batch,
     with_epochs,
-    with_rate,
+    with_lr,
     with_steps,
 )
 from s2svos.training.config_file import (
@@ -34,8 +34,8 @@ def test_presets_are_whole_and_the_papers_is_the_papers(lite: TrainConfig) -> No
     assert isinstance(lite.network, LiteConfig)
     paper = load_config("paper")
     assert paper.network == PaperConfig(256, 448)
-    assert (paper.optimiser.kind, paper.optimiser.rate) == ("adam", 1e-5)
-    assert paper.loss.hardest == 1
+    assert (paper.optimiser.kind, paper.optimiser.lr) == ("adam", 1e-5)
+    assert paper.loss.bootstrap_ratio == 1
     assert paper.loss.dice == 0
     assert paper.epochs == pytest.approx(80, rel=1e-3)
     lengths = [phase.length for phase in paper.phases]
@@ -53,11 +53,11 @@ def written(folder: Path, text: str) -> str:
 def test_a_file_states_what_differs_from_its_base(tmp_path: Path, lite: TrainConfig) -> None:
     name = written(
         tmp_path,
-        "base: lite\noptimiser: {rate: 1e-5}\ndata: ['davis2017=/d:0.5', {kind: synthetic}]\n"
+        "base: lite\noptimiser: {lr: 1e-5}\ndata: ['davis2017=/d:0.5', {kind: synthetic}]\n"
         "validation: {data: {kind: folder, root: /v}}\n",
     )
     config = load_config(name)
-    assert config.optimiser == replace(lite.optimiser, rate=1e-5)  # text in plain YAML 1.1
+    assert config.optimiser == replace(lite.optimiser, lr=1e-5)  # text in plain YAML 1.1
     assert [(d.label, d.root, d.weight) for d in config.data] == [
         ("davis2017", "/d", 0.5),
         ("synthetic", None, 1.0),
@@ -80,12 +80,12 @@ def test_a_config_round_trips(tmp_path: Path, lite: TrainConfig) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base: lite\noptimiser: {rat: 1}", r"optimiser\.rat is no key .* did you mean rate"),
+        ("base: lite\noptimiser: {l_r: 1}", r"optimiser\.l_r is no key .* did you mean lr"),
         ("base: lite\nstep: 3", r"step is no key of a training"),
         ("base: lite\nworkers: two", r"workers is 'two'; input should be a valid integer"),
         ("base: lite\nworkers: true", r"workers is True"),
-        ("base: lite\noptimiser: {rate: -1}", r"optimiser\.rate is -1; .* greater than 0"),
-        ("base: lite\noptimiser: {rate: .nan}", r"optimiser\.rate is nan"),
+        ("base: lite\noptimiser: {lr: -1}", r"optimiser\.lr is -1; .* greater than 0"),
+        ("base: lite\noptimiser: {lr: .nan}", r"optimiser\.lr is nan"),
         ("base: lite\nprecision: fp8", r"precision is 'fp8'"),
         ("base: lite\nnetwork: {preset: large}", r"network"),
         ("base: lite\nnetwork: {hiden: 3}", r"network\.hiden is no key .* did you mean hidden"),
@@ -118,9 +118,9 @@ def test_mistakes_are_named_in_a_sentence(tmp_path: Path, text: str, message: st
 def test_steps_keep_the_shares_of_the_phases(lite: TrainConfig) -> None:
     for steps in (1, 2, 20, 333):
         assert with_steps(lite, steps).steps == steps
-    shares = [phase.steps / lite.steps for phase in lite.stretches]
+    shares = [phase.steps / lite.steps for phase in lite.phase_steps]
     longer = with_steps(lite, 10 * lite.steps)
-    assert [phase.steps / longer.steps for phase in longer.stretches] == pytest.approx(shares)
+    assert [phase.steps / longer.steps for phase in longer.phase_steps] == pytest.approx(shares)
     assert with_epochs(lite, 2).epochs == pytest.approx(2, rel=0.01)
     assert with_epochs(load_config("paper"), 8).epochs == pytest.approx(8, rel=0.01)
 
@@ -128,8 +128,8 @@ def test_steps_keep_the_shares_of_the_phases(lite: TrainConfig) -> None:
 def test_batch_size_and_rate_apply_to_all(lite: TrainConfig) -> None:
     assert {phase.batch for phase in with_batch(lite, 12).phases} == {12}
     assert with_batch(load_config("paper"), 8).epochs == pytest.approx(80, rel=1e-3)
-    halved = with_rate(lite, lite.optimiser.rate / 2)
-    assert halved.optimiser.backbone_rate == pytest.approx(lite.optimiser.backbone_rate / 2)
+    halved = with_lr(lite, lite.optimiser.lr / 2)
+    assert halved.optimiser.backbone_lr == pytest.approx(lite.optimiser.backbone_lr / 2)
 
 
 def test_named_data_keep_the_numbers_of_their_kind(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_what_may_change_when_a_run_is_resumed(lite: TrainConfig) -> None:
         saved,
         moved,
         with_steps(saved, 9),
-        with_rate(saved, 1e-6),
+        with_lr(saved, 1e-6),
         with_batch(saved, 2),
-        replace(saved, precision="bf16", devices=2, workers=0, accumulate=2, strict=True),
+        replace(saved, precision="bf16", devices=2, workers=0, grad_accumulation=2, strict=True),
     ):
         check_resumable(saved, fine, path)
     for changed, message in (
@@ -199,3 +199,21 @@ def test_rates_rise_and_fall(kind: str) -> None:
 def test_a_constant_rate_has_a_warm_up_at_most() -> None:
     assert {rate_at(t / 10, ScheduleConfig("constant", 0, 1)) for t in range(11)} == {1.0}
     assert rate_at(0.05, ScheduleConfig("constant", 0.1, 1)) == pytest.approx(0.52)
+
+
+def test_keys_of_older_files_and_checkpoints_are_read(tmp_path: Path, lite: TrainConfig) -> None:
+    text = (
+        "base: lite\noptimiser: {rate: 1e-4, backbone_rate: 2e-5, clip_gradient: 3.0}\n"
+        "loss: {hardest: 0.5, harden: 0.1}\nspoil: 0.2\naverage: 0.5\naccumulate: 2\n"
+    )
+    older = load_config(written(tmp_path, text))
+    assert older == replace(
+        lite,
+        optimiser=replace(lite.optimiser, lr=1e-4, backbone_lr=2e-5, grad_clip_norm=3.0),
+        loss=replace(lite.loss, bootstrap_ratio=0.5, bootstrap_steps=0.1),
+        corruption=0.2,
+        ema_decay=0.5,
+        grad_accumulation=2,
+    )
+    with pytest.raises(UserError, match="average is no key of a training"):
+        load_config(written(tmp_path, "base: lite\naverage: 0.5\nema_decay: 0.5\n"))

@@ -4,7 +4,7 @@ import torch
 from s2svos.network.config import LiteConfig
 from s2svos.network.lite import Lite, State
 from s2svos.training import corruption as module
-from s2svos.training.corruption import generators, spoil
+from s2svos.training.corruption import corrupt_state, corruption_rngs
 
 
 @pytest.fixture
@@ -19,52 +19,52 @@ def started() -> State:
 
 def test_the_chance_decides(started: State) -> None:
     state = started
-    assert spoil(state, 0.0, generators(1, range(6))) is state
-    spoilt = spoil(state, 1.0, generators(1, range(6)))
-    for before, after in zip(state.last_mask, spoilt.last_mask, strict=True):
+    assert corrupt_state(state, 0.0, corruption_rngs(1, range(6))) is state
+    corrupted = corrupt_state(state, 1.0, corruption_rngs(1, range(6)))
+    for before, after in zip(state.last_mask, corrupted.last_mask, strict=True):
         assert not torch.equal(before, after)
-    assert torch.equal(spoilt.first_keys, state.first_keys)
+    assert torch.equal(corrupted.first_keys, state.first_keys)
 
 
 def test_untouched_clips_stay_as_they_are(started: State) -> None:
-    spoilt = spoil(started, 0.5, generators(1, range(6)))
-    same = [torch.equal(a, b) for a, b in zip(started.last_mask, spoilt.last_mask, strict=True)]
+    corrupted = corrupt_state(started, 0.5, corruption_rngs(1, range(6)))
+    same = [torch.equal(a, b) for a, b in zip(started.last_mask, corrupted.last_mask, strict=True)]
     assert 0 < sum(same) < 6
-    assert torch.equal(spoilt.hidden[same], started.hidden[same])
+    assert torch.equal(corrupted.hidden[same], started.hidden[same])
 
 
-@pytest.mark.parametrize("kind", ["lost", "halved", "astray"])
+@pytest.mark.parametrize("kind", ["drop", "cut", "drift"])
 def test_every_kind_of_error(kind: str, started: State, monkeypatch: pytest.MonkeyPatch) -> None:
     state = started
-    monkeypatch.setattr(module, "LOST", float(kind == "lost"))
-    monkeypatch.setattr(module, "HALVED", float(kind == "halved"))
-    spoilt = spoil(state, 1.0, generators(5, range(6)))
-    before, after = state.last_mask.sum((1, 2, 3)), spoilt.last_mask.sum((1, 2, 3))
-    if kind == "lost":
+    monkeypatch.setattr(module, "DROP", float(kind == "drop"))
+    monkeypatch.setattr(module, "CUT", float(kind == "cut"))
+    corrupted = corrupt_state(state, 1.0, corruption_rngs(5, range(6)))
+    before, after = state.last_mask.sum((1, 2, 3)), corrupted.last_mask.sum((1, 2, 3))
+    if kind == "drop":
         assert (after == 0).all()
-        forgotten = (spoilt.hidden == 0).flatten(1).all(1)
+        forgotten = (corrupted.hidden == 0).flatten(1).all(1)
         assert 0 < forgotten.sum() < 6
-        assert torch.equal(spoilt.cell[~forgotten], state.cell[~forgotten])
-    elif kind == "halved":
+        assert torch.equal(corrupted.cell[~forgotten], state.cell[~forgotten])
+    elif kind == "cut":
         assert ((after > 0.2 * before) & (after < 0.8 * before)).all()
-        assert (spoilt.last_mask <= state.last_mask).all()
+        assert (corrupted.last_mask <= state.last_mask).all()
     else:
-        assert ((spoilt.last_mask > 0.5) & (state.last_mask < 0.5)).any()
+        assert ((corrupted.last_mask > 0.5) & (state.last_mask < 0.5)).any()
         assert (after >= before - 1e-3).all()
-    assert torch.isfinite(spoilt.last_mask).all()
+    assert torch.isfinite(corrupted.last_mask).all()
 
 
 def test_the_errors_in_a_clip_are_its_own(started: State) -> None:
-    """Alone, in another batch, or later: the same clip is spoilt in the same way."""
+    """Alone, in another batch, or later: the same clip is corrupted in the same way."""
     state = started
-    rngs = generators(1, range(6))
-    joint = [spoil(state, 0.5, rngs) for _ in range(3)]
-    rngs = generators(1, range(4, 6))
+    rngs = corruption_rngs(1, range(6))
+    joint = [corrupt_state(state, 0.5, rngs) for _ in range(3)]
+    rngs = corruption_rngs(1, range(4, 6))
     part = State(*(x[4:] for x in state))
     for whole in joint:
-        alone = spoil(part, 0.5, rngs)
+        alone = corrupt_state(part, 0.5, rngs)
         for name, value in alone._asdict().items():
             torch.testing.assert_close(value, getattr(whole, name)[4:], msg=name)
     assert not torch.equal(joint[0].last_mask, joint[1].last_mask)
-    other = spoil(state, 0.5, generators(2, range(6)))
+    other = corrupt_state(state, 0.5, corruption_rngs(2, range(6)))
     assert not torch.equal(other.last_mask, joint[0].last_mask)

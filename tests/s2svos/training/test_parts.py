@@ -20,7 +20,7 @@ from s2svos.sample.render import render
 from s2svos.training.config import DivergenceConfig, LossConfig
 from s2svos.training.config_file import load_config, with_data
 from s2svos.training.distributed import random_state, set_random_state
-from s2svos.training.divergence import DOUBTFUL, Divergence
+from s2svos.training.divergence import SUSPECT_AFTER, Divergence
 from s2svos.training.loss import (
     hard_cross_entropy,
     jaccard,
@@ -28,10 +28,10 @@ from s2svos.training.loss import (
     soft_dice,
     training_loss,
 )
-from s2svos.training.optim import Average
+from s2svos.training.optim import EMA
 from s2svos.training.run_log import COLUMNS, History, Step, draw_curves
-from s2svos.training.step import ClosedLoop
-from s2svos.training.validation import Video, judge, page_of, validation_videos, write_page
+from s2svos.training.step import Rollout
+from s2svos.training.validation import Video, page_of, score_video, validation_videos, write_page
 from s2svos_engines.errors import UserError
 
 NETWORKS: list[NetworkConfig] = [
@@ -50,10 +50,10 @@ def test_losses_by_hand() -> None:
     assert jaccard(-torch.ones(1, 1, 1, 2, 2), torch.zeros(1, 1, 1, 2, 2)).item() == 1
 
 
-def test_loss_is_a_mean_over_clips_and_hardens() -> None:
+def test_loss_is_a_mean_over_clips_and_bootstraps() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(3, 4, 1, 8, 8), torch.rand(3, 4, 1, 8, 8)
-    config = LossConfig(hardest=0.25, harden=0.5, dice=0.5, border=1.0)
+    config = LossConfig(bootstrap_ratio=0.25, bootstrap_steps=0.5, dice=0.5, border=1.0)
     whole = training_loss(logits, target, config, 0.7)
     parts = [training_loss(logits[:, i:][:, :2], target[:, i:][:, :2], config, 0.7) for i in (0, 2)]
     assert torch.stack(parts).mean().item() == pytest.approx(whole.item(), rel=1e-6)
@@ -76,7 +76,7 @@ def test_pixels_near_the_border_count_more() -> None:
     assert hard_cross_entropy(even, target, 1.0, border=2.0).item() == pytest.approx(
         (6 * np.log(2) + 6 * 3 * np.log(2)) / 12
     )
-    config = LossConfig(hardest=1.0, harden=0.0, dice=0.0, border=2.0)
+    config = LossConfig(bootstrap_ratio=1.0, bootstrap_steps=0.0, dice=0.0, border=2.0)
     assert training_loss(even, target, config, 0).item() == pytest.approx(2 * np.log(2))
 
 
@@ -93,14 +93,14 @@ def test_a_frozen_backbone_sees_one_frame_at_a_time_and_gives_the_same() -> None
 
 
 @pytest.mark.parametrize("config", NETWORKS, ids=lambda c: c.preset)
-def test_closed_loop_is_the_step_graph_over_a_clip(config: NetworkConfig) -> None:
+def test_rollout_is_the_step_graph_over_a_clip(config: NetworkConfig) -> None:
     torch.manual_seed(3)
     network = build(config).eval()
     frames = torch.randint(0, 256, (4, 2, 3, 32, 64), dtype=torch.uint8)
     masks = torch.zeros(2, 1, 32, 64, dtype=torch.uint8)
     masks[:, :, 8:24, 10:40] = 255
     with torch.inference_mode():
-        logits = ClosedLoop(network, spoil=0.0)(frames, masks)
+        logits = Rollout(network, corruption=0.0)(frames, masks)
         for clip in range(2):
             pictures = [frame[clip].permute(1, 2, 0) for frame in frames]
             states = network.init(pictures[0], masks[clip])
@@ -110,11 +110,11 @@ def test_closed_loop_is_the_step_graph_over_a_clip(config: NetworkConfig) -> Non
                 assert (found - expected).abs().max() <= 1
 
 
-def test_average_is_short_when_young_and_shares_what_is_frozen() -> None:
+def test_ema_is_short_when_young_and_shares_what_is_frozen() -> None:
     network = build(NETWORKS[0])
     network.encoder.freeze()  # type: ignore[union-attr,operator]
     network.train()
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     first = network.decoder.logits.weight.detach().clone()  # type: ignore[union-attr]
     with torch.no_grad():
         network.decoder.logits.weight.add_(1)  # type: ignore[union-attr]
@@ -138,10 +138,10 @@ def test_divergence_notices_what_is_broken_and_what_stays_broken() -> None:
     watch = Divergence(config)
     for step in range(99):  # falls, with an outlier now and then
         assert watch.problem(5 if step % 10 == 9 else 1 / (1 + step / 50), 1, scaled=False) is None
-        assert not watch.doubtful
+        assert not watch.suspect
     for step in range(1, 20):
         assert watch.problem(5, 1, scaled=False) is None
-        assert watch.doubtful == (step >= DOUBTFUL)
+        assert watch.suspect == (step >= SUSPECT_AFTER)
     again = Divergence(config)
     again.restore(watch.state())
     assert "20 steps the loss, 5, is far above its mean" in str(again.problem(5, 1, scaled=False))
@@ -202,20 +202,15 @@ def test_random_states_survive_a_file(tmp_path: Path) -> None:
 class Follows(nn.Module):
     """Stands for a network: its mask is where the frame is red, its state nothing."""
 
-    dtype = torch.float32
+    def init(self, frame: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.zeros(len(masks)),)
 
-    def features(self, frame: torch.Tensor) -> torch.Tensor:
-        return frame
-
-    def start(self, features: torch.Tensor, mask: torch.Tensor) -> int:
-        return len(mask)
-
-    def advance(self, features: torch.Tensor, objects: int) -> tuple[torch.Tensor, int]:
-        red = features[:, :1] - 127
-        return torch.cat([red, -red])[:objects], objects
+    def step(self, frame: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        red = frame[None, ..., 0]
+        return torch.cat([red, 255 - red])[: len(state)], state
 
 
-def test_judging_scores_every_object_of_the_first_frame(tmp_path: Path) -> None:
+def test_validation_scores_every_object_of_the_first_frame(tmp_path: Path) -> None:
     truth = np.full((32, 64), 2, np.uint8)
     truth[8:24, 10:40] = 1
     frame = np.zeros((32, 64, 3), np.uint8)
@@ -223,12 +218,12 @@ def test_judging_scores_every_object_of_the_first_frame(tmp_path: Path) -> None:
     half = truth.copy()
     half[8:24, 25:40] = 2
     video = Video("red", (frame,) * 5, (truth, truth, None, truth, half))
-    score = judge(Follows(), video, torch.device("cpu"))  # type: ignore[arg-type]
+    score = score_video(Follows(), video, torch.device("cpu"))  # type: ignore[arg-type]
     red, rest = 16 * 30, 32 * 64 - 16 * 30
     assert score.j == pytest.approx((2 * (1 + 1) + 0.5 + rest / (rest + red / 2)) / 6)
     assert 0.5 < score.f < 1
     alone = Video("red", (frame,) * 3, tuple(np.uint8(truth == 1) for _ in range(3)))
-    perfect = judge(Follows(), alone, torch.device("cpu"))  # type: ignore[arg-type]
+    perfect = score_video(Follows(), alone, torch.device("cpu"))  # type: ignore[arg-type]
     assert (perfect.j, perfect.f) == (1, 1)
     page = page_of([score, perfect])
     assert page.shape == (2 * score.strip.shape[0], score.strip.shape[1], 3)

@@ -13,7 +13,7 @@ import torch
 from s2svos.data.dataset import open_source
 from s2svos.network.checkpoint import build, load_network, read_checkpoint, save_checkpoint
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig, config_to_json
-from s2svos.training import step as learner_module
+from s2svos.training import step as step_module
 from s2svos.training.config import TrainConfig
 from s2svos.training.config_file import load_config, settings_from_json, settings_to_json
 from s2svos.training.initial_weights import starting_network
@@ -110,13 +110,13 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
     assert load_config(str(out / "config.yaml")) == config
     assert [int(row["step"]) for row in history(out)] == list(range(1, 10))
     assert all(0 < step.waiting < step.seconds for step in steps)
-    judged = {step.step: step.validation for step in steps if step.validation}
-    assert list(judged) == [4, 8, 9]
+    scored = {step.step: step.validation for step in steps if step.validation}
+    assert list(scored) == [4, 8, 9]
     assert sorted(path.name for path in (out / "validation").iterdir()) == [
-        f"{step:06d}.png" for step in judged
+        f"{step:06d}.png" for step in scored
     ]
     best = read_checkpoint(out / "best.pt")["facts"]["validation"]
-    assert (best["j"], best["f"]) == max(judged.values(), key=sum)  # type: ignore[arg-type]
+    assert (best["j"], best["f"]) == max(scored.values(), key=sum)  # type: ignore[arg-type]
     checkpoint = read_checkpoint(final)
     assert checkpoint["resume"] is None
     facts = checkpoint["facts"]
@@ -148,12 +148,14 @@ def test_parts_of_a_batch_make_the_same_step(preset: str, tmp_path: Path) -> Non
     config = tiny(
         preset,
         init=str(begin),
-        spoil=0.5,
+        corruption=0.5,
         validation={"every": 0, "clips": 1, "frames": 2},
         phases=PHASES[:1],
     )
     whole = read_checkpoint(train(config, tmp_path / "whole"))["weights"]
-    parts = read_checkpoint(train(replace(config, accumulate=2), tmp_path / "parts"))["weights"]
+    parts = read_checkpoint(train(replace(config, grad_accumulation=2), tmp_path / "parts"))[
+        "weights"
+    ]
     begun = starting_network(config).state_dict()
     for key, value in whole.items():
         torch.testing.assert_close(parts[key], value, rtol=1e-4, atol=1e-5)
@@ -161,7 +163,7 @@ def test_parts_of_a_batch_make_the_same_step(preset: str, tmp_path: Path) -> Non
     losses = ([float(row["loss"]) for row in history(tmp_path / out)] for out in ("whole", "parts"))
     torch.testing.assert_close(next(losses), next(losses), rtol=2e-5, atol=0)
     with pytest.raises(UserError, match="batch of 2 clips cannot be shared by 1 devices in 3"):
-        train(replace(config, accumulate=3), tmp_path / "thirds")
+        train(replace(config, grad_accumulation=3), tmp_path / "thirds")
     with pytest.raises(UserError, match="batch of 2 clips cannot be shared by 4 devices"):
         train(replace(config, devices=4), tmp_path / "four")
 
@@ -191,7 +193,7 @@ def test_divergence_stops_and_overwrites_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         train(config, tmp_path, kill)
     before = (tmp_path / "last.pt").read_bytes()
-    wild = replace(config, optimiser=replace(config.optimiser, rate=1e30))
+    wild = replace(config, optimiser=replace(config.optimiser, lr=1e30))
     with pytest.raises(UserError) as caught:
         train(wild, tmp_path, resume=True)
     message = str(caught.value)
@@ -208,12 +210,12 @@ def test_nothing_is_saved_while_the_loss_is_far_above_its_mean(
     phases = [PHASES[0] | {"steps": 30, "batch": 1}]
     patience = {"factor": 5.0, "patience": 20}
     config = tiny("paper", phases=phases, divergence=patience, checkpoint_every=2)
-    real = learner_module.training_loss
+    real = step_module.training_loss
 
-    def spoilt(*args: Any) -> torch.Tensor:
+    def infinite(*args: Any) -> torch.Tensor:
         return real(*args) * (100 if args[3] >= 4 / 30 else 1)
 
-    monkeypatch.setattr(learner_module, "training_loss", spoilt)
+    monkeypatch.setattr(step_module, "training_loss", infinite)
     with pytest.raises(UserError, match=r"Step 24: for 20 steps the loss, .* far above its mean"):
         train(config, tmp_path)
     assert read_checkpoint(tmp_path / "last.pt")["resume"]["step"] == 4
@@ -295,3 +297,25 @@ def test_the_default_checkpoint_travels(tmp_path: Path) -> None:
     train(config, tmp_path / "run")
     assert (tmp_path / "run" / "last.pt").stat().st_size < 60e6
     assert asdict(config.backbone)["freeze"]
+
+
+def test_a_checkpoint_with_older_keys_of_the_config_goes_on(tmp_path: Path) -> None:
+    config, out = tiny(), tmp_path / "run"
+
+    def fail(step: Step) -> None:
+        if step.step == 7:
+            raise RuntimeError("as if killed")
+
+    with pytest.raises(RuntimeError):
+        train(config, out, fail)
+    data = torch.load(out / "last.pt", weights_only=True)
+    saved = data["resume"]["config"]
+    for new, old in (("corruption", "spoil"), ("ema_decay", "average")):
+        saved[old] = saved.pop(new)
+    saved["optimiser"]["rate"] = saved["optimiser"].pop("lr")
+    torch.save(data, out / "last.pt")
+    again = settings_from_json(read_checkpoint(out / "last.pt")["resume"]["config"], "last.pt")
+    assert again == config
+    seen: list[int] = []
+    train(again, out, lambda step: seen.append(step.step), resume=True)
+    assert seen == [7, 8, 9]

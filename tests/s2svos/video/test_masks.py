@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_no_part_of_a_mask_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(path: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         write_mask(tmp_path / "m.png", IDS, PALETTE)
     assert not list(tmp_path.iterdir())

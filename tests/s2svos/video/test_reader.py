@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from video_files import HEIGHT, WIDTH, cut, picture, remux, write_video
 
-from s2svos.video.reader import TruncatedVideo, Video
+from s2svos.video.decoder import TruncatedVideo
+from s2svos.video.reader import Video
 from s2svos_engines.errors import UserError
 
 CONTAINERS = [(".mp4", "libx264"), (".ts", "libx264"), (".mkv", "libx264"), (".avi", "mpeg4")]

@@ -1,0 +1,165 @@
+"""The base of every network: three methods to write, the four exported graphs for free."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from s2svos.network.config import NetworkConfig
+from s2svos_engines.contract import StepContract
+
+FeaturesT = TypeVar("FeaturesT", bound=NamedTuple)
+StateT = TypeVar("StateT", bound=NamedTuple)
+
+
+class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
+    """A recurrent segmenter of objects, as S2S (arXiv 1809.00461, section 4) is one.
+
+    ``features`` is what is computed of a frame once for all objects, ``start`` and ``advance`` are
+    the recurrence. Both tuples hold tensors with a leading axis. A state that the contract calls
+    shared is a field of the features too, by the same name.
+
+    Attributes:
+        feeds_back_mask: the state holds the previous mask, as ``last_mask``.
+        config: what the network is built from.
+    """
+
+    feeds_back_mask: ClassVar[bool] = False
+    config: NetworkConfig
+
+    @property
+    @abstractmethod
+    def contract(self) -> StepContract:
+        """Names, shapes and dtypes of the graphs."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
+
+    @abstractmethod
+    def features(self, frame: Tensor) -> FeaturesT:
+        """Encode frames, uint8 or float [B, 3, H, W] from 0 to 255."""
+
+    @abstractmethod
+    def start(self, features: FeaturesT, mask: Tensor) -> StateT:
+        """Return the state after the first frame.
+
+        Args:
+            features: of the frame on which the objects enter; of one for all, or of one each.
+            mask: float [N, 1, H, W], 1 for the object.
+        """
+
+    @abstractmethod
+    def advance(self, features: FeaturesT, state: StateT) -> tuple[Tensor, StateT]:
+        """Return one frame's logits, float [N, 1, H, W], and the next state.
+
+        Args:
+            features: of N frames, one an object.
+            state: of N objects.
+        """
+
+    def advance_frame(self, features: FeaturesT, state: StateT) -> tuple[Tensor, StateT]:
+        """Return what :meth:`advance` does where one frame shows all objects.
+
+        Args:
+            features: of that frame, with a leading axis of 1.
+            state: of N objects; the shared ones have no leading axis, and keep none.
+        """
+        return self.advance(features, state)
+
+    @abstractmethod
+    def read_state(self, states: Sequence[Tensor]) -> StateT:
+        """Return the graphs' states, float32, in the dtypes that the network computes with."""
+
+    @abstractmethod
+    def load_backbone(self, weights: str) -> None:
+        """Load pretrained weights into the backbone.
+
+        Args:
+            weights: ``imagenet``, or the path of a file.
+
+        Raises:
+            UserError: the weights cannot be had, or are of another backbone.
+        """
+
+    @abstractmethod
+    def freeze_backbone(self) -> None:
+        """Keep the backbone's weights and its BatchNorm as they are.
+
+        Raises:
+            UserError: the network has no backbone apart from itself.
+        """
+
+    def fit_keys(self, frames: Iterable[Tensor]) -> None:
+        """Set the keys for matching by frames of the videos to come.
+
+        Args:
+            frames: uint8 or float [3, H, W], 0 to 255; not read by a network that has no keys.
+        """
+
+    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
+        """Compute the ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
+        mask = first_masks.to(self.dtype)[:, None] / 255
+        state = self.start(self._encode(frame.to(self.dtype)[None]), mask)
+        shared = [spec.name for spec in self.contract.states if spec.shared]
+        return _float(state._replace(**{name: getattr(state, name)[0] for name in shared}))
+
+    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Compute the ``step`` graph: uint8 [H, W, 3] and states to uint8 [N, H, W] and states."""
+        encoded = self._encode(frame.to(self.dtype)[None])
+        logits, state = self.advance_frame(encoded, self.read_state(states))
+        following = _float(state)
+        return (probabilities_to_bytes(logits), *following)
+
+    def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Compute a ``stepT`` graph: uint8 [T, H, W, 3], states to uint8 [T, N, H, W], states.
+
+        The encoder takes all frames at once; cell and decoder follow each other, as a frame's mask
+        enters the next frame's cell.
+        """
+        encoded = self._encode(frames.to(self.dtype))
+        state, logits = self.read_state(states), []
+        for features in zip(*(torch.split(x, 1) for x in encoded), strict=True):
+            out, state = self.advance_frame(type(encoded)._make(features), state)
+            logits.append(out)
+        following = _float(state)
+        return (probabilities_to_bytes(torch.stack(logits)), *following)
+
+    def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Compute the ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and N objects.
+
+        Args:
+            frames: one a stream.
+            owners: int64 [N], the stream of each object.
+            states: of all objects; the shared ones [S, ...].
+        """
+        encoded = self._encode(frames.to(self.dtype))
+        features = type(encoded)._make(x.index_select(0, owners) for x in encoded)
+        shared = [spec.name for spec in self.contract.states if spec.shared]
+        state = self.read_state(states)
+        of_objects = {name: getattr(state, name).index_select(0, owners) for name in shared}
+        logits, state = self.advance(features, state._replace(**of_objects))
+        state = state._replace(**{name: getattr(encoded, name) for name in shared})
+        return (probabilities_to_bytes(logits), *_float(state))
+
+    def _encode(self, frames: Tensor) -> FeaturesT:
+        """Encode float [B, H, W, 3]. The cast from bytes comes first, as TensorRT wants it."""
+        return self.features(frames.permute(0, 3, 1, 2))
+
+
+AnySegmenter = Segmenter[Any, Any]
+"""A network of either preset, whose features and state only itself looks into."""
+
+
+def probabilities_to_bytes(logits: Tensor) -> Tensor:
+    """Return logits, float [..., 1, H, W], as probabilities times 255, uint8 [..., H, W]."""
+    return (torch.sigmoid(logits).squeeze(-3) * 255 + 0.5).to(torch.uint8)
+
+
+def _float(states: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(x.float() for x in states)

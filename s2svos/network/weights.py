@@ -1,0 +1,32 @@
+"""Files of weights that torch wrote."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2svos_engines.errors import UserError
+
+
+def read_weights(path: Path, *, wanted: str = "a file of weights") -> dict[str, Any]:
+    """Return the dictionary in a file that torch wrote.
+
+    Args:
+        path: of the file.
+        wanted: what it should be, for messages.
+
+    Raises:
+        UserError: missing, or no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", f"name {wanted}")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is damaged or is not {wanted}", "restore it") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path} does not hold a state dict", f"name {wanted}")
+    return data
