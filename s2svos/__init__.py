@@ -32,7 +32,7 @@ def load(
     engine: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-    window: str = "auto",
+    window: str = "off",
 ) -> Tracker:
     """Open a bundle on an engine.
 
@@ -42,8 +42,8 @@ def load(
             the fastest that is installed.
         precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them.
         threads: processor threads of a step; None for one a core.
-        window: ``auto``: the network sees a window that follows the objects, so that small ones
-            are as large to it as large ones; or ``off``: always the whole frame.
+        window: ``off``: the network sees the whole frame; or ``auto``: a window that follows the
+            objects, so that small ones are as large to it as large ones.
 
     Raises:
         UserError: the bundle or the engine cannot be used.

@@ -274,11 +274,11 @@ class Stream:
             raise UserError("The mask holds no object", "mark each object with its id, 1 to 255")
         if len(known := np.intersect1d(new, self.ids)):
             raise UserError(f"Object {known[0]} is followed already", "give a new object a new id")
-        entry = Entry.of(frame, mask, new) if self._window else Entry(frame, mask, new)
+        entry = Entry(frame, mask, new)
         if self._window:
             self._make_room(entry)
+            self._entries.append(entry.copy())
         states = entry.init(self._engine, self.letterbox)
-        self._entries.append(entry)
         if self.runner:
             triples = zip(self._engine.contract.states, self.states(), states, strict=True)
             states = [n if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]

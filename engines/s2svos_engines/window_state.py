@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     """Objects that entered together, with the frame that is kept for them.
 
     Args:
-        frame: uint8 [H, W, 3] RGB, where they entered; a copy.
+        frame: uint8 [H, W, 3] RGB, where they entered.
         labels: uint8 [H, W], their ids on it.
         ids: uint8 [N], those that are still followed.
     """
@@ -35,12 +35,11 @@ class Entry(NamedTuple):
     labels: Labels
     ids: NDArray[np.uint8]
 
-    @classmethod
-    def of(cls, frame: AnyFrame, labels: Labels, ids: NDArray[np.uint8]) -> Entry:
-        """Keep copies, since the caller may write the next frame to the same memory."""
+    def copy(self) -> Entry:
+        """Return a copy of frame and labels: the caller may write the next frame over them."""
         # On a GPU, PyTorch's arrays have clone, CuPy's and PyCUDA's copy.
-        copy = getattr(frame, "clone", None) or frame.copy  # type: ignore[union-attr]
-        return cls(copy(), labels.copy(), ids)
+        copy = getattr(self.frame, "clone", None) or self.frame.copy  # type: ignore[union-attr]
+        return Entry(copy(), self.labels.copy(), self.ids)
 
     def init(self, engine: Engine, letterbox: Letterbox) -> States:
         """Return the states of the N objects on their first frame, seen through a letterbox."""

@@ -72,7 +72,8 @@ def adapt(
         after = _mean_jaccard(network, views)
     better = after > before
     if better:
-        tracker = Tracker(tracker.bundle, _engine(tracker, network, config, threads))
+        engine = _engine(tracker, network, config, threads)
+        tracker = Tracker(tracker.bundle, engine, window=tracker.window)
     return tracker, Adaptation(
         objects=views[0].masks.shape[1],
         **asdict(config),

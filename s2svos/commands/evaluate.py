@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from s2svos.commands.options import EngineChoice, GraphPrecision, parse_frame_size
+from s2svos.commands.options import EngineChoice, GraphPrecision, WindowChoice, parse_frame_size
 
 
 class Year(StrEnum):
@@ -47,6 +47,10 @@ def evaluate(
         "evaluation"
     ),
     engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
+    window: Annotated[
+        WindowChoice,
+        typer.Option(help="What the network sees: a window that follows the objects, or all."),
+    ] = WindowChoice.OFF,
     precision: Annotated[
         GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
     ] = GraphPrecision.FP32,
@@ -106,6 +110,7 @@ def evaluate(
                     model=(opened.path, opened.sha256),
                     engine=engine,
                     precision=precision.value,
+                    window=window.value,
                     size=target,
                     jobs=jobs,
                     threads=threads,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2svos.adapt.config import AdaptConfig
-from s2svos.commands.options import EngineChoice, GraphPrecision
+from s2svos.commands.options import EngineChoice, GraphPrecision, WindowChoice
 from s2svos.commands.video_source import VideoSource
 from s2svos_engines.errors import UserError
 
@@ -56,6 +56,10 @@ def infer(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Processor threads of a step; default: one a core.")
     ] = None,
+    window: Annotated[
+        WindowChoice,
+        typer.Option(help="What the network sees: a window that follows the objects, or all."),
+    ] = WindowChoice.OFF,
     no_overlay: Annotated[
         bool, typer.Option("--no-overlay", help="Write masks only, no overlay.mp4.")
     ] = False,
@@ -154,6 +158,7 @@ def infer(
             engine=engine,
             precision=precision.value,
             threads=threads,
+            window=window.value,
         )
 
     if source.incoming:

@@ -26,6 +26,13 @@ class GraphPrecision(StrEnum):
     INT8 = "int8"
 
 
+class WindowChoice(StrEnum):
+    """Which part of the frames the network sees; the engines' ``WindowMode`` needs NumPy."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
 class Size(NamedTuple):
     """Width and height in pixels."""
 

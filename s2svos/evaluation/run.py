@@ -54,6 +54,7 @@ def evaluate(
     model: tuple[Path, str] | None = None,
     engine: str = "auto",
     precision: str = "fp32",
+    window: str = "off",
     size: Size | None = None,
     jobs: int = 1,
     threads: int | None = None,
@@ -70,7 +71,7 @@ def evaluate(
         videos: with their true masks.
         out: the folder.
         model: path and SHA-256 of the file that the bundle was made from; None: the bundle itself.
-        engine, precision: as :meth:`s2svos_engines.tracker.Tracker.load`.
+        engine, precision, window: as :meth:`s2svos_engines.tracker.Tracker.load`.
         size: height and width at which videos are followed and scored; None for their own.
         jobs: videos at a time.
         threads: processor threads of a step; None: the cores divided by ``jobs``.
@@ -84,13 +85,16 @@ def evaluate(
     """
     path, sha256 = model or (bundle.path, bundle.sha256)
     threads = threads or max(1, cpu_count() // jobs)
-    tracker = EngineTracker.load(bundle.path, engine=engine, precision=precision, threads=threads)
+    tracker = EngineTracker.load(
+        bundle.path, engine=engine, precision=precision, threads=threads, window=window
+    )
     store = Store(
         out,
         {
             "network": sha256,
             "engine": tracker.engine_name,
             "precision": precision,
+            **({} if window == "off" else {"window": window}),
             "data": videos.name,
             "size": list(size) if size else None,
             "version": s2svos.__version__,
@@ -108,7 +112,9 @@ def evaluate(
         done += frames
         report(done, total)
 
-    job = Job(bundle.path, tracker.engine_name, precision, threads, size, videos.late, store)
+    job = Job(
+        bundle.path, tracker.engine_name, precision, window, threads, size, videos.late, store
+    )
     scores = evaluate_videos(job, videos.files, tracker, jobs=jobs, report=count)
     facts = {
         **store.settings,
@@ -134,6 +140,7 @@ class Job:
         bundle: the network.
         engine: that runs it.
         precision: of its graphs.
+        window: which part of the frames it sees.
         threads: of a step.
         size: height and width at which videos are followed and scored; None for their own.
         late: unlisted objects may enter after the first mask.
@@ -143,6 +150,7 @@ class Job:
     bundle: Path
     engine: str
     precision: str
+    window: str
     threads: int
     size: Size | None
     late: bool
@@ -248,7 +256,11 @@ class _Worker:
         self.job = job
         self.frames = frames
         self.tracker = EngineTracker.load(
-            job.bundle, engine=job.engine, precision=job.precision, threads=job.threads
+            job.bundle,
+            engine=job.engine,
+            precision=job.precision,
+            threads=job.threads,
+            window=job.window,
         )
 
     def count(self, frames: int) -> None:

@@ -284,6 +284,7 @@ class _Run:
             bundle_sha256=tracker.bundle.sha256,
             engine=tracker.engine_name,
             precision=tracker.engine.precision,
+            window=tracker.window,
             frames_per_call=self.frames_per_call,
             frames=self.output.done,
             dropped=self.reader.dropped if self.video.live else None,

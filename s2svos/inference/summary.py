@@ -68,6 +68,7 @@ class RunSummary:
         video, mask: what was read.
         mask_frame: the picture that the mask belongs to; None for the video's first frame.
         bundle, bundle_sha256, engine, precision: what segmented it.
+        window: which part of the frames the network saw, ``auto`` or ``off``.
         frames_per_call: the most frames that it took at a time.
         frames: masks written.
         dropped: frames of a live video that came too late; None where none ever is dropped.
@@ -89,6 +90,7 @@ class RunSummary:
     bundle_sha256: str
     engine: str
     precision: str
+    window: str
     frames_per_call: int
     frames: int
     dropped: int | None

@@ -32,6 +32,7 @@ class FakeTracker:
     max_in_flight: int = 1
     engine_name: str = "fake"
     precision: str = "fp32"
+    window: str = "off"
     on_gpu: bool = False
     bundle: Any = field(default_factory=lambda: SimpleNamespace(path=Path("f.s2s"), sha256="0f"))
     calls: list[int] = field(default_factory=list)

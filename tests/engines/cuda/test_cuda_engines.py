@@ -35,7 +35,7 @@ from s2svos_engines.cuda.letterbox import CudaLetterbox
 from s2svos_engines.cuda.onnxruntime import OnnxRuntimeCudaEngine, OnnxRuntimeTensorRtEngine
 from s2svos_engines.cuda.torch import TorchCudaEngine
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import CudaFrame, Letterbox
+from s2svos_engines.letterbox import CudaFrame, Letterbox, Region
 from s2svos_engines.registry import load_engine
 from s2svos_engines.tensorrt import builder as tensorrt_builder
 from s2svos_engines.tensorrt import engine as tensorrt_engine
@@ -294,8 +294,11 @@ def test_cudas_compiler_takes_the_kernel() -> None:
 @pytest.mark.parametrize(
     "native", [(64, 128), (128, 256), (90, 161), (200, 100), (40, 61), (720, 1280), (257, 1100)]
 )
-def test_the_kernel_shrinks_as_the_host_does(native: tuple[int, int]) -> None:
-    fit = Letterbox.of(native, (64, 128))
+@pytest.mark.parametrize("region", [None, Region(5, 9, 30, 45)])
+def test_the_kernel_resizes_as_the_host_does(
+    native: tuple[int, int], region: Region | None
+) -> None:
+    fit = Letterbox.of(native, (64, 128), region)
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (*native, 3), dtype=np.uint8)
     views = [frame, frame[::-1, ::-1], np.ascontiguousarray(frame.transpose(2, 0, 1))]
