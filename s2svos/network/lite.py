@@ -355,46 +355,23 @@ class Lite(Segmenter[Features, State]):
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
         """Return one frame's logits, float [N, 1, H, W], and the next state."""
-        first = self._match_first(features, state)
-        similarity = self.matcher(features.last_queries, state.last_keys)
-        logits, state = self._decode(features, state, first, similarity)
-        return logits, state._replace(last_keys=features.last_keys)
-
-    def advance_frame(self, features: Features, state: State) -> tuple[Tensor, State]:
-        """Advance all objects over one frame, whose similarities are computed once for all."""
-        first = self._match_first(features, state)
-        similarity = self.matcher(features.last_queries[0], state.last_keys)
-        logits, state = self._decode(features, state, first, similarity)
-        return logits, state._replace(last_keys=features.last_keys[0])
-
-    # The first frame says what the object is, the previous one where: only the second match is
-    # worth stride 8.
-    def _match_first(self, features: Features, state: State) -> Tensor:
-        """Return the maps of the first frame, [N, 3, H/16, W/16]."""
+        # The first frame says what the object is, the previous one where: only the second match
+        # is worth stride 8.
         first = self.matcher(features.first_queries, state.first_keys)
         first = self.matcher.maps(first, state.first_mask).to(self.dtype)
-        return first.view(*first.shape[:2], *features.x16.shape[2:])
-
-    def _decode(
-        self, features: Features, state: State, first: Tensor, similarity: Tensor
-    ) -> tuple[Tensor, State]:
-        """Return logits and the next state, but for ``last_keys``.
-
-        Args:
-            features: of the frame.
-            state: of the previous frame.
-            first: of :meth:`_match_first`.
-            similarity: to the previous frame's keys, see :meth:`Matcher.maps`.
-        """
-        last = self.matcher.maps(similarity, F.avg_pool2d(state.last_mask.float(), 4))
-        last = last.to(self.dtype)
+        first = first.view(*first.shape[:2], *features.x16.shape[2:])
+        # Where one frame shows all objects, its similarities are computed once for all of them.
+        shared = 0 if state.last_keys.ndim == 2 else slice(None)
+        last = self.matcher(features.last_queries[shared], state.last_keys)
+        last = self.matcher.maps(last, F.avg_pool2d(state.last_mask.float(), 4)).to(self.dtype)
         last = last.view(*last.shape[:2], *features.skip8.shape[2:])
         seen = [first, F.avg_pool2d(last, 2), F.pixel_unshuffle(state.last_mask, 4)]
         hidden, cell = self.cell(features.gates, torch.cat(seen, 1), state.hidden, state.cell)
         maps8 = torch.cat([_double(first), last, F.avg_pool2d(state.last_mask, 2)], 1)
         logits = self.decoder(features, hidden, maps8, state.last_mask)
         mask4 = F.avg_pool2d(torch.sigmoid(logits), 4)
-        return logits, state._replace(hidden=hidden, cell=cell, last_mask=mask4)
+        carried = state.first_keys, state.first_mask, features.last_keys[shared]
+        return logits, State(hidden, cell, *carried, mask4)
 
     @property
     def dtype(self) -> torch.dtype:
