@@ -27,22 +27,6 @@ def build(config: NetworkConfig) -> AnySegmenter:
     return Paper(config) if isinstance(config, PaperConfig) else Lite(config)
 
 
-def save_atomically(data: dict[str, Any], path: Path) -> None:
-    """Write beside ``path`` and rename, so that a reader never sees half a file.
-
-    Raises:
-        UserError: it cannot be written; nothing is left of it.
-    """
-    try:
-        with written_beside(path) as part, part.open("wb") as file:
-            torch.save(data, file)
-            file.flush()
-            os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
-    except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter
-        reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
-        raise UserError(f"{path} cannot be written ({reason})", "make room there") from error
-
-
 def save_checkpoint(
     path: Path,
     *,
@@ -51,7 +35,7 @@ def save_checkpoint(
     facts: dict[str, Any],
     resume: dict[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint, whole or not at all.
 
     Args:
         path: of the file.
@@ -61,7 +45,7 @@ def save_checkpoint(
         resume: the trainer's own state.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written; nothing is left of it.
     """
     data = {
         "format": FORMAT,
@@ -70,7 +54,14 @@ def save_checkpoint(
         "facts": facts,
         "resume": resume,
     }
-    save_atomically(data, path)
+    try:
+        with written_beside(path) as part, part.open("wb") as file:
+            torch.save(data, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
+    except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter
+        reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
+        raise UserError(f"{path} cannot be written ({reason})", "make room there") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

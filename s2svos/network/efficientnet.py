@@ -115,14 +115,6 @@ class EfficientNet(nn.Module):
         s2, s4, s8, s16 = maps
         return Pyramid(s2, s4, s8, s16, x)
 
-    def freeze(self) -> None:
-        """Keep every weight as ImageNet left it.
-
-        Tuning them on a few dozen videos made matching worse on videos not trained on, see
-        docs/experiments.md.
-        """
-        self.requires_grad_(False)
-
     def train(self, mode: bool = True) -> EfficientNet:
         """Set training mode; BatchNorm layers that are frozen keep their statistics."""
         super().train(mode)

@@ -148,11 +148,6 @@ class Paper(Segmenter[Features, State]):
         logits: Tensor = self.logits(hidden)
         return logits
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
-        return self.logits.weight.dtype
-
     def read_state(self, states: Sequence[Tensor]) -> State:
         """Return the graphs' states, float32, in the dtype that the network computes with."""
         return State(*(x.to(self.dtype) for x in states))

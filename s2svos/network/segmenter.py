@@ -37,9 +37,9 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
         """Names, shapes and dtypes of the graphs."""
 
     @property
-    @abstractmethod
     def dtype(self) -> torch.dtype:
         """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
+        return next(self.parameters()).dtype
 
     @abstractmethod
     def features(self, frame: Tensor) -> FeaturesT:

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
-from s2svos.training.corruption import corrupt_state, corruption_rngs
+from s2svos.training.corruption import corrupt_state
 from s2svos.training.loss import jaccard, training_loss
 from s2svos.training.optim import EMA, parameter_groups, rate_at
+from s2svos.training.seeds import SeedStream
 
 
 class Rollout(nn.Module):
@@ -121,7 +122,9 @@ class TrainStep:
         for index, piece in enumerate(pieces, 1):
             clip, mask = (x.to(fabric.device, non_blocking=True) for x in piece)
             count = clip.shape[1]
-            rngs = corruption_rngs(config.seed, range(first, first + count))
+            # By a clip's number in the run: neither the share of a batch that a process has, nor
+            # the clip's place in it, nor the step of a resume changes the errors.
+            rngs = [SeedStream.CORRUPTION.rng(config.seed, first + i) for i in range(count)]
             first += count
             with fabric.no_backward_sync(self._model, enabled=index < parts):
                 logits = self._model(clip, mask[0], rngs)

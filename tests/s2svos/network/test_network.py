@@ -161,7 +161,7 @@ def test_missing_imagenet_weights_say_what_to_install(monkeypatch: pytest.Monkey
 
 def test_frozen_batch_norm_stays_in_evaluation() -> None:
     backbone = EfficientNet("efficientnet-lite0")
-    backbone.freeze()
+    backbone.requires_grad_(False)
     backbone.train()
     before = backbone.bn.running_mean.clone()  # type: ignore[union-attr]
     backbone(torch.rand(2, 3, 64, 64))
