@@ -16,9 +16,10 @@ from s2svos.network.paper import Paper
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.network.weights import read_weights
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import written_beside
+from s2svos_engines.files import disk_errors, written_beside
 
 FORMAT = 1
+GO_ON = "go on with --resume"  # the remedy for a full disk
 _CHECKPOINT = "a checkpoint that s2svos train wrote"
 
 
@@ -55,13 +56,14 @@ def save_checkpoint(
         "resume": resume,
     }
     try:
-        with written_beside(path) as part, part.open("wb") as file:
+        with disk_errors(path, again=GO_ON), written_beside(path) as part, part.open("wb") as file:
             torch.save(data, file)
             file.flush()
             os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
-    except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter
-        reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
-        raise UserError(f"{path} cannot be written ({reason})", "make room there") from error
+    except RuntimeError as error:  # of torch's zip writer
+        raise UserError(
+            f"{path} cannot be written: the disk may be full", f"free some space and {GO_ON}"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

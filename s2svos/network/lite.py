@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2svos.network.config import LiteConfig
-from s2svos.network.efficientnet import EfficientNet, Pyramid
+from s2svos.network.efficientnet import EfficientNet, Pyramid, imagenet_file
 from s2svos.network.segmenter import Segmenter
 from s2svos.network.weights import read_weights
 from s2svos_engines.contract import StateSpec, StepContract
@@ -377,17 +377,14 @@ class Lite(Segmenter[Features, State]):
         Raises:
             UserError: the weights are not installed, or the file holds others.
         """
-        backbone = self.encoder.backbone
-        if weights == "imagenet":
-            backbone.load_imagenet()
-            return
-        state = read_weights(Path(weights))
+        variant = self.config.backbone
+        state = read_weights(imagenet_file(variant) if weights == "imagenet" else Path(weights))
         try:
-            backbone.load_features(state)
+            self.encoder.backbone.load_features(state)
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"{weights} does not hold the weights of {self.config.backbone} ({reason})",
+                f"{weights} does not hold the weights of {variant} ({reason})",
                 "name a file that does",
             ) from error
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,11 +13,11 @@ import cv2
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from s2svos.network.checkpoint import GO_ON
 from s2svos.training.config import TrainConfig
 from s2svos.training.config_file import write_config
 from s2svos.training.validation import Score
-from s2svos_engines.errors import UserError
-from s2svos_engines.files import write_atomically, written_beside
+from s2svos_engines.files import disk_errors, write_atomically, written_beside
 
 REDRAW = 30  # seconds between two pictures of the curves, which take about half of one
 COLUMNS = (
@@ -77,7 +76,7 @@ class Records:
 
     def __init__(self, config: TrainConfig, out: Path, step: int) -> None:
         self.out, self._history = out, out / "history.csv"
-        with _writing(out):
+        with disk_errors(out, again=GO_ON):
             out.mkdir(parents=True, exist_ok=True)
             write_config(config, out / "config.yaml")
             kept = [row for row in _rows(self._history) if int(row[0]) <= step] if step else []
@@ -97,7 +96,7 @@ class Records:
         )
         scores = [f"{score:.6g}" for score in step.validation or ()] or ["", ""]
         row = [step.step, *(f"{figure:.6g}" for figure in figures), step.clips, *scores]
-        with _writing(self.out):
+        with disk_errors(self.out, again=GO_ON):
             csv.writer(self._file).writerow(row)
             self._add_scalars(step)
             if time.monotonic() - self._drawn > REDRAW:
@@ -107,7 +106,7 @@ class Records:
         """Record how the videos of a validation look, one below the other."""
         page = np.concatenate([score.strip for score in scores])
         path = self.out / "validation" / f"{step:06d}.png"
-        with _writing(self.out):
+        with disk_errors(self.out, again=GO_ON):
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
             self._board.add_image("validation", page, step, dataformats="HWC")
@@ -138,7 +137,7 @@ class Records:
     def __exit__(self, *error: object) -> None:
         self._file.close()
         self._board.close()
-        with _writing(self.out):
+        with disk_errors(self.out, again=GO_ON):
             self._draw()
 
 
@@ -187,14 +186,3 @@ def draw_curves(history: Path, out: Path) -> None:
     with written_beside(out) as part:
         figure.savefig(part, dpi=110, format="png")
     pyplot.close(figure)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror or error})",
-            "make room there, or choose another --out",
-        ) from error

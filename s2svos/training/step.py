@@ -93,7 +93,8 @@ class TrainStep:
         network.train()
         self.ema = EMA(network, config.ema_decay)
         self.ema.network.to(fabric.device)
-        groups, self._rates = parameter_groups(network, config.optimiser)
+        groups = parameter_groups(network, config.optimiser)
+        self._rates = [group["lr"] for group in groups]
         kind = torch.optim.AdamW if config.optimiser.kind == "adamw" else torch.optim.Adam
         self._optimiser: torch.optim.Optimizer = kind(
             groups, betas=config.optimiser.betas, weight_decay=config.optimiser.weight_decay

@@ -207,7 +207,7 @@ class Trainer:
             "clips": self.clips,
             "best": self._best,
             "scores": self._scores,
-            "divergence": self._divergence.state(),
+            "divergence": {"mean": self._divergence.mean, "far": self._divergence.far},
             "random": everyone(self._fabric, [random_state()]),
             "config": settings_to_json(self.config),
         }
@@ -237,6 +237,7 @@ class Trainer:
         self.step, self.clips = resume["step"], resume["clips"]
         self._saved = self.step
         self._best, self._scores = resume["best"], resume["scores"]
-        self._divergence.restore(resume["divergence"])
+        mean, far = resume["divergence"]["mean"], int(resume["divergence"]["far"] or 0)
+        self._divergence = Divergence(self.config.divergence, mean, far)
         if len(resume["random"]) == fabric.world_size:  # else they are what the seed makes them
             set_random_state(resume["random"][fabric.global_rank])

@@ -142,8 +142,7 @@ def test_divergence_notices_what_is_broken_and_what_stays_broken() -> None:
     for step in range(1, 20):
         assert watch.problem(5, 1, scaled=False) is None
         assert watch.suspect == (step >= SUSPECT_AFTER)
-    again = Divergence(config)
-    again.restore(watch.state())
+    again = replace(watch)
     assert "20 steps the loss, 5, is far above its mean" in str(again.problem(5, 1, scaled=False))
 
 
