@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2svos.data import layouts
 from s2svos.data.config import DataConfig, DataKind
 from s2svos.data.dataset import open_source
+from s2svos.data.layouts import VideoFiles
 from s2svos.evaluation.protocol import VideoEvaluation
-from s2svos.evaluation.videos import frames, object_ids, resize, truth_at
+from s2svos.evaluation.videos import frames, object_ids, open_videos, resize, truth_at
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
 from s2svos.training.seeds import SeedStream
@@ -105,16 +105,13 @@ def _held_out(config: TrainConfig) -> DataConfig | None:
     return None
 
 
-def _files(data: DataConfig) -> list[layouts.VideoFiles]:
-    root = Path(data.root or "")
-    if data.kind is DataKind.DAVIS:
-        return layouts.davis(root, data.year, data.split)
-    if data.kind is DataKind.FOLDER:
-        return layouts.folder(root)
-    raise UserError(
-        f"validation.data cannot be {data.kind.value}, which has no masks of whole videos",
-        "name davis, folder or synthetic",
-    )
+def _files(data: DataConfig) -> list[VideoFiles]:
+    if data.kind not in (DataKind.DAVIS, DataKind.FOLDER):
+        raise UserError(
+            f"validation.data cannot be {data.kind.value}, which has no masks of whole videos",
+            "name davis, folder or synthetic",
+        )
+    return open_videos(data.kind, Path(data.root or ""), year=data.year, split=data.split).files
 
 
 def _synthetic(config: TrainConfig) -> list[Video]:
