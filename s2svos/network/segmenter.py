@@ -37,9 +37,9 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
         """Names, shapes and dtypes of the graphs."""
 
     @property
-    @abstractmethod
     def dtype(self) -> torch.dtype:
         """Dtype of the arithmetic. The states of the graphs are float32 all the same."""
+        return next(self.parameters()).dtype
 
     @abstractmethod
     def features(self, frame: Tensor) -> FeaturesT:
@@ -59,18 +59,19 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
         """Return one frame's logits, float [N, 1, H, W], and the next state.
 
         Args:
-            features: of N frames, one an object.
-            state: of N objects.
+            features: of N frames, one an object; or of one that shows all, axis 0 of size 1.
+            state: of N objects. Where one frame shows all of them, the shared tensors have no
+                leading axis, and keep none.
         """
 
-    def advance_frame(self, features: FeaturesT, state: StateT) -> tuple[Tensor, StateT]:
-        """Return what :meth:`advance` does where one frame shows all objects.
+    def select(self, features: FeaturesT, owners: Tensor) -> FeaturesT:
+        """Return what :meth:`advance` reads of the features, one an object.
 
         Args:
-            features: of that frame, with a leading axis of 1.
-            state: of N objects; the shared ones have no leading axis, and keep none.
+            features: of S frames.
+            owners: int64 [N], the frame of each object.
         """
-        return self.advance(features, state)
+        return type(features)._make(x.index_select(0, owners) for x in features)
 
     @abstractmethod
     def read_state(self, states: Sequence[Tensor]) -> StateT:
@@ -112,7 +113,7 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Compute the ``step`` graph: uint8 [H, W, 3] and states to uint8 [N, H, W] and states."""
         encoded = self._encode(frame.to(self.dtype)[None])
-        logits, state = self.advance_frame(encoded, self.read_state(states))
+        logits, state = self.advance(encoded, self.read_state(states))
         following = _float(state)
         return (probabilities_to_bytes(logits), *following)
 
@@ -125,7 +126,7 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
         encoded = self._encode(frames.to(self.dtype))
         state, logits = self.read_state(states), []
         for features in zip(*(torch.split(x, 1) for x in encoded), strict=True):
-            out, state = self.advance_frame(type(encoded)._make(features), state)
+            out, state = self.advance(type(encoded)._make(features), state)
             logits.append(out)
         following = _float(state)
         return (probabilities_to_bytes(torch.stack(logits)), *following)
@@ -139,7 +140,7 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
             states: of all objects; the shared ones [S, ...].
         """
         encoded = self._encode(frames.to(self.dtype))
-        features = type(encoded)._make(x.index_select(0, owners) for x in encoded)
+        features = self.select(encoded, owners)
         shared = [spec.name for spec in self.contract.states if spec.shared]
         state = self.read_state(states)
         of_objects = {name: getattr(state, name).index_select(0, owners) for name in shared}

@@ -234,15 +234,12 @@ class TrainConfig:
     @property
     def phase_steps(self) -> tuple[Phase, ...]:
         """The phases with their lengths in steps."""
-        return tuple(
-            Phase(self._steps(phase), phase.batch, phase.length, phase.height, phase.width)
-            for phase in self.phases
-        )
-
-    def _steps(self, phase: PhaseConfig) -> int:
-        if phase.epochs is None:
-            return phase.steps or 0
-        return max(1, round(phase.epochs * self.epoch_clips / phase.batch))
+        phases = []
+        for phase in self.phases:
+            clips = (phase.epochs or 0) * self.epoch_clips
+            steps = phase.steps or max(1, round(clips / phase.batch))
+            phases.append(Phase(steps, phase.batch, phase.length, phase.height, phase.width))
+        return tuple(phases)
 
     @property
     def steps(self) -> int:
@@ -270,6 +267,11 @@ def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
 def with_epochs(config: TrainConfig, epochs: float) -> TrainConfig:
     """Return a config with ``epochs`` in all; its phases keep their shares."""
     return with_steps(config, max(1, round(config.steps * epochs / config.epochs)))
+
+
+def with_backbone_weights(config: TrainConfig, weights: str) -> TrainConfig:
+    """Return a config whose backbone starts from other weights."""
+    return replace(config, backbone=replace(config.backbone, weights=weights))
 
 
 def with_batch(config: TrainConfig, batch: int) -> TrainConfig:

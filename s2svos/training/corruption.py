@@ -15,20 +15,10 @@ import torch
 from torch import Tensor
 
 from s2svos.network.lite import State
-from s2svos.training.seeds import SeedStream
 
 DROP, CUT = 0.3, 0.4  # shares of the errors; the others are drifts
 FORGOTTEN = 0.5  # of the dropped objects, hidden state and cell too
 FARTHEST = 0.4  # shift of an object that drifts, shares of the frame
-
-
-def corruption_rngs(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
-    """Return a generator for each clip, seeded by its number in the run.
-
-    Neither the share of a batch that a process has, nor its place in it, nor the step at which a
-    run was resumed changes the errors.
-    """
-    return [SeedStream.CORRUPTION.rng(seed, number) for number in numbers]
 
 
 def corrupt_state(state: State, chance: float, rngs: Sequence[np.random.Generator]) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from s2svos.training.config import DivergenceConfig
 
@@ -10,34 +11,24 @@ MEMORY = 0.98  # decay a step of the running mean
 SUSPECT_AFTER = 2  # steps in a row far above the mean from which on nothing is saved
 
 
+@dataclass
 class Divergence:
     """A watch over the loss.
 
     Args:
         config: how far and how long it may be above its mean.
-
-    Attributes:
         mean: running mean of the losses that were not far above it; None before the first.
         far: how many losses in a row are.
     """
 
-    def __init__(self, config: DivergenceConfig) -> None:
-        self.config = config
-        self.mean: float | None = None
-        self.far = 0
+    config: DivergenceConfig
+    mean: float | None = None
+    far: int = 0
 
     @property
     def suspect(self) -> bool:
         """Whether the present weights may have diverged."""
         return self.far >= SUSPECT_AFTER
-
-    def state(self) -> dict[str, float | None]:
-        """Return what :meth:`restore` needs."""
-        return {"mean": self.mean, "far": self.far}
-
-    def restore(self, state: dict[str, float | None]) -> None:
-        """Go back to what :meth:`state` gave."""
-        self.mean, self.far = state["mean"], int(state["far"] or 0)
 
     def problem(self, loss: float, gradient: float, *, scaled: bool) -> str | None:
         """Return what is wrong after a step, None if nothing is.

@@ -38,18 +38,15 @@ def _falling(x: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * x))
 
 
-def parameter_groups(
-    network: AnySegmenter, config: OptimiserConfig
-) -> tuple[list[dict[str, Any]], list[float]]:
-    """Return the trained parameters and the highest rate of each group, the backbone's first."""
+def parameter_groups(network: AnySegmenter, config: OptimiserConfig) -> list[dict[str, Any]]:
+    """Return the trained parameters in groups with their highest rates, the backbone's first."""
     backbone: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             (backbone if "backbone" in name else rest).append(parameter)
     groups = [(backbone, config.backbone_lr), (rest, config.lr)]
-    used = [(parameters, rate) for parameters, rate in groups if parameters]
-    return [{"params": parameters} for parameters, _ in used], [rate for _, rate in used]
+    return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
 
 
 class EMA:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from s2svos.network.checkpoint import GO_ON
 from s2svos.training.config import TrainConfig
 from s2svos.training.config_file import write_config
-from s2svos.training.validation import Score, page_of, write_page
-from s2svos_engines.errors import UserError
-from s2svos_engines.files import written_beside
+from s2svos.training.validation import Score
+from s2svos_engines.files import disk_errors, write_atomically, written_beside
 
 REDRAW = 30  # seconds between two pictures of the curves, which take about half of one
 COLUMNS = (
@@ -60,8 +59,11 @@ class Step:
 
 
 class Records:
-    """The files of a run beside its checkpoints: ``config.yaml``, ``history.csv``,
-    ``loss_history.png``, ``validation/`` and ``tensorboard/``.
+    """The files of a run beside its checkpoints.
+
+    ``config.yaml``; ``history.csv``, a row for each step, written out at once;
+    ``loss_history.png``; ``validation/``, a picture for each; and ``tensorboard/``, for
+    ``tensorboard --logdir``.
 
     Args:
         config: of the training.
@@ -73,71 +75,70 @@ class Records:
     """
 
     def __init__(self, config: TrainConfig, out: Path, step: int) -> None:
-        self.out = out
-        with _writing(out):
+        self.out, self._history = out, out / "history.csv"
+        with disk_errors(out, again=GO_ON):
             out.mkdir(parents=True, exist_ok=True)
             write_config(config, out / "config.yaml")
-            self._history = History(out / "history.csv", step)
-            self._board = Board(out / "tensorboard", step)
+            kept = [row for row in _rows(self._history) if int(row[0]) <= step] if step else []
+            with written_beside(self._history) as part, part.open("w", newline="") as file:
+                csv.writer(file).writerows([COLUMNS, *kept])
+            self._file = self._history.open("a", newline="", buffering=1)
+            self._board = SummaryWriter(
+                str(out / "tensorboard"), purge_step=step + 1, flush_secs=FLUSH
+            )
         self._drawn = time.monotonic()
 
     def write(self, step: Step) -> None:
         """Record a step."""
-        with _writing(self.out):
-            self._history.write(step)
-            self._board.write(step)
+        figures = (
+            *(step.loss, step.jaccard, step.learning_rate, step.gradient),
+            *(step.seconds, step.waiting),
+        )
+        scores = [f"{score:.6g}" for score in step.validation or ()] or ["", ""]
+        row = [step.step, *(f"{figure:.6g}" for figure in figures), step.clips, *scores]
+        with disk_errors(self.out, again=GO_ON):
+            csv.writer(self._file).writerow(row)
+            self._add_scalars(step)
             if time.monotonic() - self._drawn > REDRAW:
                 self._draw()
 
     def show(self, scores: Sequence[Score], step: int) -> None:
-        """Record how the videos of a validation look."""
-        page = page_of(scores)
-        with _writing(self.out):
-            write_page(page, self.out / "validation" / f"{step:06d}.png")
-            self._board.picture("validation", page, step)
+        """Record how the videos of a validation look, one below the other."""
+        page = np.concatenate([score.strip for score in scores])
+        path = self.out / "validation" / f"{step:06d}.png"
+        with disk_errors(self.out, again=GO_ON):
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
+            self._board.add_image("validation", page, step, dataformats="HWC")
+
+    def _add_scalars(self, step: Step) -> None:
+        scalars: dict[str, float] = {}
+        if step.validation:
+            scalars["validation/J"], scalars["validation/F"] = step.validation
+        if step.step % EVERY == 0 or step.step == step.steps:
+            scalars |= {
+                "training/loss": step.loss,
+                "training/J": step.jaccard,
+                "training/learning_rate": step.learning_rate,
+                "training/gradient": step.gradient,
+                "speed/clips_per_second": step.clips / step.seconds,
+                "speed/waiting_share": step.waiting / step.seconds,
+            }
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, step.step)
 
     def _draw(self) -> None:
-        draw_curves(self.out / "history.csv", self.out / "loss_history.png")
+        draw_curves(self._history, self.out / "loss_history.png")
         self._drawn = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._history.close()
-        self._board.close()
-        with _writing(self.out):
-            self._draw()
-
-
-class History:
-    """``history.csv``: one row for each step, written out at once.
-
-    Args:
-        path: of the file.
-        step: after which the run goes on; rows after it belong to a lost attempt and go.
-    """
-
-    def __init__(self, path: Path, step: int) -> None:
-        kept = [row for row in _rows(path) if int(row[0]) <= step] if step else []
-        with written_beside(path) as part, part.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *kept])
-        self._file = path.open("a", newline="", buffering=1)
-        self._writer = csv.writer(self._file)
-
-    def write(self, step: Step) -> None:
-        """Append a step."""
-        values = (
-            *(step.loss, step.jaccard, step.learning_rate, step.gradient),
-            *(step.seconds, step.waiting),
-        )
-        scores = [f"{score:.6g}" for score in step.validation or ()] or ["", ""]
-        row = [step.step, *(f"{value:.6g}" for value in values), step.clips, *scores]
-        self._writer.writerow(row)
-
-    def close(self) -> None:
-        """Close the file."""
         self._file.close()
+        self._board.close()
+        with disk_errors(self.out, again=GO_ON):
+            self._draw()
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -185,52 +186,3 @@ def draw_curves(history: Path, out: Path) -> None:
     with written_beside(out) as part:
         figure.savefig(part, dpi=110, format="png")
     pyplot.close(figure)
-
-
-class Board:
-    """A folder of TensorBoard's events.
-
-    Args:
-        folder: ``tensorboard --logdir`` shows it.
-        step: after which the run goes on; later events belong to a lost attempt and are hidden.
-    """
-
-    def __init__(self, folder: Path, step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=FLUSH)
-
-    def write(self, step: Step) -> None:
-        """Add a step's figures, now and then."""
-        if step.validation:
-            for name, value in zip(("J", "F"), step.validation, strict=True):
-                self._writer.add_scalar(f"validation/{name}", value, step.step)
-        if step.step % EVERY and step.step != step.steps:
-            return
-        figures = {
-            "training/loss": step.loss,
-            "training/J": step.jaccard,
-            "training/learning_rate": step.learning_rate,
-            "training/gradient": step.gradient,
-            "speed/clips_per_second": step.clips / step.seconds,
-            "speed/waiting_share": step.waiting / step.seconds,
-        }
-        for name, value in figures.items():
-            self._writer.add_scalar(name, value, step.step)
-
-    def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Add a picture, uint8 [H, W, 3]."""
-        self._writer.add_image(name, picture, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Write out what is left."""
-        self._writer.close()
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror or error})",
-            "make room there, or choose another --out",
-        ) from error

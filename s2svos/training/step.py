@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
-from s2svos.training.corruption import corrupt_state, corruption_rngs
+from s2svos.training.corruption import corrupt_state
 from s2svos.training.loss import jaccard, training_loss
 from s2svos.training.optim import EMA, parameter_groups, rate_at
+from s2svos.training.seeds import SeedStream
 
 
 class Rollout(nn.Module):
@@ -92,7 +93,8 @@ class TrainStep:
         network.train()
         self.ema = EMA(network, config.ema_decay)
         self.ema.network.to(fabric.device)
-        groups, self._rates = parameter_groups(network, config.optimiser)
+        groups = parameter_groups(network, config.optimiser)
+        self._rates = [group["lr"] for group in groups]
         kind = torch.optim.AdamW if config.optimiser.kind == "adamw" else torch.optim.Adam
         self._optimiser: torch.optim.Optimizer = kind(
             groups, betas=config.optimiser.betas, weight_decay=config.optimiser.weight_decay
@@ -121,7 +123,9 @@ class TrainStep:
         for index, piece in enumerate(pieces, 1):
             clip, mask = (x.to(fabric.device, non_blocking=True) for x in piece)
             count = clip.shape[1]
-            rngs = corruption_rngs(config.seed, range(first, first + count))
+            # By a clip's number in the run: neither the share of a batch that a process has, nor
+            # the clip's place in it, nor the step of a resume changes the errors.
+            rngs = [SeedStream.CORRUPTION.rng(config.seed, first + i) for i in range(count)]
             first += count
             with fabric.no_backward_sync(self._model, enabled=index < parts):
                 logits = self._model(clip, mask[0], rngs)

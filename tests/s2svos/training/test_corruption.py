@@ -1,10 +1,18 @@
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
 
 from s2svos.network.config import LiteConfig
 from s2svos.network.lite import Lite, State
 from s2svos.training import corruption as module
-from s2svos.training.corruption import corrupt_state, corruption_rngs
+from s2svos.training.corruption import corrupt_state
+from s2svos.training.seeds import SeedStream
+
+
+def rngs_of(seed: int, numbers: Sequence[int]) -> list[np.random.Generator]:
+    return [SeedStream.CORRUPTION.rng(seed, number) for number in numbers]
 
 
 @pytest.fixture
@@ -19,15 +27,15 @@ def started() -> State:
 
 def test_the_chance_decides(started: State) -> None:
     state = started
-    assert corrupt_state(state, 0.0, corruption_rngs(1, range(6))) is state
-    corrupted = corrupt_state(state, 1.0, corruption_rngs(1, range(6)))
+    assert corrupt_state(state, 0.0, rngs_of(1, range(6))) is state
+    corrupted = corrupt_state(state, 1.0, rngs_of(1, range(6)))
     for before, after in zip(state.last_mask, corrupted.last_mask, strict=True):
         assert not torch.equal(before, after)
     assert torch.equal(corrupted.first_keys, state.first_keys)
 
 
 def test_untouched_clips_stay_as_they_are(started: State) -> None:
-    corrupted = corrupt_state(started, 0.5, corruption_rngs(1, range(6)))
+    corrupted = corrupt_state(started, 0.5, rngs_of(1, range(6)))
     same = [torch.equal(a, b) for a, b in zip(started.last_mask, corrupted.last_mask, strict=True)]
     assert 0 < sum(same) < 6
     assert torch.equal(corrupted.hidden[same], started.hidden[same])
@@ -38,7 +46,7 @@ def test_every_kind_of_error(kind: str, started: State, monkeypatch: pytest.Monk
     state = started
     monkeypatch.setattr(module, "DROP", float(kind == "drop"))
     monkeypatch.setattr(module, "CUT", float(kind == "cut"))
-    corrupted = corrupt_state(state, 1.0, corruption_rngs(5, range(6)))
+    corrupted = corrupt_state(state, 1.0, rngs_of(5, range(6)))
     before, after = state.last_mask.sum((1, 2, 3)), corrupted.last_mask.sum((1, 2, 3))
     if kind == "drop":
         assert (after == 0).all()
@@ -57,14 +65,14 @@ def test_every_kind_of_error(kind: str, started: State, monkeypatch: pytest.Monk
 def test_the_errors_in_a_clip_are_its_own(started: State) -> None:
     """Alone, in another batch, or later: the same clip is corrupted in the same way."""
     state = started
-    rngs = corruption_rngs(1, range(6))
+    rngs = rngs_of(1, range(6))
     joint = [corrupt_state(state, 0.5, rngs) for _ in range(3)]
-    rngs = corruption_rngs(1, range(4, 6))
+    rngs = rngs_of(1, range(4, 6))
     part = State(*(x[4:] for x in state))
     for whole in joint:
         alone = corrupt_state(part, 0.5, rngs)
         for name, value in alone._asdict().items():
             torch.testing.assert_close(value, getattr(whole, name)[4:], msg=name)
     assert not torch.equal(joint[0].last_mask, joint[1].last_mask)
-    other = corrupt_state(state, 0.5, corruption_rngs(2, range(6)))
+    other = corrupt_state(state, 0.5, rngs_of(2, range(6)))
     assert not torch.equal(other.last_mask, joint[0].last_mask)

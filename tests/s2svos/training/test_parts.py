@@ -29,9 +29,9 @@ from s2svos.training.loss import (
     training_loss,
 )
 from s2svos.training.optim import EMA
-from s2svos.training.run_log import COLUMNS, History, Step, draw_curves
+from s2svos.training.run_log import COLUMNS, Records, Step, draw_curves
 from s2svos.training.step import Rollout
-from s2svos.training.validation import Video, page_of, score_video, validation_videos, write_page
+from s2svos.training.validation import Video, score_video, validation_videos
 from s2svos_engines.errors import UserError
 
 NETWORKS: list[NetworkConfig] = [
@@ -83,7 +83,7 @@ def test_pixels_near_the_border_count_more() -> None:
 def test_a_frozen_backbone_sees_one_frame_at_a_time_and_gives_the_same() -> None:
     torch.manual_seed(0)
     backbone = EfficientNet("efficientnet-lite0")
-    backbone.freeze()
+    backbone.requires_grad_(False)
     frames = 2 * torch.rand(3, 3, 64, 96) - 1
     seen: list[int] = []
     backbone.conv.register_forward_hook(lambda layer, given, made: seen.append(len(made)))
@@ -112,7 +112,7 @@ def test_rollout_is_the_step_graph_over_a_clip(config: NetworkConfig) -> None:
 
 def test_ema_is_short_when_young_and_shares_what_is_frozen() -> None:
     network = build(NETWORKS[0])
-    network.encoder.freeze()  # type: ignore[union-attr,operator]
+    network.freeze_backbone()
     network.train()
     average = EMA(network, 0.9)
     first = network.decoder.logits.weight.detach().clone()  # type: ignore[union-attr]
@@ -142,8 +142,7 @@ def test_divergence_notices_what_is_broken_and_what_stays_broken() -> None:
     for step in range(1, 20):
         assert watch.problem(5, 1, scaled=False) is None
         assert watch.suspect == (step >= SUSPECT_AFTER)
-    again = Divergence(config)
-    again.restore(watch.state())
+    again = replace(watch)
     assert "20 steps the loss, 5, is far above its mean" in str(again.problem(5, 1, scaled=False))
 
 
@@ -152,16 +151,14 @@ def row(step: int, validation: tuple[float, float] | None = None) -> Step:
 
 
 def test_history_drops_rows_of_a_lost_attempt_and_what_a_kill_cut(tmp_path: Path) -> None:
-    path = tmp_path / "history.csv"
-    history = History(path, 0)
-    for step in range(1, 7):
-        history.write(row(step, (0.25, 0.5) if step == 2 else None))
-    history.close()
+    path, config = tmp_path / "history.csv", load_config("lite")
+    with Records(config, tmp_path, 0) as records:
+        for step in range(1, 7):
+            records.write(row(step, (0.25, 0.5) if step == 2 else None))
     with path.open("a") as file:
         file.write("7,0.1")
-    history = History(path, 4)
-    history.write(row(5))
-    history.close()
+    with Records(config, tmp_path, 4) as records:
+        records.write(row(5))
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
@@ -169,12 +166,14 @@ def test_history_drops_rows_of_a_lost_attempt_and_what_a_kill_cut(tmp_path: Path
     assert (rows[1]["validation_j"], rows[1]["validation_f"]) == ("0.25", "0.5")
     assert rows[2]["validation_j"] == ""
     assert (rows[2]["seconds"], rows[2]["waiting"], rows[2]["clips"]) == ("0.25", "0.01", "4")
-    draw_curves(path, tmp_path / "loss_history.png")
     assert cv2.imread(str(tmp_path / "loss_history.png")) is not None
-    History(path, 0).close()  # a run from the start keeps nothing
+    with Records(config, tmp_path, 0):  # a run from the start keeps nothing
+        pass
     assert len(path.read_text().splitlines()) == 1
     draw_curves(path, tmp_path / "none.png")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["history.csv", "loss_history.png"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        *("config.yaml", "history.csv", "loss_history.png", "tensorboard"),
+    ]
 
 
 def test_the_first_interrupt_is_a_wish_and_the_second_is_not() -> None:
@@ -225,10 +224,11 @@ def test_validation_scores_every_object_of_the_first_frame(tmp_path: Path) -> No
     alone = Video("red", (frame,) * 3, tuple(np.uint8(truth == 1) for _ in range(3)))
     perfect = score_video(Follows(), alone, torch.device("cpu"))  # type: ignore[arg-type]
     assert (perfect.j, perfect.f) == (1, 1)
-    page = page_of([score, perfect])
-    assert page.shape == (2 * score.strip.shape[0], score.strip.shape[1], 3)
-    write_page(page, tmp_path / "validation" / "000001.png")
-    assert (cv2.imread(str(tmp_path / "validation" / "000001.png"))[..., ::-1] == page).all()
+    with Records(load_config("lite"), tmp_path, 0) as records:
+        records.show([score, perfect], 1)
+    page = cv2.imread(str(tmp_path / "validation" / "000001.png"))
+    assert page is not None
+    assert (page[..., ::-1] == np.concatenate([score.strip, perfect.strip])).all()
 
 
 @pytest.fixture
