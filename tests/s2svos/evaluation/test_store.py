@@ -62,7 +62,7 @@ def run(
 ) -> list[VideoScore]:
     store = Store(out, {**SETTINGS, **settings})
     store.begin(videos, overwrite=overwrite)
-    job = Job(Path("none.s2s"), "none", "fp32", 1, None, False, store)
+    job = Job(Path("none.s2s"), "none", "fp32", "off", 1, None, False, store)
     return evaluate_videos(job, videos, tracker)
 
 
