@@ -56,7 +56,7 @@ def main(
         workers=wanted.workers if workers is None else workers,
         checkpoint_every=10**9,
     )
-    source = open_source(wanted.data, strict=wanted.strict)
+    source = open_source(wanted.data, objects=wanted.objects, strict=wanted.strict)
     rows, results = [], []
     for phase in wanted.phases:
         alone = replace(wanted, phases=(replace(phase, steps=WARM_UP + steps, epochs=None),))

@@ -115,7 +115,7 @@ class FirstFrame:
             clear = cv2.bitwise_not(np.ascontiguousarray(layer[:, :, 3]))
             for mask in masks:
                 mask[:] = cv2.multiply(mask, clear, scale=1 / 255)
-            composite(frame, masks[index], layer, target=True)
+            composite(frame, masks[index : index + 1], layer, number=0)
         return masks
 
 
@@ -162,5 +162,5 @@ def _fill(frame: Frame, mask: Picture) -> Frame:
     filling = cv2.resize(filling, (columns, rows), interpolation=cv2.INTER_LINEAR)
     filled = frame.copy()
     layer = np.dstack([filling, hole]).astype(np.uint8)
-    composite(filled, np.zeros_like(mask), layer, target=False)
+    composite(filled, np.zeros_like(mask)[None], layer, number=None)
     return filled

@@ -129,7 +129,7 @@ def train(
     elif first and from_scratch(wanted):
         typer.echo(FROM_SCRATCH, err=True)
     network = starting_network(wanted, resumed=saved is not None)
-    source = open_source(wanted.data, strict=wanted.strict)
+    source = open_source(wanted.data, objects=wanted.objects, strict=wanted.strict)
     if saved is None and not wanted.init:
         network.eval().fit_keys(key_frames(source, wanted))
     trainer = Trainer(

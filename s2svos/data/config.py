@@ -133,6 +133,32 @@ class StillSampling:
 
 
 @dataclass(frozen=True)
+class ObjectSampling:
+    """How many objects of a clip are followed, and how often another clip's are pasted into it.
+
+    Args:
+        counts: shares of the clips in which 1, 2, 3 and so on are followed, if so many are seen on
+            the first frame.
+        paste: share of the clips of one followed object that get another clip's objects, as
+            distractors.
+        paste_more: the same of clips of several, where they are followed too.
+        front: share of these in which the pasted objects are in front.
+    """
+
+    counts: tuple[float, ...] = (1.0,)
+    paste: float = 0.0
+    paste_more: float = 0.0
+    front: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.counts and min(self.counts) >= 0 and math.isclose(sum(self.counts), 1)):
+            raise ValueError(f"counts are shares that add up to 1, not {list(self.counts)}")
+
+
+ONE_OBJECT = ObjectSampling()
+
+
+@dataclass(frozen=True)
 class SyntheticSampling:
     """Clips drawn by formula: textured creatures that move over a textured background.
 

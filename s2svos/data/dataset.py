@@ -7,7 +7,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from s2svos.data import layouts
 from s2svos.data.clips import Clip, ClipSource
-from s2svos.data.config import DataConfig, DataKind, Phase
+from s2svos.data.config import ONE_OBJECT, DataConfig, DataKind, ObjectSampling, Phase
 from s2svos.data.files import LOGGER, BadFileError, SkippedFiles
 from s2svos.data.still_clips import StillClips
 from s2svos.data.synthetic_clips import SyntheticClips
@@ -27,8 +27,21 @@ from s2svos_engines.errors import UserError
 TRIES = 10  # clips drawn until one shows its object
 MAX_BAD_FILES = 100  # in a row
 
-Batch = tuple[Tensor, Tensor, list[str]]
-"""Frames uint8 [T, B, 3, H, W], masks uint8 [T, B, 1, H, W], and the source of each clip."""
+
+class Batch(NamedTuple):
+    """Clips of some objects each.
+
+    Args:
+        frames: uint8 [T, B, 3, H, W].
+        masks: uint8 [T, N, 1, H, W], 255 for the object.
+        owners: int64 [N], the clip of each object, in their order.
+        sources: of the clips.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    owners: Tensor
+    sources: list[str]
 
 
 class DataSet(ClipSource, Protocol):
@@ -45,13 +58,19 @@ class Mixture:
     Args:
         sets: each with its settings.
         skipped: records files that cannot be used.
+        objects: how many are followed.
 
     Attributes:
         skipped: those of this process.
     """
 
-    def __init__(self, sets: Sequence[tuple[DataConfig, DataSet]], skipped: SkippedFiles) -> None:
-        self.skipped = skipped
+    def __init__(
+        self,
+        sets: Sequence[tuple[DataConfig, DataSet]],
+        skipped: SkippedFiles,
+        objects: ObjectSampling = ONE_OBJECT,
+    ) -> None:
+        self.skipped, self._objects = skipped, objects
         self._sets = sets
         weights = np.array([config.weight for config, _ in sets])
         self._weights = weights / weights.sum()
@@ -82,11 +101,24 @@ class Mixture:
         }
 
     def sample(self, rng: np.random.Generator, length: int, height: int, width: int) -> Clip:
-        """Draw a clip whose object can be seen in its first frame, or the last of `TRIES` clips.
+        """Draw a clip with one or more objects to follow.
 
         Raises:
             UserError: the sets are read strictly and a file cannot be used, or none can.
         """
+        sampling = self._objects
+        count = 1 + int(rng.choice(len(sampling.counts), p=sampling.counts))
+        clip = self._draw(rng, length, height, width)
+        if count == 1:
+            clip = clip.only([0])
+        if rng.random() < (sampling.paste if count == 1 else sampling.paste_more):
+            other = self._draw(rng, length, height, width)
+            clip = clip.with_objects_of(other, in_front=rng.random() < sampling.front)
+        others = [i for i in clip.seen(LEAST_SHARE) if i]
+        return clip.only([0, *others[: count - 1]])
+
+    def _draw(self, rng: np.random.Generator, length: int, height: int, width: int) -> Clip:
+        """Draw a clip whose object can be seen in its first frame, or the last of `TRIES` clips."""
         config, source = self._sets[rng.choice(len(self._sets), p=self._weights)]
         tries = 0
         for _ in range(MAX_BAD_FILES):
@@ -96,16 +128,22 @@ class Mixture:
                 self.skipped.add(error)
                 continue
             tries += 1
-            if clip.masks[0].mean() > 255 * LEAST_SHARE or tries == TRIES:
+            if 0 in clip.seen(LEAST_SHARE) or tries == TRIES:
                 return clip
         raise UserError(f"Hardly any file of {config.root} can be used", "restore the data set")
 
 
-def open_source(data: Sequence[DataConfig], *, strict: bool = False) -> Mixture:
+def open_source(
+    data: Sequence[DataConfig],
+    *,
+    objects: ObjectSampling = ONE_OBJECT,
+    strict: bool = False,
+) -> Mixture:
     """Open data sets.
 
     Args:
         data: the sets, with the weights by which clips are drawn from them.
+        objects: how many of a clip are followed.
         strict: a file that cannot be used ends the training; else it is passed over, logged as a
             warning of ``s2svos.data`` and counted.
 
@@ -115,7 +153,7 @@ def open_source(data: Sequence[DataConfig], *, strict: bool = False) -> Mixture:
     if not data:
         raise UserError("There are no data to train on", "name a data set, or synthetic")
     skipped = SkippedFiles(strict=strict)
-    return Mixture([(config, _open(config, skipped)) for config in data], skipped)
+    return Mixture([(config, _open(config, skipped)) for config in data], skipped, objects)
 
 
 def batches(
@@ -143,8 +181,7 @@ def batches(
             share of every joint batch.
 
     Yields:
-        frames uint8 [T, B, 3, H, W]; masks uint8 [T, B, 1, H, W], 255 for the object; the source of
-        each clip. B is ``phase.batch / world``.
+        Batches of ``phase.batch / world`` clips.
 
     Raises:
         UserError: the batch cannot be shared equally, or the data cannot be used.
@@ -253,5 +290,7 @@ def _collate(samples: list[_Sample]) -> tuple[Batch | UserError, list[BadFileErr
             return clip, errors
         clips.append(clip)
     frames = torch.from_numpy(np.stack([clip.frames for clip in clips], 1)).permute(0, 1, 4, 2, 3)
-    masks = torch.from_numpy(np.stack([clip.masks for clip in clips], 1))[:, :, None]
-    return (frames, masks, [clip.source for clip in clips]), errors
+    masks = torch.from_numpy(np.concatenate([clip.masks for clip in clips], 1))[:, :, None]
+    counts = torch.tensor([clip.masks.shape[1] for clip in clips])
+    owners = torch.arange(len(clips)).repeat_interleave(counts)
+    return Batch(frames, masks, owners, [clip.source for clip in clips]), errors

@@ -1,4 +1,4 @@
-"""Scenes of several layers: cut-outs that move over a background, and the object's visible mask."""
+"""Scenes of several layers: cut-outs that move over a background, and their visible masks."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ class Actor:
 
     Args:
         parts: from the back to the front.
-        target: it is the object.
+        number: of the object that it is, from 0; None for what is in the way.
         deformation: of all parts, in the clip's pixels.
     """
 
     parts: Sequence[Part]
-    target: bool = False
+    number: int | None = None
     deformation: Deformation | None = None
 
 
@@ -109,7 +109,8 @@ def draw(
         length, height, width: of the clip.
 
     Returns:
-        Frames, uint8 [T, H, W, 3], RGB, and masks, uint8 [T, H, W], 255 where the object is seen.
+        Frames, uint8 [T, H, W, 3], RGB, and masks, uint8 [T, K, H, W], 255 where each of the K
+        objects is seen.
     """
     trajectory = background.trajectory
     behind, level = pyramid_level(background.frame, float(trajectory.scale.mean()))
@@ -121,7 +122,8 @@ def draw(
         drawn += [(actor, part, part.boxes(margin, height, width)) for part in parts]
 
     frames = np.empty((length, height, width, 3), np.uint8)
-    masks = np.zeros((length, height, width), np.uint8)
+    objects = sum(actor.number is not None for actor in actors)
+    masks = np.zeros((length, objects, height, width), np.uint8)
     for t, view in enumerate(views):
         frame = warp_affine(behind, view, height, width)
         for actor, part, boxes in drawn:
@@ -129,7 +131,7 @@ def draw(
             if left < right and top < bottom:
                 region = np.s_[top:bottom, left:right]
                 layer = _layer(part, actor.deformation, t, region)
-                composite(frame[region], masks[t][region], layer, target=actor.target)
+                composite(frame[region], masks[t][:, *region], layer, number=actor.number)
         frames[t] = colour(frame)
     return frames, masks
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -91,10 +91,10 @@ class StillClips:
         scale = float(trajectory.scale.mean())
         (frame, level), (mask, _) = pyramid_level(still.frame, scale), pyramid_level(alpha, scale)
         frames = np.empty((length, height, width, 3), np.uint8)
-        masks = np.empty((length, height, width), np.uint8)
+        masks = np.empty((length, 1, height, width), np.uint8)
         for t, matrix in enumerate(at_level(trajectory.matrices(background.pivot), level)):
             grid = invert(matrix, deformation.grid(t))
-            frames[t], masks[t] = colour(remap(frame, grid)), remap(mask, grid)
+            frames[t], masks[t, 0] = colour(remap(frame, grid)), remap(mask, grid)
         return Clip(frames, masks, f"stills {still.name}")
 
     def _cutouts(self, rng: np.random.Generator, length: int, height: int, width: int) -> Clip:
@@ -126,8 +126,8 @@ class StillClips:
             parts.append(Part.moving(cutout, trajectory))
         deformation = Deformation(rng, length, height, width, rng.uniform(*sampling.bend))
         colour = ColourJitter(rng, self._config.colour)
-        actors = [Actor([part]) for part in parts]
-        actors[0] = Actor([parts[0]], target=True, deformation=deformation)
+        actors = [Actor([part], number) for number, part in enumerate(parts)]
+        actors[0] = replace(actors[0], deformation=deformation)
         ordered = [actors[i] for i in order]
         frames, masks = draw(background, ordered, colour, length, height, width)
         return Clip(frames, masks, f"stills {still.name} over {behind.name}")

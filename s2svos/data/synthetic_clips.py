@@ -104,7 +104,7 @@ class SyntheticClips:
             else:
                 other = self._creature(rng, height, _skin(rng, height))
             actors.append(self._actor(rng, other, length, height, width))
-        actors[0] = replace(actors[0], target=True)
+        actors = [replace(actor, number=number) for number, actor in enumerate(actors)]
         ordered = [actors[i] for i in rng.permutation(len(actors))]
         for _ in range(rng.integers(0, sampling.front + 1)):
             ordered.append(self._occluder(rng, length, height, width))

@@ -130,7 +130,7 @@ class VideoClips:
             matrix = at_level(maps[t], level)
             clip_frames[t] = colour(warp_affine(small, matrix, height, width))
             clip_masks[t] = warp_affine(pyramid_level(mask, scale)[0], matrix, height, width)
-        return Clip(clip_frames, clip_masks, f"{self._config.label} {video.name}")
+        return Clip(clip_frames, clip_masks[:, None], f"{self._config.label} {video.name}")
 
     def _pair(self, video: _Video, stem: str) -> tuple[Frame, Labels]:
         frame_path, mask_path = video.pairs[stem]

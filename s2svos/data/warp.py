@@ -88,14 +88,14 @@ def invert(matrix: Matrix, grid: Grid) -> Grid:
     return cv2.transform(grid, cv2.invertAffineTransform(matrix)).astype(np.float32, copy=False)
 
 
-def composite(frame: Picture, mask: Picture, layer: Picture, *, target: bool) -> None:
-    """Draw a cut-out over a frame and over the object's mask, in place.
+def composite(frame: Picture, masks: Picture, layer: Picture, *, number: int | None) -> None:
+    """Draw a cut-out over a frame and over the masks of objects, in place.
 
     Args:
         frame: [H, W, 3].
-        mask: [H, W].
+        masks: [K, H, W].
         layer: the cut-out, [H, W, 4].
-        target: the cut-out is the object; others cover the object.
+        number: of the object that the cut-out is; None: it covers all of them.
     """
     alpha = np.ascontiguousarray(layer[:, :, 3])
     clear = cv2.bitwise_not(alpha)
@@ -103,8 +103,9 @@ def composite(frame: Picture, mask: Picture, layer: Picture, *, target: bool) ->
     above = cv2.multiply(colour, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
     below = cv2.multiply(frame, cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB), scale=1 / 255)
     frame[:] = cv2.add(above, below)
-    uncovered = cv2.multiply(mask, clear, scale=1 / 255)
-    mask[:] = cv2.add(uncovered, alpha) if target else uncovered
+    for index, mask in enumerate(masks):
+        uncovered = cv2.multiply(mask, clear, scale=1 / 255)
+        mask[:] = cv2.add(uncovered, alpha) if index == number else uncovered
 
 
 def _with_alpha(picture: Picture) -> tuple[Picture, int]:

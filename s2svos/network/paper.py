@@ -18,7 +18,7 @@ from torchvision.models import VGG16_Weights, vgg16
 from torchvision.models.vgg import cfgs
 
 from s2svos.network.config import PaperConfig
-from s2svos.network.segmenter import Segmenter, probabilities_to_bytes
+from s2svos.network.segmenter import Segmenter, to_bytes
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 
@@ -117,21 +117,21 @@ class Paper(Segmenter[Features, State]):
         x = (frame / 255 - self.mean) / self.std
         return Features(F.relu(self.encoder_out(self.encoder(x))), x)
 
-    def start(self, features: Features, mask: Tensor) -> State:
+    def start(self, features: Features, mask: Tensor, owners: Tensor | None = None) -> State:
         """Return the state after the first frame (equation 3); mask: float [N, 1, H, W]."""
-        frame = features.frame.expand(mask.shape[0], -1, -1, -1)
+        frame = features.frame if owners is None else features.frame.index_select(0, owners)
+        frame = frame.expand(mask.shape[0], -1, -1, -1)
         x = self.initializer_out(self.initializer(torch.cat([frame, mask], 1)))
         cell, hidden = F.relu(x).chunk(2, 1)
         return State(hidden, cell)
 
-    def advance(self, features: Features, state: State) -> tuple[Tensor, State]:
+    def advance(
+        self, features: Features, state: State, owners: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Run one frame (equations 4 to 6) to logits, float [N, 1, H, W], and the next state."""
-        state = self.remember(features.x32, state)
+        x32 = features.x32 if owners is None else features.x32.index_select(0, owners)
+        state = self.remember(x32, state)
         return self.decode(state.hidden), state
-
-    def select(self, features: Features, owners: Tensor) -> Features:
-        """Return the encoder's output, one an object; only the initializer reads the frame."""
-        return features._replace(x32=features.x32.index_select(0, owners))
 
     def remember(self, x32: Tensor, state: State) -> State:
         """Run the ConvLSTM (equation 5); x32: float [1 or N, channels, H/32, W/32]."""
@@ -159,7 +159,7 @@ class Paper(Segmenter[Features, State]):
         x32 = self._encode(frame.to(self.dtype)[None]).x32
         state = self.remember(x32, self.read_state(states))
         following = tuple(x.float() for x in state)
-        return (probabilities_to_bytes(self.decode(state.hidden)), *following)
+        return (to_bytes(self.probabilities(self.decode(state.hidden))), *following)
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Compute a ``stepT`` graph: uint8 [T, H, W, 3], states to uint8 [T, N, H, W], states.
@@ -174,7 +174,7 @@ class Paper(Segmenter[Features, State]):
         following = tuple(x.float() for x in state)
         flat = self.decode(torch.cat(hidden))
         logits = flat.view(len(hidden), -1, *flat.shape[1:])
-        return (probabilities_to_bytes(logits), *following)
+        return (to_bytes(self.probabilities(logits)), *following)
 
     def load_backbone(self, weights: str) -> None:
         """Load torchvision's ImageNet VGG-16 into encoder and initializer.

@@ -20,8 +20,7 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
     """A recurrent segmenter of objects, as S2S (arXiv 1809.00461, section 4) is one.
 
     ``features`` is what is computed of a frame once for all objects, ``start`` and ``advance`` are
-    the recurrence. Both tuples hold tensors with a leading axis. A state that the contract calls
-    shared is a field of the features too, by the same name.
+    the recurrence. Both tuples hold tensors with a leading axis.
 
     Attributes:
         feeds_back_mask: the state holds the previous mask, as ``last_mask``.
@@ -46,32 +45,39 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
         """Encode frames, uint8 or float [B, 3, H, W] from 0 to 255."""
 
     @abstractmethod
-    def start(self, features: FeaturesT, mask: Tensor) -> StateT:
+    def start(self, features: FeaturesT, mask: Tensor, owners: Tensor | None = None) -> StateT:
         """Return the state after the first frame.
 
         Args:
-            features: of the frame on which the objects enter; of one for all, or of one each.
+            features: of S frames on which objects enter.
             mask: float [N, 1, H, W], 1 for the object.
+            owners: int64 [N], the frame of each object; None: S is 1, and it shows all.
         """
 
     @abstractmethod
-    def advance(self, features: FeaturesT, state: StateT) -> tuple[Tensor, StateT]:
-        """Return one frame's logits, float [N, 1, H, W], and the next state.
+    def advance(
+        self, features: FeaturesT, state: StateT, owners: Tensor | None = None
+    ) -> tuple[Tensor, StateT]:
+        """Return the logits of N objects on S frames, float [N, 1, H, W], and the next state.
 
         Args:
-            features: of N frames, one an object; or of one that shows all, axis 0 of size 1.
-            state: of N objects. Where one frame shows all of them, the shared tensors have no
-                leading axis, and keep none.
+            features: of the S frames.
+            state: of the N objects; what they share, [S, ...].
+            owners: int64 [N], the frame of each object; None: S is 1, and it shows all.
         """
 
-    def select(self, features: FeaturesT, owners: Tensor) -> FeaturesT:
-        """Return what :meth:`advance` reads of the features, one an object.
+    def probabilities(self, logits: Tensor, owners: Tensor | None = None) -> Tensor:
+        """Return the probabilities of N objects' logits, float [N, 1, H, W] both.
 
         Args:
-            features: of S frames.
-            owners: int64 [N], the frame of each object.
+            logits: of one frame, as :meth:`advance` gives them.
+            owners: int64 [N], the stream of each object; None: one stream's.
         """
-        return type(features)._make(x.index_select(0, owners) for x in features)
+        return torch.sigmoid(logits)
+
+    def log_odds(self, logits: Tensor, owners: Tensor | None = None) -> Tensor:
+        """Return the logits of :meth:`probabilities`, which a loss takes; float [N, 1, H, W]."""
+        return logits
 
     @abstractmethod
     def read_state(self, states: Sequence[Tensor]) -> StateT:
@@ -106,16 +112,14 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
     def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
         """Compute the ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
         mask = first_masks.to(self.dtype)[:, None] / 255
-        state = self.start(self._encode(frame.to(self.dtype)[None]), mask)
-        shared = [spec.name for spec in self.contract.states if spec.shared]
-        return _float(state._replace(**{name: getattr(state, name)[0] for name in shared}))
+        return self._of_stream(self.start(self._encode(frame.to(self.dtype)[None]), mask))
 
     def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Compute the ``step`` graph: uint8 [H, W, 3] and states to uint8 [N, H, W] and states."""
         encoded = self._encode(frame.to(self.dtype)[None])
-        logits, state = self.advance(encoded, self.read_state(states))
-        following = _float(state)
-        return (probabilities_to_bytes(logits), *following)
+        logits, state = self.advance(encoded, self._read_stream(states))
+        following = self._of_stream(state)
+        return (to_bytes(self.probabilities(logits)), *following)
 
     def steps(self, frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Compute a ``stepT`` graph: uint8 [T, H, W, 3], states to uint8 [T, N, H, W], states.
@@ -124,12 +128,12 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
         enters the next frame's cell.
         """
         encoded = self._encode(frames.to(self.dtype))
-        state, logits = self.read_state(states), []
+        state, masks = self._read_stream(states), []
         for features in zip(*(torch.split(x, 1) for x in encoded), strict=True):
-            out, state = self.advance(type(encoded)._make(features), state)
-            logits.append(out)
-        following = _float(state)
-        return (probabilities_to_bytes(torch.stack(logits)), *following)
+            logits, state = self.advance(type(encoded)._make(features), state)
+            masks.append(self.probabilities(logits))
+        following = self._of_stream(state)
+        return (to_bytes(torch.stack(masks)), *following)
 
     def batch(self, frames: Tensor, owners: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Compute the ``batch`` graph: frames of S streams, uint8 [S, H, W, 3], and N objects.
@@ -140,13 +144,22 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
             states: of all objects; the shared ones [S, ...].
         """
         encoded = self._encode(frames.to(self.dtype))
-        features = self.select(encoded, owners)
-        shared = [spec.name for spec in self.contract.states if spec.shared]
+        logits, state = self.advance(encoded, self.read_state(states), owners)
+        return (to_bytes(self.probabilities(logits, owners)), *_float(state))
+
+    @property
+    def _shared(self) -> list[str]:
+        """Names of the states that all objects of a stream share."""
+        return [spec.name for spec in self.contract.states if spec.shared]
+
+    def _read_stream(self, states: Sequence[Tensor]) -> StateT:
+        """Return one stream's states, the shared ones of which have no leading axis in a graph."""
         state = self.read_state(states)
-        of_objects = {name: getattr(state, name).index_select(0, owners) for name in shared}
-        logits, state = self.advance(features, state._replace(**of_objects))
-        state = state._replace(**{name: getattr(encoded, name) for name in shared})
-        return (probabilities_to_bytes(logits), *_float(state))
+        return state._replace(**{name: getattr(state, name)[None] for name in self._shared})
+
+    def _of_stream(self, state: StateT) -> tuple[Tensor, ...]:
+        """Return one stream's states as its graphs give them."""
+        return _float(state._replace(**{name: getattr(state, name)[0] for name in self._shared}))
 
     def _encode(self, frames: Tensor) -> FeaturesT:
         """Encode float [B, H, W, 3]. The cast from bytes comes first, as TensorRT wants it."""
@@ -157,9 +170,9 @@ AnySegmenter = Segmenter[Any, Any]
 """A network of either preset, whose features and state only itself looks into."""
 
 
-def probabilities_to_bytes(logits: Tensor) -> Tensor:
-    """Return logits, float [..., 1, H, W], as probabilities times 255, uint8 [..., H, W]."""
-    return (torch.sigmoid(logits).squeeze(-3) * 255 + 0.5).to(torch.uint8)
+def to_bytes(probabilities: Tensor) -> Tensor:
+    """Return probabilities, float [..., 1, H, W], times 255, uint8 [..., H, W]."""
+    return (probabilities.squeeze(-3) * 255 + 0.5).to(torch.uint8)
 
 
 def _float(states: Iterable[Tensor]) -> tuple[Tensor, ...]:

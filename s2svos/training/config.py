@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as checked
 
-from s2svos.data.config import DataConfig, Phase
+from s2svos.data.config import ONE_OBJECT, DataConfig, ObjectSampling, Phase
 from s2svos.network.config import LiteConfig, PaperConfig, config_to_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -186,7 +186,8 @@ class TrainConfig:
         optimiser: how the weights move.
         schedule: of the learning rates.
         loss: what is minimised.
-        corruption: chance, a clip and frame, of an error made on purpose (default network only).
+        corruption: chance, an object and frame, of an error made on purpose (default network
+            only).
         ema_decay: decay of the moving average of the weights, which is what is kept.
         validation: of the averaged weights.
         divergence: when to give up.
@@ -199,6 +200,7 @@ class TrainConfig:
         strict: stop at the first damaged file of the data; if not, skip and count them.
         seed: of weights and clips.
         init: checkpoint whose weights the network starts from.
+        objects: how many of a clip are followed.
     """
 
     network: Network
@@ -221,6 +223,7 @@ class TrainConfig:
     strict: bool
     seed: NonNegativeInt
     init: str | None = None
+    objects: ObjectSampling = ONE_OBJECT  # which older files do not state
 
     def __post_init__(self) -> None:
         stride = self.network.stride

@@ -23,7 +23,7 @@ from s2svos_engines.files import write_atomically
 PRESETS = ("lite", "paper")
 _CONFIG = TypeAdapter(TrainConfig)
 _FIXED = (
-    *("network", "backbone", "data", "loss", "corruption", "ema_decay", "seed"),
+    *("network", "backbone", "data", "objects", "loss", "corruption", "ema_decay", "seed"),
     *("optimiser.kind", "optimiser.betas", "optimiser.weight_decay"),
 )
 """Keys that a run keeps to its end. Steps, rates, schedule, precision, devices, validation and so

@@ -2,7 +2,8 @@
 
 A clip is a few frames long and a network that has just seen the truth makes few errors in it; in a
 video they add up. Now and then the memory of the previous frame is therefore corrupted as errors
-corrupt it: the object is dropped, cut in half, or drifts to something else.
+corrupt it: the object is dropped, cut in half, drifts to something else, or changes places with
+another one.
 """
 
 from __future__ import annotations
@@ -14,29 +15,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2svos.network.lite import State
+from s2svos.network.lite import PERIOD, State
 
 DROP, CUT = 0.3, 0.4  # shares of the errors; the others are drifts
+SWAP = 0.3  # share of the errors of an object beside others, which it changes places with one of
 FORGOTTEN = 0.5  # of the dropped objects, hidden state and cell too
 FARTHEST = 0.4  # shift of an object that drifts, shares of the frame
 
 
-def corrupt_state(state: State, chance: float, rngs: Sequence[np.random.Generator]) -> State:
-    """Corrupt the previous frame's memory of some of the clips.
+def refresh_early(state: State, length: int, rngs: Sequence[np.random.Generator]) -> State:
+    """Let the slow slot take one frame within a clip, which is shorter than its period.
 
     Args:
-        state: of B clips with one object each.
-        chance: of a clip to be corrupted.
+        state: of B clips, at their start.
+        length: frames of a clip.
+        rngs: of the B clips.
+    """
+    ages = [[PERIOD - rng.integers(1, max(2, length - 1))] for rng in rngs]
+    return state._replace(slow_clock=torch.tensor(ages).to(state.slow_clock))
+
+
+def corrupt_state(
+    state: State, chance: float, owners: Tensor, rngs: Sequence[np.random.Generator]
+) -> State:
+    """Corrupt the previous frame's memory of some of the objects.
+
+    Args:
+        state: of N objects of B clips.
+        chance: of an object to be corrupted.
+        owners: int64 [N], the clip of each object.
         rngs: of the B clips.
     """
     masks, kept = list(torch.split(state.last_mask, 1)), torch.ones(len(state.last_mask))
-    hit = [index for index, rng in enumerate(rngs) if rng.random() < chance]
+    clips = owners.tolist()
+    hit = [index for index, clip in enumerate(clips) if rngs[clip].random() < chance]
     if not hit:
         return state
     for index in hit:
-        rng = rngs[index]
+        rng = rngs[clips[index]]
+        beside = [i for i, clip in enumerate(clips) if clip == clips[index] and i != index]
         kind = rng.random()
-        if kind < DROP:
+        if beside and rng.random() < SWAP:
+            other = beside[rng.integers(len(beside))]
+            masks[index], masks[other] = masks[other], masks[index]
+        elif kind < DROP:
             masks[index] = torch.zeros_like(masks[index])
             kept[index] = float(rng.random() >= FORGOTTEN)
         elif kind < DROP + CUT:

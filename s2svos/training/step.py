@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +11,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2svos.data.dataset import Batch
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.training.config import TrainConfig
-from s2svos.training.corruption import corrupt_state
-from s2svos.training.loss import jaccard, training_loss
+from s2svos.training.corruption import corrupt_state, refresh_early
+from s2svos.training.loss import jaccard, mean_over_clips, training_loss
 from s2svos.training.optim import EMA, parameter_groups, rate_at
 from s2svos.training.seeds import SeedStream
 
@@ -35,17 +36,23 @@ class Rollout(nn.Module):
         self.network, self.corruption = network, corruption
 
     def forward(
-        self, frames: Tensor, first_masks: Tensor, rngs: Sequence[np.random.Generator] = ()
+        self,
+        frames: Tensor,
+        first_masks: Tensor,
+        owners: Tensor,
+        rngs: Sequence[np.random.Generator] = (),
     ) -> Tensor:
         """Run clips.
 
         Args:
             frames: uint8 [T, B, 3, H, W]. Bytes, because autocast would round floats.
-            first_masks: uint8 [B, 1, H, W], 255 for the object.
+            first_masks: uint8 [N, 1, H, W], 255 for the object.
+            owners: int64 [N], the clip of each object.
             rngs: one a clip, for its corruption; none are needed where that is 0.
 
         Returns:
-            Logits of all frames but the first, float [T - 1, B, 1, H, W].
+            Logits of all frames but the first, each object's against all else, float
+            [T - 1, N, 1, H, W].
         """
         length, batch = frames.shape[:2]
         encoded = self.network.features(frames.flatten(0, 1).float())
@@ -53,17 +60,20 @@ class Rollout(nn.Module):
             type(encoded)(*(x.view(length, batch, *x.shape[1:])[t] for x in encoded))
             for t in range(length)
         ]
-        state = self.network.start(by_frame[0], first_masks.float() / 255)
+        state = self.network.start(by_frame[0], first_masks.float() / 255, owners)
+        corrupts = self.corruption > 0 and self.network.feeds_back_mask
+        if corrupts:
+            state = refresh_early(state, length, rngs)
         logits: list[Tensor] = []
         for features in by_frame[1:]:
-            if logits and self.corruption and self.network.feeds_back_mask:
-                state = corrupt_state(state, self.corruption, rngs)
-            out, state = self.network.advance(features, state)
-            logits.append(out)
+            if logits and corrupts:
+                state = corrupt_state(state, self.corruption, owners, rngs)
+            out, state = self.network.advance(features, state, owners)
+            logits.append(self.network.log_odds(out, owners))
         full = torch.cat(logits)
         if full.shape[-2:] != frames.shape[-2:]:
             full = F.interpolate(full, frames.shape[-2:], mode="bilinear")
-        return full.view(length - 1, batch, *full.shape[1:])
+        return full.view(length - 1, len(owners), *full.shape[1:])
 
 
 class StepMetrics(NamedTuple):
@@ -73,6 +83,15 @@ class StepMetrics(NamedTuple):
     jaccard: Tensor  # likewise
     gradient: Tensor  # norm over all devices, before clipping
     learning_rate: float  # of everything but the backbone
+
+
+def _pieces(batch: Batch, parts: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield frames, masks and owners of equal parts of a batch, which follow each other."""
+    size = batch.frames.shape[1] // parts
+    for begin in range(0, size * parts, size):
+        own = (batch.owners >= begin) & (batch.owners < begin + size)
+        frames = batch.frames[:, begin : begin + size]
+        yield frames, batch.masks[:, own], batch.owners[own] - begin
 
 
 class TrainStep:
@@ -104,12 +123,11 @@ class TrainStep:
             Rollout(network, corruption=config.corruption), self._optimiser
         )
 
-    def run(self, frames: Tensor, masks: Tensor, *, step: int, first: int) -> StepMetrics:
+    def run(self, batch: Batch, *, step: int, first: int) -> StepMetrics:
         """Take one optimiser step.
 
         Args:
-            frames: uint8 [T, B, 3, H, W], this device's share of the batch.
-            masks: uint8 [T, B, 1, H, W], 255 for the object.
+            batch: this device's share.
             step: how many there were before.
             first: number, in the run, of the first of these clips; the others follow it.
         """
@@ -119,21 +137,20 @@ class TrainStep:
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * share
         losses, regions = [], []
-        pieces = zip(frames.chunk(parts, 1), masks.chunk(parts, 1), strict=True)
-        for index, piece in enumerate(pieces, 1):
-            clip, mask = (x.to(fabric.device, non_blocking=True) for x in piece)
+        for index, piece in enumerate(_pieces(batch, parts), 1):
+            clip, mask, owners = (x.to(fabric.device, non_blocking=True) for x in piece)
             count = clip.shape[1]
             # By a clip's number in the run: neither the share of a batch that a process has, nor
             # the clip's place in it, nor the step of a resume changes the errors.
             rngs = [SeedStream.CORRUPTION.rng(config.seed, first + i) for i in range(count)]
             first += count
             with fabric.no_backward_sync(self._model, enabled=index < parts):
-                logits = self._model(clip, mask[0], rngs)
+                logits = self._model(clip, mask[0], owners, rngs)
                 target = mask[1:].float() / 255
-                loss = training_loss(logits, target, config.loss, done)
+                loss = training_loss(logits, target, config.loss, done, owners)
                 fabric.backward(loss / parts)
             losses.append(loss.detach())
-            regions.append(jaccard(logits.detach(), target))
+            regions.append(mean_over_clips(jaccard(logits.detach(), target), owners))
         gradient = fabric.clip_gradients(
             self._model,
             self._stepper,

@@ -140,10 +140,9 @@ class Trainer:
     def _train(self, waited: float, batch: Batch, *, stop: bool) -> tuple[Step, bool]:
         """Take one optimiser step; return it and whether a process wants to stop after it."""
         fabric, begun = self._fabric, time.perf_counter()
-        frames, masks, sources = batch
-        share = frames.shape[1]
+        share = batch.frames.shape[1]
         first = self.clips + fabric.global_rank * share
-        figures = self._train_step.run(frames, masks, step=self.step, first=first)
+        figures = self._train_step.run(batch, step=self.step, first=first)
         clips = share * fabric.world_size
         self.step += 1
         self.clips += clips
@@ -154,7 +153,7 @@ class Trainer:
         scaled = self.config.precision == "fp16"
         problem = self._divergence.problem(loss, gradient, scaled=scaled)
         if problem:
-            raise UserError(self._advice(problem, everyone(fabric, sources)))
+            raise UserError(self._advice(problem, everyone(fabric, batch.sources)))
         step = Step(
             step=self.step,
             steps=self.config.steps,

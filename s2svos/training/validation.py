@@ -120,7 +120,7 @@ def _synthetic(config: TrainConfig) -> list[Video]:
     for number in range(wanted.clips):
         rng = SeedStream.VALIDATION.rng(config.seed, number)
         clip = source.sample(rng, wanted.frames, config.network.height, config.network.width)
-        truths = (clip.masks > 127).astype(np.uint8)
+        truths = (clip.masks[:, 0] > 127).astype(np.uint8)
         found.append(Video(f"synthetic {number}", tuple(clip.frames), tuple(truths)))
     return found
 
