@@ -13,14 +13,13 @@ import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor
-from torch.nn import functional as F
 
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import StepContract, TensorSpec
-from s2svos_engines.errors import UserError
 from s2svos_engines.onnx_torch.graph import Graph, Node
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_TO_BYTES = ("Cast", "Add", "Mul", "Squeeze", "Reshape")
 
 
 class BundleNetwork:
@@ -56,7 +55,7 @@ class BundleNetwork:
             self._constants[name] = graph.constants_on(self.device, but=weights)
         step = self._graphs["step"]
         self.recurrent = {self._keys["step"][name] for name in _gates(step, self.contract)}
-        self._logits = _logits(step, self.contract)
+        self._probabilities = _probabilities(step, self.contract)
 
     def _register(self, graph: Graph, name: str) -> str:
         """Copy a constant to the weights and return its name there."""
@@ -89,12 +88,15 @@ class BundleNetwork:
         return self._run("step", self.contract.step_inputs, (frame, *states), outputs)
 
     def advance(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the ``step`` graph up to the logits, float [N, H, W], and the states."""
-        outputs = [self._logits, *(spec.name for spec in self.contract.init_outputs)]
+        """Run the ``step`` graph.
+
+        Returns:
+            The logits of the masks' probabilities, float [N, H, W], and the states.
+        """
+        outputs = [self._probabilities, *(spec.name for spec in self.contract.init_outputs)]
         found, *after = self._run("step", self.contract.step_inputs, (frame, *states), outputs)
-        found = found.reshape(-1, 1, *found.shape[-2:])
         size = (self.contract.height, self.contract.width)
-        return F.interpolate(found, size, mode="bilinear")[:, 0], tuple(after)
+        return torch.logit(found.reshape(-1, *size), eps=1e-6), tuple(after)
 
     def graphs(self) -> dict[str, bytes]:
         """Return the ONNX models of ``init`` and ``step`` with the present weights."""
@@ -151,23 +153,12 @@ def _gates(step: Graph, contract: StepContract) -> set[str]:
     return gates
 
 
-def _logits(step: Graph, contract: StepContract) -> str:
-    """Return the name of the tensor whose sigmoid becomes the object masks.
-
-    Raises:
-        UserError: the masks do not come from a sigmoid.
-    """
+def _probabilities(step: Graph, contract: StepContract) -> str:
+    """Return the name of the tensor whose values, times 255, are the object masks."""
     name = contract.object_masks.name
-    while node := step.makers.get(name):
+    while (node := step.makers[name]).operator in _TO_BYTES:
         name = next(each for each in node.inputs if each not in step.constants)
-        if node.operator == "Sigmoid":
-            return name
-        if _kernels(step, node):
-            break
-    raise UserError(
-        "The bundle's masks do not come from a sigmoid, which online learning needs",
-        "run it without --adapt",
-    )
+    return name
 
 
 def _behind(graph: Graph, name: str) -> Iterator[Node]:

@@ -110,8 +110,8 @@ def tune(
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, config.steps)
     for step in range(1, config.steps + 1):
         logits, target = _rollout(network, source.sample(_rng(config, _TRAIN, step), config.length))
-        loss = hard_cross_entropy(logits, target, BOOTSTRAP_RATIO)
-        loss = loss + DICE * soft_dice(logits, target)
+        losses = hard_cross_entropy(logits, target, BOOTSTRAP_RATIO)
+        loss = (losses + DICE * soft_dice(logits, target)).mean()
         if not torch.isfinite(loss):
             raise UserError(
                 f"Tuning to the first frame diverged at step {step}: the loss is {loss.item()}",
@@ -145,7 +145,7 @@ def _rollout(network: BundleNetwork, clip: ObjectClip) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _mean_jaccard(network: BundleNetwork, views: Sequence[ObjectClip]) -> float:
     """Return the mean J over clips, frames and objects."""
-    return float(np.mean([jaccard(*_rollout(network, view)).item() for view in views]))
+    return float(np.mean([jaccard(*_rollout(network, view)).mean().item() for view in views]))
 
 
 def _engine(

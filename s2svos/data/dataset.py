@@ -113,7 +113,9 @@ class Mixture:
             clip = clip.only([0])
         if rng.random() < (sampling.paste if count == 1 else sampling.paste_more):
             other = self._draw(rng, length, height, width)
-            clip = clip.with_objects_of(other, in_front=rng.random() < sampling.front)
+            pasted = clip.with_objects_of(other, in_front=rng.random() < sampling.front)
+            if 0 in pasted.seen(LEAST_SHARE):
+                clip = pasted
         others = [i for i in clip.seen(LEAST_SHARE) if i]
         return clip.only([0, *others[: count - 1]])
 

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from s2svos.data import video_clips as videos_module
 from s2svos.data.augment import ColourJitter, Deformation, Trajectory
 from s2svos.data.clips import Clip
-from s2svos.data.config import ColourSampling, DataConfig, DataKind, SyntheticSampling
+from s2svos.data.config import (
+    ColourSampling,
+    DataConfig,
+    DataKind,
+    ObjectSampling,
+    SyntheticSampling,
+)
 from s2svos.data.dataset import Mixture, open_source
 from s2svos.data.files import SkippedFiles
 from s2svos.data.scene import Actor, Background, Part, draw
@@ -89,7 +95,7 @@ def test_clips_show_their_object_and_depend_on_the_rng_alone(
     for seed in range(12):
         clip = sampled(source, seed)
         assert clip.frames.shape == (4, 64, 112, 3)
-        assert clip.masks.shape == (4, 64, 112)
+        assert clip.masks.shape == (4, 1, 64, 112)
         assert clip.frames.dtype == clip.masks.dtype == np.uint8
         assert clip.masks[0].mean() > 255 * LEAST_SHARE
         assert clip.source.startswith(kind)
@@ -105,7 +111,7 @@ def test_clips_show_their_object_and_depend_on_the_rng_alone(
 
 def colours_inside(clip: Clip) -> set[str]:
     """Which squares are under the mask; border pixels are left out, and JPEG's smear."""
-    solid = np.stack([cv2.erode(mask, np.ones((5, 5))) for mask in clip.masks]) > 250
+    solid = np.stack([cv2.erode(mask, np.ones((5, 5))) for mask in clip.masks[:, 0]]) > 250
     pixels = clip.frames[solid].astype(int)
     near = {"red": RED, "blue": BLUE, "green": GREEN}
     return {
@@ -201,7 +207,8 @@ def test_a_mixture_gives_up_on_an_object_that_never_shows() -> None:
         def sample(self, rng: np.random.Generator, length: int, height: int, width: int) -> Clip:
             self.tries += 1
             shape = (length, height, width)
-            return Clip(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8), "dark")
+            masks = np.zeros((length, 1, height, width), np.uint8)
+            return Clip(np.zeros((*shape, 3), np.uint8), masks, "dark")
 
         def facts(self) -> dict[str, object]:
             return {}
@@ -226,15 +233,15 @@ def test_halving_moves_nothing() -> None:
 
 
 def test_laying_covers_the_object_or_shows_it() -> None:
-    frame, mask = np.full((2, 2, 3), 100, np.uint8), np.full((2, 2), 255, np.uint8)
+    frame, masks = np.full((2, 2, 3), 100, np.uint8), np.full((2, 2, 2), 255, np.uint8)
     layer = np.zeros((2, 2, 4), np.uint8)
     layer[0] = (200, 0, 50, 255)
     layer[1, 0] = (200, 0, 50, 51)
-    composite(frame, mask, layer, target=False)
+    composite(frame, masks, layer, number=None)
     assert frame.tolist() == [[[200, 0, 50]] * 2, [[120, 80, 90], [100, 100, 100]]]
-    assert mask.tolist() == [[0, 0], [204, 255]]
-    composite(frame, mask, layer, target=True)
-    assert mask.tolist() == [[255, 255], [214, 255]]
+    assert masks.tolist() == [[[0, 0], [204, 255]]] * 2
+    composite(frame, masks, layer, number=1)
+    assert masks.tolist() == [[[0, 0], [163, 255]], [[255, 255], [214, 255]]]
 
 
 def test_scenes_show_what_the_masks_say() -> None:
@@ -252,18 +259,52 @@ def test_scenes_show_what_the_masks_say() -> None:
 
     ground = Background(np.full((96, 160, 3), GREEN, np.uint8), walk(80, 0), (80, 48))
     deformation = Deformation(rng, 6, 96, 160, 0.03)
-    target = Actor(
-        [Part.moving(cutout(RED, 60), walk(60, 3))], target=True, deformation=deformation
-    )
+    target = Actor([Part.moving(cutout(RED, 60), walk(60, 3))], 0, deformation)
     board = Actor([Part.moving(cutout(BLUE, 40), walk(80, 0))])
     colour = ColourJitter(rng, PLAIN)
     frames, masks = draw(ground, [target, board], colour, 6, 96, 160)
+    masks = masks[:, 0]
     red = (frames[..., 0] > 125) & (frames[..., 2] < 125)
     assert 500 < np.count_nonzero(masks[0] > 127) < 3600, "the board hides a part of the object"
     assert np.count_nonzero(red != (masks > 127)) < 0.004 * red.size
     free, free_masks = draw(ground, [board, target], colour, 6, 96, 160)
     assert (free_masks > 127).sum() > (masks > 127).sum()
     assert (free != frames).any()
+
+
+def clip_of_squares(*corners: tuple[int, int], colour: tuple[int, int, int]) -> Clip:
+    """A clip of one frame with a square of 8 pixels at each corner, on black."""
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    masks = np.zeros((1, len(corners), 32, 32), np.uint8)
+    for mask, (y, x) in zip(masks[0], corners, strict=True):
+        frames[0, y : y + 8, x : x + 8] = colour
+        mask[y : y + 8, x : x + 8] = 255
+    return Clip(frames, masks, "squares")
+
+
+@pytest.mark.parametrize("in_front", [True, False])
+def test_objects_of_another_clip_are_pasted_in_front_or_behind(in_front: bool) -> None:
+    clip = clip_of_squares((0, 0), colour=RED)
+    joined = clip.with_objects_of(clip_of_squares((4, 4), (20, 20), colour=BLUE), in_front=in_front)
+    own, near, far = (joined.masks[0] > 127).sum((1, 2)).tolist()
+    assert (own, near, far) == ((48, 64, 64) if in_front else (64, 48, 64))
+    assert joined.frames[0, 6, 6].tolist() == list(BLUE if in_front else RED)
+    assert joined.frames[0, 24, 24].tolist() == list(BLUE)
+    assert not joined.frames[0, 31, 0].any()
+    assert joined.masks.sum(1).max() == 255, "a pixel is no more than one object's"
+
+
+def test_several_objects_are_followed(sets: dict[str, DataConfig]) -> None:
+    """Distractors and the objects of pasted clips are followed; a clip of one has one."""
+    pasting = ObjectSampling((0.3, 0.4, 0.3), paste=0.5, paste_more=0.8)
+    source = open_source([sets["davis2016"], sets["stills"]], objects=pasting)
+    clips = [sampled(source, seed) for seed in range(40)]
+    counts = [clip.masks.shape[1] for clip in clips]
+    assert set(counts) == {1, 2, 3}
+    assert all(len(clip.seen(LEAST_SHARE)) == clip.masks.shape[1] for clip in clips)
+    assert any(" with " in clip.source for clip in clips if clip.masks.shape[1] == 1)
+    with pytest.raises(ValueError, match="add up to 1"):
+        ObjectSampling((0.5, 0.1))
 
 
 def test_synthetic_objects_move_hide_and_have_doubles() -> None:
@@ -274,11 +315,11 @@ def test_synthetic_objects_move_hide_and_have_doubles() -> None:
     def centre(mask: Picture) -> NDArray[np.float64]:
         return np.argwhere(mask > 127).mean(0)
 
-    gone = [clip for clip in clips if clip.masks[-1].max() < 128]
-    seen = [clip for clip in clips if clip.masks[-1].max() >= 128]
-    moved = [float(np.hypot(*(centre(c.masks[-1]) - centre(c.masks[0])))) for c in seen]
+    gone = [clip for clip in clips if clip.masks[-1, 0].max() < 128]
+    seen = [clip for clip in clips if clip.masks[-1, 0].max() >= 128]
+    moved = [float(np.hypot(*(centre(c.masks[-1, 0]) - centre(c.masks[0, 0])))) for c in seen]
     assert np.median(moved) > 5, "pixels, of 112"
-    shares = [float((clip.masks[0] > 127).mean()) for clip in clips]
+    shares = [float((clip.masks[0, 0] > 127).mean()) for clip in clips]
     assert min(shares) < 0.03
     assert max(shares) > 0.12
     assert len(gone) < 20
@@ -292,9 +333,9 @@ def test_synthetic_numbers_are_obeyed() -> None:
     source = open_source([DataConfig(DataKind.SYNTHETIC, synthetic=alone)])
     for seed in range(15):
         clip = source.sample(np.random.default_rng(seed), 3, 96, 160)
-        pieces, *_ = cv2.connectedComponents((clip.masks[0] > 127).astype(np.uint8))
+        pieces, *_ = cv2.connectedComponents((clip.masks[0, 0] > 127).astype(np.uint8))
         assert pieces == 2  # the background and the object
-        *_, w, h = cv2.boundingRect((clip.masks[0] > 127).astype(np.uint8))
+        *_, w, h = cv2.boundingRect((clip.masks[0, 0] > 127).astype(np.uint8))
         assert max(w, h) < 0.3 * 96 * 1.3
 
 
@@ -306,9 +347,9 @@ def test_stills_have_distractors_and_occlusion(sets: dict[str, DataConfig]) -> N
     for clip in clips:
         inside = colours_inside(clip)
         assert inside <= {"red", "blue"} or "green" not in inside
-        outside = clip.frames[0][clip.masks[0] < 5].astype(int)
+        outside = clip.frames[0][clip.masks[0, 0] < 5].astype(int)
         for name, colour in (("red", RED), ("blue", BLUE)):
             others += name in inside and (np.abs(outside - colour).max(1) < 60).mean() > 0.02
     assert others > 5, "of the object's own colour"
-    areas = [(clip.masks > 127).sum((1, 2)) for clip in clips]
+    areas = [(clip.masks[:, 0] > 127).sum((1, 2)) for clip in clips]
     assert any(area.min() < 0.5 * area.max() for area in areas)

@@ -148,7 +148,9 @@ def test_stills(tmp_path: Path) -> None:
     late = open_source([replace(data, memory=0)])
     made = taken(late)
     assert late.skipped_by_set() == {"stills": 2}
-    assert not any("set/00004" in name.split(" over ")[0] for _, _, names in made for name in names)
+    assert not any(
+        "set/00004" in name.split(" over ")[0] for batch in made for name in batch.sources
+    )
     with pytest.raises(UserError, match=r"00000\.jpg"):
         open_source([data], strict=True)
     for path in root.glob("set/0000[23].png"):
@@ -166,7 +168,8 @@ def test_batches_go_on_where_they_stopped(davis: Path) -> None:
     whole = taken(source)
     rest = taken(source, first=4, count=2, workers=1)
     assert [len(whole), len(rest)] == [3, 2]
-    frames, masks, names = whole[0]
+    frames, masks, owners, names = whole[0]
+    assert owners.tolist() == [0, 1, 2, 3]
     assert frames.shape == (2, 4, 3, 32, 64)
     assert masks.shape == (2, 4, 1, 32, 64)
     assert frames.dtype == masks.dtype == torch.uint8
@@ -175,7 +178,7 @@ def test_batches_go_on_where_they_stopped(davis: Path) -> None:
     for a, b in zip(whole[1:], rest, strict=True):
         assert torch.equal(a[0], b[0])
         assert torch.equal(a[1], b[1])
-        assert a[2] == b[2]
+        assert a.sources == b.sources
     assert not torch.equal(taken(source, seed=2)[0][0], whole[0][0])
 
 
@@ -186,6 +189,6 @@ def test_processes_share_the_joint_batch(davis: Path) -> None:
     for whole, left, right in zip(joint, *parts, strict=True):
         assert torch.equal(torch.cat([left[0], right[0]], 1), whole[0])
         assert torch.equal(torch.cat([left[1], right[1]], 1), whole[1])
-        assert left[2] + right[2] == whole[2]
+        assert left.sources + right.sources == whole.sources
     with pytest.raises(UserError, match="a batch size that 3 divides"):
         taken(source, rank=0, world=3)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from s2svos.network import efficientnet as efficientnet_module
+from s2svos.network import lite as lite_module
 from s2svos.network import paper as paper_module
 from s2svos.network.checkpoint import build, load_network, save_checkpoint
 from s2svos.network.config import (
@@ -20,10 +21,9 @@ from s2svos.network.lite import Lite
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.errors import UserError
 
-SMALL: list[NetworkConfig] = [
-    LiteConfig(64, 128, hidden=16, first_key=16, last_key=8),
-    PaperConfig(64, 128, channels=16, fc_channels=32, vgg_width=0.05),
-]
+SMALL_LITE = LiteConfig(64, 128, hidden=16, first_key=16, last_key=8)
+SMALL_PAPER = PaperConfig(64, 128, channels=16, fc_channels=32, vgg_width=0.05)
+SMALL: list[NetworkConfig] = [SMALL_LITE, SMALL_PAPER]
 
 
 @pytest.mark.parametrize("config", SMALL, ids=lambda c: c.preset)
@@ -43,7 +43,45 @@ def test_tensors_are_those_of_the_contract(config: NetworkConfig) -> None:
         assert spec.dtype == str(tensor.dtype).removeprefix("torch.")
 
 
-@pytest.mark.parametrize("config", SMALL, ids=lambda c: c.preset)
+def test_objects_compete() -> None:
+    """Probabilities are a softmax with a background of 0; of one object, exactly the sigmoid."""
+    network = build(SMALL_LITE)
+    logits, owners = 3 * torch.randn(5, 1, 4, 6), torch.tensor([0, 1, 1, 1, 2])
+    found = network.probabilities(logits, owners)
+    torch.testing.assert_close(torch.sigmoid(network.log_odds(logits, owners)), found)
+    for clip in range(3):
+        own = owners == clip
+        background = torch.zeros(1, *logits.shape[1:])
+        expected = torch.cat([background, logits[own]]).softmax(0)[1:]
+        torch.testing.assert_close(found[own], expected)
+        torch.testing.assert_close(network.probabilities(logits[own]), expected)
+    torch.testing.assert_close(found[0], torch.sigmoid(logits[0]))
+    huge = network.probabilities(torch.full((2, 1, 1, 1), 1e4))
+    assert huge.flatten().tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
+
+
+def test_the_slow_slot_takes_a_frame_every_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lite_module, "PERIOD", 3)
+    torch.manual_seed(1)
+    network = build(SMALL_LITE).eval()
+    height, width = SMALL_LITE.height, SMALL_LITE.width
+    names = [spec.name for spec in network.contract.states]
+    masks = torch.zeros(1, height, width, dtype=torch.uint8)
+    masks[0, :32, :32] = 255
+    with torch.inference_mode():
+        frames = torch.randint(0, 256, (6, height, width, 3), dtype=torch.uint8)
+        states, seen = network.init(frames[0], masks), []
+        for frame in frames[1:]:
+            _, *states = network.step(frame, *states)
+            seen.append(dict(zip(names, states, strict=True)))
+    assert [int(state["slow_clock"]) for state in seen] == [1, 2, 0, 1, 2]
+    assert not seen[1]["slow_mask"].any(), "the slot is empty at first"
+    assert seen[2]["slow_mask"].any()
+    assert torch.equal(seen[4]["slow_keys"], seen[2]["slow_keys"])
+    assert not torch.equal(seen[4]["last_keys"], seen[2]["last_keys"])
+
+
+@pytest.mark.parametrize("config", [SMALL_PAPER], ids=lambda c: c.preset)
 def test_objects_do_not_see_each_other(config: NetworkConfig) -> None:
     torch.manual_seed(1)
     network = build(config).eval()

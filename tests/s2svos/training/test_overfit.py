@@ -48,7 +48,7 @@ def test_a_clip_is_learnt_by_heart(config: NetworkConfig, rate: float, gain: flo
     target = masks[1:].float() / 255
     losses, regions = [], []
     for _ in range(STEPS):
-        logits = rollout(frames, masks[0])
+        logits = rollout(frames, masks[0], torch.zeros(1, dtype=torch.int64))
         loss = training_loss(logits, target, LOSS, done=1.0)
         optimiser.zero_grad()
         loss.backward()
