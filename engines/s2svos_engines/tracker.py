@@ -281,7 +281,7 @@ class Stream:
         states = entry.init(self._engine, self.letterbox)
         if self.runner:
             triples = zip(self._engine.contract.states, self.states(), states, strict=True)
-            states = [n if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
+            states = [o if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
         self._keep(np.concatenate([self.ids, new]), states)
         self.labels = np.where(mask > 0, mask, self.labels)
         return self.labels

@@ -318,9 +318,9 @@ class Decoder(nn.Module):
             hidden: float [N, hidden, H/16, W/16].
             maps8: float [N, MAPS16 + MAPS8 + 8, H/8, W/8], matching maps, and the previous masks
                 of the object and of the others as 2x2 sub-pixels.
-            instance: float [N, 4 * WIDTH16], mean features of the object and of the rest.
+            instance: float [N, 1, 4 * WIDTH16], mean features of the object and of the rest.
         """
-        adjusted = self.adjust(F.relu(self.instance(instance)))[..., None, None]
+        adjusted = self.adjust(F.relu(self.instance(instance))).transpose(1, 2)[..., None]
         scale8, shift8, scale4, shift4 = adjusted.split([WIDTH8, WIDTH8, WIDTH4, WIDTH4], 1)
         x = self.from16(hidden + self.context(hidden))
         x = _double(x * (1 + torch.tanh(scale8)) + shift8)
@@ -446,7 +446,7 @@ class Lite(Segmenter[Features, State]):
         hidden, cell = self.cell(view.gates, seen, state.hidden, state.cell)
         masks8 = F.pixel_unshuffle(torch.cat([mask4, others], 1), 2)
         maps8 = torch.cat([_double(maps16), maps8, masks8], 1)
-        instance = torch.cat([state.first_instance, state.last_instance], 1).flatten(1)
+        instance = torch.cat([state.first_instance, state.last_instance], 1).flatten(1)[:, None]
         logits = self.decoder(view, hidden, maps8, instance)
         mask4 = F.avg_pool2d(self.probabilities(logits, owners), 4)
         with _full_precision(others):

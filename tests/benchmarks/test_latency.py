@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import onnx
 import pytest
-from conformance_bundle import bold
 from onnx import TensorProto, helper, numpy_helper
 from small_graphs import small_contract, small_graph, small_network
 from typer.testing import CliRunner
@@ -28,7 +27,7 @@ from s2svos_engines.registry import load_engine
 def _bundle(folder, **names):
     """Of the small network, with graphs of these names in each precision."""
     graphs = {
-        precision: {name: bold(small_graph("lite", name, precision)) for name in each}
+        precision: {name: small_graph("lite", name, precision) for name in each}
         for precision, each in names.items()
     }
     path = folder / "small.s2s"

@@ -20,12 +20,12 @@ import pytest
 from conformance_bundle import (
     PRECISIONS,
     blend_bundle,
-    bold_network,
     small_bundle,
     small_paper_bundle,
 )
 from gpu_stand_in import OnGpu
 from numpy.typing import NDArray
+from small_graphs import small_network
 
 import s2svos
 from s2svos.sample.render import render
@@ -185,7 +185,7 @@ def test_the_reference_is_the_network(bundle: Bundle) -> None:
     """The engine torch against the module that was exported, before any ONNX."""
     import torch
 
-    network = bold_network()
+    network = small_network("lite")
     frames = [f for f, _ in render(length=6, height=64, width=128)]
     first = np.zeros((2, 64, 128), np.uint8)
     first[0, 8:30, 10:50], first[1, 20:60, 70:120] = 255, 255
@@ -308,32 +308,26 @@ def test_streams_of_one_call_are_what_they_are_alone(
 # Objects
 
 
-def test_objects_that_enter_and_leave_do_not_disturb_the_others(
-    tracker: Tracker, clip: Clip
-) -> None:
+def test_objects_enter_and_leave(tracker: Tracker, clip: Clip) -> None:
+    """An object brings its own states; those that the stream's objects share stay."""
     frame, ids = clip[0]
-    alone, stream = (tracker.open(frame, only(ids, 1)) for _ in range(2))
+    stream, contract = tracker.open(frame, only(ids, 1)), tracker.engine.contract
     for t, (frame, ids) in enumerate(clip[1:], 1):
-        first = stream.ids.tolist().index(1)
-        wanted, found = masks(alone, frame)[0], masks(stream, frame)
-        assert len(found) == len(stream.ids)
-        assert near(found[first], wanted, tracker)
+        assert len(masks(stream, frame)) == len(stream.ids)
         stream.labels = np.zeros_like(ids)
         if 9 in stream.ids:
             stream.remove(9)
         if t % 3:  # at each of these frames one enters, to leave at the next
+            before = [state.copy() for state in stream.states()]
             assert set(np.unique(stream.add(frame, only(ids, 2) // 2 * 9))) == {0, 9}
+            entering = tracker.engine.init(frame, np.uint8(255) * (ids == 2)[None])
+            for spec, old, new, both in zip(
+                contract.states, before, entering, stream.states(), strict=True
+            ):
+                wanted = old if spec.shared else np.concatenate([old, new])
+                assert np.array_equal(both, wanted), spec.name
     stream.remove(*stream.ids.tolist())
     assert not stream.step(frame).any()
-
-
-def test_an_object_that_enters_late_is_followed_as_if_alone(tracker: Tracker, clip: Clip) -> None:
-    stream = tracker.open(clip[0][0], only(clip[0][1], 1))
-    run(stream, clip[:4])
-    stream.add(clip[3][0], only(clip[3][1], 2))
-    alone = tracker.open(clip[3][0], only(clip[3][1], 2))
-    for frame, _ in clip[4:]:
-        assert near(masks(stream, frame)[1], masks(alone, frame)[0], tracker)
 
 
 def test_object_order_does_not_matter(tracker: Tracker, clip: Clip) -> None:
@@ -354,13 +348,10 @@ def test_any_number_of_objects(tracker: Tracker, clip: Clip, count: int) -> None
         ids[y * 16 : y * 16 + 14, x * 16 : x * 16 + 14] = 5 + index
     stream = tracker.open(clip[0][0], ids)
     assert stream.ids.tolist() == list(range(5, 5 + count))
-    few = sorted({5, 5 + count // 2, 4 + count})
-    alone = [tracker.open(clip[0][0], only(ids, one)) for one in few]
     for frame, _ in clip[1:4]:
         found = masks(stream, frame)
         assert found.shape == (count, 64, 128)
-        for one, single in zip(few, alone, strict=True):
-            assert near(found[one - 5], masks(single, frame)[0], tracker)
+        assert found.astype(int).sum(0).max() <= 255 + count, "a pixel is one object's at most"
     assert set(np.unique(stream.step(clip[4][0]))) <= {0, *stream.ids.tolist()}
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import onnx
 import onnx.parser
-import torch
-from onnx import numpy_helper
-from small_graphs import GRAPHS, PRECISIONS, small_contract, small_graph, small_network
+from small_graphs import GRAPHS, PRECISIONS, small_contract, small_graph
 
 from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
@@ -20,9 +17,6 @@ from s2svos_export.quantise import convolutions, quantise
 
 __all__ = ["GRAPHS", "PRECISIONS"]
 
-# Untrained, the network says 0.5 of every pixel and nearly the same of every object.
-BOLD, FACTOR = "decoder.logits", 20
-
 
 def written(path: Path, contract: StepContract, **graphs: dict[str, bytes]) -> Bundle:
     write_bundle(path, contract=contract, graphs=graphs, facts={})
@@ -32,7 +26,7 @@ def written(path: Path, contract: StepContract, **graphs: dict[str, bytes]) -> B
 def small_bundle(path: Path) -> Bundle:
     """The ``lite`` design at 64x128 in all precisions, with ``step4`` and ``batch``."""
     contract = small_contract("lite")
-    fp32, fp16 = ({g: bold(small_graph("lite", g, p)) for g in GRAPHS} for p in ("fp32", "fp16"))
+    fp32, fp16 = ({g: small_graph("lite", g, p) for g in GRAPHS} for p in ("fp32", "fp16"))
     exact = load_engine(written(path, contract, fp32=fp32), "onnxruntime", threads=1)
     clip = render(length=36, height=contract.height, width=contract.width)
     ranges = activations(fp32["step"], calibration_samples(exact, [clip]))
@@ -41,26 +35,6 @@ def small_bundle(path: Path) -> Bundle:
         g: model if g == "init" else quantise(model, ranges, weights) for g, model in fp32.items()
     }
     return written(path, contract, fp32=fp32, fp16=fp16, int8=int8)
-
-
-def bold_network() -> torch.nn.Module:
-    """The network in the fp32 graphs of :func:`small_bundle`."""
-    network = copy.deepcopy(small_network("lite"))
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if BOLD in name:
-                parameter.mul_(FACTOR)
-    return network
-
-
-def bold(graph: bytes) -> bytes:
-    model = onnx.load_from_string(graph)
-    for one in model.graph.initializer:
-        if BOLD in one.name:
-            value = numpy_helper.to_array(one)
-            one.CopyFrom(numpy_helper.from_array(value * value.dtype.type(FACTOR), one.name))
-    serialised: bytes = model.SerializeToString()
-    return serialised
 
 
 def small_paper_bundle(path: Path) -> Bundle:

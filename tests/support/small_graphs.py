@@ -22,6 +22,7 @@ from s2svos_export.quantise import convolutions, quantise
 FOLDER = "S2SVOS_SMALL_GRAPHS"  # the environment names it, for all processes (conftest.py)
 GRAPHS = ("init", "step", "step4", "batch")
 PRECISIONS = ("fp32", "fp16", "int8")
+LITE_GAIN = 50
 SMALL: dict[str, NetworkConfig] = {
     "lite": LiteConfig(64, 128, hidden=16, first_key=16, last_key=8),
     "paper": PaperConfig(64, 128, channels=32, fc_channels=64, vgg_width=0.125),
@@ -32,11 +33,14 @@ SMALL: dict[str, NetworkConfig] = {
 def small_network(preset: str) -> torch.nn.Module:
     torch.manual_seed(0)
     network = build(SMALL[preset]).eval()
-    if preset == "paper":
-        # Xavier's gain lets the signal die in 13 ReLU layers, and masks of noise prove nothing.
-        with torch.no_grad():
-            for parameter in network.parameters():
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if preset == "paper":
+                # Xavier's gain lets the signal die in 13 ReLU layers, and noise proves nothing.
                 parameter.mul_(2**0.5)
+            elif name.startswith("decoder.logits"):
+                # Untrained, the network says nearly the same of every pixel and object.
+                parameter.mul_(LITE_GAIN)
     return network
 
 
