@@ -22,7 +22,7 @@ from s2svos_export.quantise import convolutions, quantise
 FOLDER = "S2SVOS_SMALL_GRAPHS"  # the environment names it, for all processes (conftest.py)
 GRAPHS = ("init", "step", "step4", "batch")
 PRECISIONS = ("fp32", "fp16", "int8")
-LITE_GAIN = 50
+LITE_GAIN = 20
 SMALL: dict[str, NetworkConfig] = {
     "lite": LiteConfig(64, 128, hidden=16, first_key=16, last_key=8),
     "paper": PaperConfig(64, 128, channels=32, fc_channels=64, vgg_width=0.125),

@@ -196,6 +196,7 @@ OPERATORS: dict[str, Operator] = {
     "DepthToSpace": depth_to_space,
     "DequantizeLinear": dequantize_linear,
     "Div": divide,
+    "Equal": torch.eq,
     "Exp": torch.exp,
     "Expand": expand,
     "Gather": gather,
