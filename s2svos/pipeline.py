@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
-from s2svos_engines.errors import UserError
+from s2svos_engines.errors import UserError, is_out_of_memory
 
 
 class EndedEarly(UserError):
@@ -43,6 +43,10 @@ class StageFailed(UserError):
             doing: what the thread did, as ``Reading clip.mp4``.
             error: what it died of.
         """
+        if is_out_of_memory(error):
+            failed = cls(f"{doing} failed for want of memory", "take smaller frames, or free some")
+            failed.__cause__ = error
+            return failed
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         failed = cls(f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno}).")

@@ -130,6 +130,8 @@ class VideoSource:
             address = partial(open_address, self.video, timeout=self.timeout, rate=self.rate)
             return address_name(self.video), address
         assert self.size is not None
+        if sys.stdin is None:
+            raise UserError("Standard input is closed", "pipe frames into it, or name a video")
         if sys.stdin.isatty():
             raise UserError(
                 "Standard input is a terminal",

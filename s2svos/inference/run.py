@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from s2svos import __version__
 from s2svos.inference.outputs import FolderOutput, PipeOutput, ResultsFolder
 from s2svos.inference.summary import InferProgress, RunSummary, Seconds
+from s2svos.interrupt import Interrupt
 from s2svos.pipeline import EndedEarly, Source, StageFailed
 from s2svos.video.first_frame import MaskFrame
 from s2svos.video.incoming import IncomingVideo
@@ -165,6 +166,11 @@ class _Run:
             self._follow(tracker)
         except BaseException as raised:  # Ctrl-C too: what is whole is kept
             error = raised
+        with Interrupt():  # what asks to stop now has come too late to be of use
+            return self._finish(tracker, error)
+
+    def _finish(self, tracker: Tracker | None, error: BaseException | None) -> RunSummary:
+        """Finish what is whole, and raise the error, if there is one."""
         self.reader.stop()
         failures = self.output.finish()
         if isinstance(error, KeyboardInterrupt) and self.video.live and self.output.done:

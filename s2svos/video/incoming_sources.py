@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from s2svos.pipeline import EndedEarly, stalled
+from s2svos.standard_streams import need_standard_output
 from s2svos.video.decoder import FALLBACK_RATE, RgbPictures, frame_count, video_stream
 from s2svos.video.incoming import Feed
 from s2svos_engines.arrays import Frame
@@ -208,8 +209,14 @@ def _pipe_frames(file: FileIO, size: tuple[int, int]) -> Iterator[Frame]:
     for index in range(sys.maxsize):
         frame = np.empty((height, width, 3), np.uint8)
         rest = frame.data.cast("B")
-        while rest and (got := file.readinto(rest)):
-            rest = rest[got:]
+        try:
+            while rest and (got := file.readinto(rest)):
+                rest = rest[got:]
+        except OSError as error:
+            failed = EndedEarly if index else UserError
+            raise failed(
+                f"Standard input cannot be read ({error.strerror})", "pipe frames into it"
+            ) from error
         if len(rest) == frame.nbytes:
             return
         if rest:
@@ -229,8 +236,9 @@ def masks_only() -> Iterator[FileIO]:
         unbuffered.
 
     Raises:
-        UserError: standard output is a terminal.
+        UserError: standard output is a terminal, or closed.
     """
+    need_standard_output()
     if sys.stdout.isatty():
         raise UserError(
             "Masks are bytes that a terminal cannot show",
