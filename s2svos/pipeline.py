@@ -43,13 +43,13 @@ class StageFailed(UserError):
             doing: what the thread did, as ``Reading clip.mp4``.
             error: what it died of.
         """
-        if is_out_of_memory(error):
-            failed = cls(f"{doing} failed for want of memory", "take smaller frames, or free some")
-            failed.__cause__ = error
-            return failed
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error}".rstrip(": ")
-        failed = cls(f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno}).")
+        problem = f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno})"
+        if is_out_of_memory(error):
+            failed = cls(problem, "free some memory, or take smaller frames")
+        else:
+            failed = cls(f"{problem}.")
         failed.__cause__ = error
         return failed
 
