@@ -45,8 +45,12 @@ def locked_folder(folder: Path) -> Iterator[None]:
     """Keep a folder for this run alone; it is made if missing, and removed again if left empty.
 
     Raises:
-        UserError: another run has it, or it cannot be written.
+        UserError: another run has it, it is a file, or it cannot be written.
     """
+    with disk_errors(folder):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{existing} is a file, no folder", "choose another --out")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         with _locked(folder / LOCK, folder):

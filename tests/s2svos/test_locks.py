@@ -45,9 +45,11 @@ def test_the_second_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     with locked_folder(out):
         before = (out / LOCK).read_bytes()
-        with pytest.raises(UserError, match=f"process {os.getpid()} on ") as refused:
-            with locked_folder(out):
-                pass
+        with (
+            pytest.raises(UserError, match=f"process {os.getpid()} on ") as refused,
+            locked_folder(out),
+        ):
+            pass
         assert socket.gethostname() in str(refused.value)
         assert (out / LOCK).read_bytes() == before
     assert not (tmp_path / "a").exists()
@@ -82,9 +84,11 @@ def test_a_run_on_another_machine_is_believed_where_there_is_no_flock(
 ) -> None:
     monkeypatch.setattr(locks, "fcntl", None)
     (tmp_path / LOCK).write_text('{"pid": 1, "host": "elsewhere", "since": "then"}')
-    with pytest.raises(UserError, match="on elsewhere, since then.*remove"):
-        with locked_folder(tmp_path):
-            pass
+    with (
+        pytest.raises(UserError, match=r"on elsewhere, since then.*remove"),
+        locked_folder(tmp_path),
+    ):
+        pass
 
 
 def test_one_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
@@ -92,9 +96,8 @@ def test_one_that_was_killed_leaves_its_folder_to_the_next(tmp_path: Path) -> No
         [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout and process.stdout.readline()
-        with pytest.raises(UserError, match=f"process {process.pid} on"):
-            with locked_folder(tmp_path):
-                pass
+        with pytest.raises(UserError, match=f"process {process.pid} on"), locked_folder(tmp_path):
+            pass
         process.send_signal(signal.SIGKILL)
     assert (tmp_path / LOCK).exists()
     with locked_folder(tmp_path):
