@@ -140,3 +140,11 @@ def test_a_file_is_locked_beside_it(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="cannot be written"), locked_file(tmp_path / "no" / "x"):
         pass
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="file is a file, no folder"), locked_folder(folder):
+            pass
+    assert (tmp_path / "file").read_text() == "mine"
