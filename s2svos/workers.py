@@ -40,7 +40,8 @@ def worker_pool(
         UserError: a process was ended from outside.
     """
     alive, alive_here = CONTEXT.Pipe(duplex=False)
-    pool = _Pool(count, CONTEXT, _start, (alive, initialize, *arguments))
+    with blocked_signals():  # for the process of multiprocessing that keeps account of memory
+        pool = _Pool(count, CONTEXT, _start, (alive, initialize, *arguments))
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -55,7 +56,7 @@ class _Pool(ProcessPoolExecutor):
 
     def submit(self, task: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         # The parent waits for all that it knows of, and so it has to know those that start.
-        with _blocked_signals(), Interrupt() as interrupt:
+        with blocked_signals(), Interrupt() as interrupt:
             future = super().submit(task, *args, **kwargs)
         if interrupt.wanted:
             raise KeyboardInterrupt
@@ -63,7 +64,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 @contextmanager
-def _blocked_signals() -> Iterator[None]:
+def blocked_signals() -> Iterator[None]:
     """Block what asks to stop, also in processes that are started meanwhile, if the system can."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

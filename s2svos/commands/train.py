@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -93,18 +94,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a network; Ctrl-C stops it so that --resume goes on."""
-    from s2svos.extras import needs
+    from s2svos.locks import locked_folder
 
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give either --steps or --epochs", param_hint="--steps")
-    with needs(TRAIN):
-        from s2svos.commands.terminal import training_progress
-        from s2svos.data.dataset import open_source
-        from s2svos.training.initial_weights import from_scratch, key_frames, starting_network
-        from s2svos.training.trainer import Trainer
-        from s2svos.training.validation import validation_videos
-
-    saved = _saved(out, resume=resume)
     options = {
         "init": str(init) if init else None,
         "grad_accumulation": accumulate,
@@ -120,9 +113,26 @@ def train(
         "epochs": epochs,
         "lr": lr,
     }
-    wanted = _config(config, saved, out, options)
     # The other processes of a training, which print nothing, have a rank above 0.
     first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    with locked_folder(out) if first else nullcontext():
+        _train(out, config, options, resume=resume, first=first)
+
+
+def _train(
+    out: Path, config: str | None, options: dict[str, Any], *, resume: bool, first: bool
+) -> None:
+    from s2svos.extras import needs
+
+    with needs(TRAIN):
+        from s2svos.commands.terminal import training_progress
+        from s2svos.data.dataset import open_source
+        from s2svos.training.initial_weights import from_scratch, key_frames, starting_network
+        from s2svos.training.trainer import Trainer
+        from s2svos.training.validation import validation_videos
+
+    saved = _saved(out, resume=resume)
+    wanted = _config(config, saved, out, options)
     done = saved["resume"]["step"] if saved else 0
     if first and saved:
         typer.echo(f"Going on from {out / 'last.pt'}, step {done}.", err=True)
@@ -159,6 +169,7 @@ def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
     """Return the checkpoint that a run goes on from, None if it begins."""
     from s2svos import UserError
     from s2svos.network.checkpoint import read_checkpoint
+    from s2svos.training.run_log import refuse_files_of_others
 
     last = out / "last.pt"
     if not resume:
@@ -167,8 +178,8 @@ def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
                 raise UserError(
                     f"{path} is of an earlier run", "go on with --resume, or choose another --out"
                 )
-        return None
     if not last.exists():
+        refuse_files_of_others(out)
         return None
     saved = read_checkpoint(last)
     if not (saved.get("resume") or {}).get("config"):

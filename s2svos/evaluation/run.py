@@ -21,7 +21,7 @@ from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import Store
 from s2svos.evaluation.videos import Size, VideoSet, frame_count
 from s2svos.locks import locked_folder
-from s2svos.workers import CONTEXT, worker_pool
+from s2svos.workers import CONTEXT, blocked_signals, worker_pool
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.cpu import cpu_count
 from s2svos_engines.tracker import Tracker as EngineTracker
@@ -227,7 +227,8 @@ def _draw(
 def _in_processes(
     job: Job, videos: Sequence[VideoFiles], jobs: int, report: Callable[[int], None]
 ) -> dict[str, VideoScore]:
-    frames = CONTEXT.Value("q", 0)
+    with blocked_signals():  # for the process of multiprocessing that keeps account of memory
+        frames = CONTEXT.Value("q", 0)
     reported = 0
     scores: dict[str, VideoScore] = {}
     broken = (

@@ -158,7 +158,7 @@ class Store:
         """Return the names of an earlier evaluation's videos."""
         named = earlier.get(_VIDEOS)
         if isinstance(named, list):
-            return [name for name in named if isinstance(name, str) and is_plain(name)]
+            return [name for name in named if isinstance(name, str) and _is_plain(name)]
         # Of an earlier version: the finished ones have a file, and the one in work a folder.
         files = [path.stem for path in (self.out / "videos").glob("*.json*")]
         folders = [path.name for path in self.masks.glob("*.part")]
@@ -223,7 +223,7 @@ class Recording:
             _write_json(self.store.out / "videos" / f"{self.video.name}.json", data)
 
 
-def is_plain(name: str) -> bool:
+def _is_plain(name: str) -> bool:
     """Return whether a name is that of one file or folder, which leads nowhere else."""
     return name not in ("", ".", "..") and not {"/", "\\", "\0"} & {*name}
 
