@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from io import FileIO
-from urllib.parse import urlsplit
 
 import av
 import cv2
@@ -21,6 +20,7 @@ from av.video.stream import VideoStream
 
 from s2svos.pipeline import EndedEarly, stalled
 from s2svos.standard_streams import need_standard_output
+from s2svos.video.address import address_name
 from s2svos.video.decoder import FALLBACK_RATE, RgbPictures, frame_count, video_stream
 from s2svos.video.incoming import Feed
 from s2svos_engines.arrays import Frame
@@ -95,12 +95,6 @@ _LISTS = {"hls", "dash", "sdp"}  # formats of small files that say where the vid
 _HIGHEST_RATE = 1000  # frames a second; the clock of a live stream ticks 90000 times
 
 
-def address_name(address: str) -> str:
-    """Return a stream's name in messages and ``run.json``: its address without the credentials."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 def open_address(address: str, *, timeout: float, rate: Fraction | None = None) -> Feed:
     """Open a stream and decode its first frame.
 
@@ -120,9 +114,9 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
         container = av.open(address, timeout=timeout, options=_OPTIONS)
     except av.ExitError as error:
         raise stalled(name, timeout) from error
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(
-            f"{name} cannot be opened ({error.strerror})",
+            f"{name} cannot be opened ({getattr(error, 'strerror', 'it is no address')})",
             "check the address, and that the sender is running",
         ) from error
     stream = video_stream(container)
