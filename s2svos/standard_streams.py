@@ -35,7 +35,7 @@ def _mended(stream: TextIO | None, kind: type[_Output | _Error]) -> TextIO:
         return stream
     if stream is not None and not isinstance(stream, TextIOWrapper):
         return stream  # not the system's
-    raw = kind()
+    raw: FileIO = kind()
     line_by_line = raw.fileno() == _ERROR
     encoding = stream.encoding if stream else "utf-8"
     if stream:

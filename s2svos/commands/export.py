@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from s2svos.commands.options import parse_frame_size
+from s2svos.commands.options import LAST_FRAME, parse_frame_size, within
 from s2svos_engines.errors import UserError
 
 
@@ -65,9 +65,14 @@ def export(
             help="On which the graphs are compared with PyTorch; default: the clip of s2svos demo.",
         ),
     ] = None,
-    drift_frames: Annotated[int, typer.Option(min=10, help="How many of its frames.")] = 300,
+    drift_frames: Annotated[
+        int, typer.Option(min=10, max=LAST_FRAME, help="How many of its frames.")
+    ] = 300,
     drift_budget: Annotated[
-        float, typer.Option(min=0, max=1, help="Least mean IoU with PyTorch in fp32.")
+        float,
+        typer.Option(
+            callback=within(0, 1, or_low=True), help="Least mean IoU with PyTorch in fp32."
+        ),
     ] = 0.98,
     accept_drift: Annotated[
         bool, typer.Option("--accept-drift", help="Write the bundle whatever the IoU.")

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2svos.commands.options import MOST_PROCESSES, MOST_STEPS, within
+
 if TYPE_CHECKING:
     from s2svos.training.config import TrainConfig
 
 TRAIN = "train"  # the extra
+MOST_CLIPS = 4096
 FROM_SCRATCH = (
     "The backbone starts from random weights; masks are much better from ImageNet's: "
     "--backbone-weights imagenet."
@@ -50,16 +53,27 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps in all; phases keep their shares.")
+        int | None,
+        typer.Option(
+            min=1, max=MOST_STEPS, help="Optimiser steps in all; phases keep their shares."
+        ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0, help="Or epochs, of epoch_clips clips each.")
+        float | None,
+        typer.Option(
+            callback=within(0, 10_000, or_low=True), help="Or epochs, of epoch_clips clips each."
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips a step, over all devices, in every phase.")
+        int | None,
+        typer.Option(min=1, max=MOST_CLIPS, help="Clips a step, over all devices, in every phase."),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(min=0, help="Highest learning rate; the backbone's goes along.")
+        float | None,
+        typer.Option(
+            callback=within(0, 1, or_low=True),
+            help="Highest learning rate; the backbone's goes along.",
+        ),
     ] = None,
     backbone_weights: Annotated[
         str | None,
@@ -78,16 +92,24 @@ def train(
     ] = False,
     accumulate: Annotated[
         int | None,
-        typer.Option(min=1, help="Parts of a batch that are computed one after the other."),
+        typer.Option(
+            min=1, max=MOST_CLIPS, help="Parts of a batch that are computed one after the other."
+        ),
     ] = None,
     devices: Annotated[
-        int | None, typer.Option(min=1, help="GPUs, or processes where there is none.")
+        int | None,
+        typer.Option(min=1, max=MOST_PROCESSES, help="GPUs, or processes where there is none."),
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Of the network.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes, for each device, that make clips.")
+        int | None,
+        typer.Option(
+            min=0, max=MOST_PROCESSES, help="Processes, for each device, that make clips."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and clips.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1024, help="Of weights and clips.")
+    ] = None,
     strict: Annotated[
         bool | None,
         typer.Option("--strict/--skip", help="Stop at damaged files, or skip and count them."),
@@ -218,6 +240,8 @@ def _config(
     wanted = files.settings_from_json(files.settings_to_json(wanted), "the command line")
     if before:
         files.check_resumable(before, wanted, last)
+    if wanted.steps > MOST_STEPS:
+        raise UserError(f"{wanted.steps} steps are too many", f"take {MOST_STEPS} at most")
     if not wanted.data:
         raise UserError(
             "There is nothing to train on", "name it, as in --data davis=DIR, or --data synthetic"

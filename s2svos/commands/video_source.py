@@ -64,10 +64,6 @@ class VideoSource:
                 "name one: a file, a folder, the address of a stream, - or --camera N",
                 param_hint="VIDEO",
             )
-        if fps is not None and not fps > 0:
-            raise typer.BadParameter("must be greater than 0", param_hint="--fps")
-        if not timeout > 0:
-            raise typer.BadParameter("must be greater than 0", param_hint="--timeout")
         rate = Fraction(fps).limit_denominator(1001) if fps else None
         parsed = parse_size(size, option="--video-size", example="854x480") if size else None
         source = cls(video, camera, parsed, rate, live, timeout)
