@@ -14,7 +14,7 @@ import numpy as np
 
 from s2svos.inference.written_files import WrittenFiles
 from s2svos.locks import content
-from s2svos.pipeline import OutputClosed, Sink
+from s2svos.pipeline import OutputClosed, Sink, StageFailed
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import write_mask
 from s2svos.video.overlay import paint
@@ -221,6 +221,8 @@ class FolderOutput:
                     self._encoder.close(keep=self.done > 0)
             except UserError as failed:
                 failures.append(failed)
+            except Exception as error:  # of whatever type the encoder has
+                failures.append(StageFailed.of(f"Finishing {self._results.overlay}", error))
             self._closing = time.perf_counter() - began
         return [failure for failure in failures if failure]
 

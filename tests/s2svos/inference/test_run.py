@@ -237,6 +237,15 @@ def test_names_that_are_no_text_are_escaped(clip: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["video"] == str(video)
 
 
+@pytest.mark.parametrize("name", ["12:30 out", "http:", "-o", "a=b", "%05d"])
+def test_folders_of_any_name(
+    name: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(clip, Path(name), part={"end": 3})
+    assert whole(tmp_path / name) == len(list(Video(tmp_path / name / "overlay.mp4"))) == 3
+
+
 def test_a_folder_that_another_run_has_is_refused(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with locked_folder(out):
