@@ -44,7 +44,8 @@ class StageFailed(UserError):
             error: what it died of.
         """
         place = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        # Libraries tell of their own sources in many lines.
+        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
         problem = f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno})"
         if is_out_of_memory(error):
             failed = cls(problem, "free some memory, or take smaller frames")

@@ -27,7 +27,7 @@ class UserError(Exception):
 
 _NO_MEMORY = (
     *("bad_alloc", "bad allocation", "allocate memory", "insufficient memory"),
-    "start new thread",
+    *("start new thread", "failed to map segment"),
 )
 
 

@@ -178,6 +178,8 @@ class _Run:
         error = error or next(iter(failures), None)
         if tracker is None or not self.output.done:
             self.output.discard()
+            if isinstance(error, StageFailed):
+                error.exit_code = UserError.exit_code  # there is nothing that was cut off
             raise error or UserError(f"{self.video.path} holds no frames", "name another video")
         summary = self._summary(tracker, error)
         try:

@@ -206,9 +206,9 @@ def test_overwrite_replaces_what_a_kill_left(clip: Path, tmp_path: Path) -> None
             run(clip, out, overwrite=True)
         shutil.rmtree(out)
         (tmp_path / "killed").rename(out)
-        (out / "masks" / "00005.png.part").write_bytes(b"half")
-        found = set(contents(out))
-        assert {"masks/00004.png", "overlay.mp4.part"} < found and "run.json" not in found
+        for half in ("masks/00005.png.part", "overlay.mp4.part"):
+            (out / half).write_bytes(b"half")
+        assert (out / "masks" / "00004.png").exists() and not (out / "run.json").exists()
         run(clip, out, overwrite=True)
         again = contents(out)
         assert json.loads(again.pop("run.json"))["complete"]
