@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -180,6 +181,8 @@ def draw_curves(history: Path, out: Path) -> None:
         history: the file; J and F of the validation are drawn where it holds them.
         out: the PNG; replaced once the new one is whole.
     """
+    # It would warn of a home folder that cannot be written, and does without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
     matplotlib.use("agg")
