@@ -166,8 +166,13 @@ class _Run:
             self._follow(tracker)
         except BaseException as raised:  # Ctrl-C too: what is whole is kept
             error = raised
-        with Interrupt():  # what asks to stop now has come too late to be of use
-            return self._finish(tracker, error)
+        with Interrupt() as late:  # what is whole is finished first
+            summary = self._finish(tracker, error)
+        if late.wanted:
+            stopped = KeyboardInterrupt()
+            stopped.add_note(summary.tally())
+            raise stopped
+        return summary
 
     def _finish(self, tracker: Tracker | None, error: BaseException | None) -> RunSummary:
         """Finish what is whole, and raise the error, if there is one."""

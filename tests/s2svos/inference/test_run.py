@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -474,6 +475,24 @@ def test_ctrl_c_within_a_call(clip: Path, tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         run(clip, tmp_path / "out", tracker)
     assert tracker.calls == [4, 1, 1, 1] and whole(tmp_path / "out") == 8
+
+
+def test_ctrl_c_while_the_results_are_finished(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.VideoWriter.close
+
+    def close(writer: module.VideoWriter, *, keep: bool) -> None:
+        signal.raise_signal(signal.SIGINT)
+        real(writer, keep=keep)
+
+    monkeypatch.setattr(module.VideoWriter, "close", close)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(clip, tmp_path / "out")
+    assert stopped.value.__notes__[0].startswith(f"{FRAMES} frames: masks to")
+    assert whole(tmp_path / "out") == FRAMES
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["complete"] is True
+    assert len(list(Video(tmp_path / "out" / "overlay.mp4"))) == FRAMES
 
 
 def test_a_writer_that_dies_within_a_call(
