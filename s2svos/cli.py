@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -15,6 +18,9 @@ from s2svos.commands.infer import infer
 from s2svos.commands.info import info
 from s2svos.commands.prepare import prepare
 from s2svos.commands.train import train
+from s2svos.interrupt import Interrupt
+from s2svos.standard_streams import mend_standard_streams
+from s2svos_engines.errors import is_out_of_memory
 
 app = typer.Typer(
     help="Video object segmentation that deploys: follow a video's objects from the mask of its "
@@ -43,12 +49,47 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; the user's mistakes end in one sentence and exit code 2."""
+    """Run the command line; the user's mistakes end in one sentence and exit code 2.
+
+    Ctrl-C, SIGTERM and SIGHUP end it alike, with 128 and the signal's number.
+    """
+    mend_standard_streams()
+    with Interrupt(raises=True) as interrupt:
+        try:
+            try:
+                _need_current_folder()
+                app()
+            finally:
+                sys.stdout.flush()
+        except UserError as error:
+            _end(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(128 + (interrupt.number or signal.SIGINT))
+        except SystemExit as ended:
+            if ended.code == _STOPPED and interrupt.number:
+                sys.exit(128 + interrupt.number)
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                _end(
+                    "There is not enough memory; close other programs, or take smaller frames, "
+                    "fewer --threads or fewer processes.",
+                    UserError.exit_code,
+                )
+            raise
+
+
+def _need_current_folder() -> None:
+    """Refuse to begin where relative paths mean nothing; some libraries end the process there."""
     try:
-        app()
-    except UserError as error:
-        typer.secho(f"s2svos: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("s2svos: stopped.", err=True)
-        sys.exit(130)
+        os.getcwd()
+    except OSError as error:
+        raise UserError("The current folder is gone", "change to another one") from error
+
+
+_STOPPED = 130  # what typer makes of a KeyboardInterrupt
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    typer.secho(f"s2svos: {sentence}", fg=typer.colors.RED, err=True)
+    sys.exit(code)

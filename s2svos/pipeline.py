@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
-from s2svos_engines.errors import UserError
+from s2svos_engines.errors import UserError, is_out_of_memory
 
 
 class EndedEarly(UserError):
@@ -44,8 +44,13 @@ class StageFailed(UserError):
             error: what it died of.
         """
         place = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        failed = cls(f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno}).")
+        # Libraries tell of their own sources in many lines.
+        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        problem = f"{doing} failed with {what} ({Path(place.filename).name}:{place.lineno})"
+        if is_out_of_memory(error):
+            failed = cls(problem, "free some memory, or take smaller frames")
+        else:
+            failed = cls(f"{problem}.")
         failed.__cause__ = error
         return failed
 

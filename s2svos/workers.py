@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any, TypeVar
 
-from s2svos.interrupt import Interrupt
+from s2svos.interrupt import STOP_SIGNALS, Interrupt, ignore_stop_signals
 from s2svos_engines.errors import UserError
 
 T = TypeVar("T")
@@ -40,7 +40,8 @@ def worker_pool(
         UserError: a process was ended from outside.
     """
     alive, alive_here = CONTEXT.Pipe(duplex=False)
-    pool = _Pool(count, CONTEXT, _start, (alive, initialize, *arguments))
+    with blocked_signals():  # for the process of multiprocessing that keeps account of memory
+        pool = _Pool(count, CONTEXT, _start, (alive, initialize, *arguments))
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -51,11 +52,11 @@ def worker_pool(
 
 
 class _Pool(ProcessPoolExecutor):
-    """A pool whose processes ignore the Ctrl-C that reaches all: their parent ends them."""
+    """A pool whose processes ignore a Ctrl-C that reaches all: their parent ends them."""
 
     def submit(self, task: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         # The parent waits for all that it knows of, and so it has to know those that start.
-        with _blocked_sigint(), Interrupt() as interrupt:
+        with blocked_signals(), Interrupt() as interrupt:
             future = super().submit(task, *args, **kwargs)
         if interrupt.wanted:
             raise KeyboardInterrupt
@@ -63,12 +64,12 @@ class _Pool(ProcessPoolExecutor):
 
 
 @contextmanager
-def _blocked_sigint() -> Iterator[None]:
-    """Block SIGINT, also in the processes that are started meanwhile, if the system can."""
+def blocked_signals() -> Iterator[None]:
+    """Block what asks to stop, also in processes that are started meanwhile, if the system can."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -88,6 +89,6 @@ def _start(alive: Connection, initialize: Callable[..., None], *arguments: Any) 
         alive.poll(None)
         os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    ignore_stop_signals()  # where they could not be blocked
     Thread(target=end, daemon=True).start()
     initialize(*arguments)

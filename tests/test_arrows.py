@@ -45,7 +45,7 @@ ROOMS: Floors = (
     ("video",),
     ("network", "pipeline"),
     ("environment", "extras", "sample", "workers"),
-    ("interrupt",),
+    ("interrupt", "standard_streams", "locks"),
     ("",),
 )
 """Rooms of ``s2svos/``, its folders and files, from the top down; "" is the package itself.

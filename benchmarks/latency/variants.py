@@ -345,9 +345,8 @@ class InferLoop:
     """``results = compiled([frame, *states])``, static in the number of objects."""
 
     def __init__(self, bundle: Bundle, precision: str, states: States) -> None:
-        import openvino as ov
-
         from s2svos_engines.backends.openvino_graphs import CORE, has_bf16
+        from s2svos_engines.backends.openvino_library import ov
 
         hint, graphs = "f32", precision
         if precision == "bf16":

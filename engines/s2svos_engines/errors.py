@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(Exception):
     """State in one sentence what is wrong and what to do next; shown without a traceback.
@@ -21,3 +23,16 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}; {self.remedy}." if self.remedy else self.problem
+
+
+_NO_MEMORY = (
+    *("bad_alloc", "bad allocation", "allocate memory", "insufficient memory"),
+    *("start new thread", "failed to map segment"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory is short, in whatever type its library has."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return any(words in str(error).lower() for words in _NO_MEMORY)

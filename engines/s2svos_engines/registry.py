@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from s2svos_engines.cpu import cpu_count
-from s2svos_engines.errors import UserError
+from s2svos_engines.errors import UserError, is_out_of_memory
 
 if TYPE_CHECKING:
     from s2svos_engines.bundle import Bundle
@@ -135,6 +135,8 @@ def load_engine(
     try:
         module = importlib.import_module(f"s2svos_engines.{entry.module}")
     except (ImportError, OSError) as error:  # a package without its library, or of another system
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"The engine {name} is installed but does not load ({error})",
             f"install it anew with {remedy} --force-reinstall, or choose another --engine",

@@ -20,6 +20,7 @@ from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
 Clip = Sequence[tuple[Frame, Labels]]  # with true ids
+_MARK = ".s2svos.demo"
 OBJECTS = {1: "koi", 2: "turtle"}
 _COLOURS = {1: (20, 120, 255), 2: (255, 40, 200)}  # DAVIS's red and green vanish on koi and leaves
 
@@ -39,11 +40,13 @@ def write_clip(out: Path) -> Clip:
         the frames and their true ids.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or holds files of others.
     """
+    _check(out)
     clip = list(render())
     try:
         (out / "truth").mkdir(parents=True, exist_ok=True)
+        (out / _MARK).touch()
         write_video(out / "clip.mp4", [frame for frame, _ in clip])
         write_mask(out / "first.png", clip[0][1], palette())
         for index, (_, ids) in enumerate(clip):
@@ -51,6 +54,16 @@ def write_clip(out: Path) -> Clip:
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror})", "choose another") from error
     return clip
+
+
+def _check(out: Path) -> None:
+    """Refuse a folder whose files no demo has written."""
+    if not out.is_dir() or not any(out.iterdir()) or (out / _MARK).is_file():
+        return
+    # Of an earlier version, which left no mark.
+    if all((out / name).exists() for name in ("clip.mp4", "truth/00000.png", "result/run.json")):
+        return
+    raise UserError(f"{out} holds files that are not of a demo", "choose another --out")
 
 
 def write_video(path: Path, frames: Sequence[Frame]) -> None:
@@ -74,11 +87,12 @@ def follow(out: Path, clip: Clip, *, bundle: Path | None, engine: str) -> list[L
     Raises:
         UserError: the command failed; it has said why.
     """
-    arguments = ["infer", str(out / "clip.mp4"), "--mask", str(out / "first.png")]
-    arguments += ["--out", str(out / "result")]
+    arguments = ["infer", "--mask", str(out / "first.png"), "--out", str(out / "result")]
     arguments += ["--bundle", str(bundle)] if bundle else []
     arguments += ["--engine", engine] if engine != "auto" else []
     arguments += ["--overwrite"] if (out / "result").exists() else []
+    clip_file = str(out / "clip.mp4")
+    arguments += ["--", clip_file] if clip_file.startswith("-") else [clip_file]
     print(f"$ {shlex.join(['s2svos', *arguments])}", flush=True)
     done = subprocess.run([sys.executable, "-m", "s2svos", *arguments], check=False)
     if done.returncode:

@@ -30,7 +30,9 @@ def doctor(
     from s2svos.commands.terminal import print_table
     from s2svos.doctor.examine import examine
     from s2svos.doctor.finding import State
+    from s2svos.standard_streams import need_standard_output
 
+    need_standard_output()
     with _status() as log:
         findings = list(examine(bundle or default_bundle(), log=log))
     problems = sum(finding.state is State.PROBLEM for finding in findings)

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from s2svos.commands.options import EngineChoice, GraphPrecision, WindowChoice, parse_frame_size
+from s2svos.commands.options import (
+    MOST_PROCESSES,
+    MOST_THREADS,
+    EngineChoice,
+    GraphPrecision,
+    WindowChoice,
+    parse_frame_size,
+)
 
 
 class Year(StrEnum):
@@ -58,13 +65,18 @@ def evaluate(
         int,
         typer.Option(
             min=1,
+            max=MOST_PROCESSES,
             help="Videos at a time, which share the cores: sooner done, but the time of a step is "
             "then not that of a video alone.",
         ),
     ] = 1,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Processor threads of a step; default: the cores / JOBS."),
+        typer.Option(
+            min=1,
+            max=MOST_THREADS,
+            help="Processor threads of a step; default: the cores / JOBS.",
+        ),
     ] = None,
     overwrite: Annotated[
         bool,

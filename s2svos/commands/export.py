@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from s2svos.commands.options import parse_frame_size
+from s2svos.commands.options import LAST_FRAME, parse_frame_size, within
+from s2svos_engines.errors import UserError
 
 
 class PlanLibrary(StrEnum):
@@ -62,9 +65,14 @@ def export(
             help="On which the graphs are compared with PyTorch; default: the clip of s2svos demo.",
         ),
     ] = None,
-    drift_frames: Annotated[int, typer.Option(min=10, help="How many of its frames.")] = 300,
+    drift_frames: Annotated[
+        int, typer.Option(min=10, max=LAST_FRAME, help="How many of its frames.")
+    ] = 300,
     drift_budget: Annotated[
-        float, typer.Option(min=0, max=1, help="Least mean IoU with PyTorch in fp32.")
+        float,
+        typer.Option(
+            callback=within(0, 1, or_low=True), help="Least mean IoU with PyTorch in fp32."
+        ),
     ] = 0.98,
     accept_drift: Annotated[
         bool, typer.Option("--accept-drift", help="Write the bundle whatever the IoU.")
@@ -81,7 +89,10 @@ def export(
     if checkpoint.suffix == ".s2s":
         if not plan:
             raise typer.BadParameter("name the plans to add to the bundle", param_hint="--plan")
-        _add_plans(checkpoint, plan, max_objects=max_objects)
+        from s2svos.locks import locked_file
+
+        with locked_file(checkpoint):
+            _add_plans(checkpoint, plan, max_objects=max_objects)
         return
     frame_size = parse_frame_size(size, example="448x256")
     parsed = frame_size and frame_size.shape
@@ -117,26 +128,47 @@ def export(
         budget=drift_budget,
         accept_drift=accept_drift,
     )
-    with counting_progress("frames", total=drift_frames) as progress:
-        report = export_checkpoint(
-            checkpoint,
-            out,
-            config=config,
-            size=parsed,
-            drift_clip=clip,
-            calibration=calibration,
-            log=_log,
-            progress=lambda frame: progress(completed=frame),
-        )
-    picture = out.with_suffix(".drift.png")
-    with disk_errors(picture, again="export again", elsewhere="choose another -o"):
-        write_atomically(picture, draw_drift(report))
-    print_drift(report)
-    if plan:
-        _add_plans(out, plan, max_objects=max_objects)
-    _print_sizes(out, picture)
-    if triton:
-        _write_model_repository(out, triton, precision="fp16" if fp16 else precisions[0])
+    with _bundle_alone(out):
+        with counting_progress("frames", total=drift_frames) as progress:
+            report = export_checkpoint(
+                checkpoint,
+                out,
+                config=config,
+                size=parsed,
+                drift_clip=clip,
+                calibration=calibration,
+                log=_log,
+                progress=lambda frame: progress(completed=frame),
+            )
+        picture = out.with_suffix(".drift.png")
+        with disk_errors(picture, again="export again", elsewhere="choose another -o"):
+            write_atomically(picture, draw_drift(report))
+        print_drift(report)
+        if plan:
+            _add_plans(out, plan, max_objects=max_objects)
+        _print_sizes(out, picture)
+        if triton:
+            _write_model_repository(out, triton, precision="fp16" if fp16 else precisions[0])
+
+
+@contextmanager
+def _bundle_alone(out: Path) -> Iterator[None]:
+    """Keep other runs from a bundle that is written, and what is no bundle from being replaced."""
+    from s2svos.locks import locked_file
+    from s2svos_engines.bundle import Bundle
+
+    if not out.parent.is_dir():
+        raise UserError(f"The folder {out.parent} does not exist", "create it or choose another -o")
+    with locked_file(out):
+        if out.exists():
+            try:
+                Bundle.open(out)
+            except UserError as error:
+                raise UserError(
+                    f"{out} exists and is no bundle that s2svos export wrote",
+                    "move it away, or choose another -o",
+                ) from error
+        yield
 
 
 def _clip_name(text: str, *, param: str) -> tuple[str, str]:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2svos.adapt.config import AdaptConfig
-from s2svos.commands.options import EngineChoice, GraphPrecision, WindowChoice
+from s2svos.commands.options import (
+    LAST_FRAME,
+    MOST_STEPS,
+    MOST_THREADS,
+    EngineChoice,
+    GraphPrecision,
+    WindowChoice,
+    within,
+)
 from s2svos.commands.video_source import VideoSource
 from s2svos_engines.errors import UserError
 
@@ -54,7 +62,10 @@ def infer(
         GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
     ] = GraphPrecision.FP32,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Processor threads of a step; default: one a core.")
+        int | None,
+        typer.Option(
+            min=1, max=MOST_THREADS, help="Processor threads of a step; default: one a core."
+        ),
     ] = None,
     window: Annotated[
         WindowChoice,
@@ -63,8 +74,12 @@ def infer(
     no_overlay: Annotated[
         bool, typer.Option("--no-overlay", help="Write masks only, no overlay.mp4.")
     ] = False,
-    start: Annotated[int, typer.Option(help="Index of the frame that the mask is for.")] = 0,
-    end: Annotated[int | None, typer.Option(help="Index after the last frame.")] = None,
+    start: Annotated[
+        int, typer.Option(min=0, max=LAST_FRAME, help="Index of the frame that the mask is for.")
+    ] = 0,
+    end: Annotated[
+        int | None, typer.Option(min=1, max=LAST_FRAME, help="Index after the last frame.")
+    ] = None,
     save_frame: Annotated[
         Path | None,
         typer.Option(help="Save the first frame as this PNG, to draw the mask on, and stop."),
@@ -77,7 +92,8 @@ def infer(
         ),
     ] = None,
     camera: Annotated[
-        int | None, typer.Option(min=0, help="Follow what this camera sees.", **_INCOMING)
+        int | None,
+        typer.Option(min=0, max=99, help="Follow what this camera sees.", **_INCOMING),
     ] = None,
     video_size: Annotated[
         str | None,
@@ -93,7 +109,11 @@ def infer(
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames a second, where the input does not say.", **_INCOMING),
+        typer.Option(
+            callback=within(0, 1000),
+            help="Frames a second, where the input does not say.",
+            **_INCOMING,
+        ),
     ] = None,
     live: Annotated[
         bool | None,
@@ -106,7 +126,10 @@ def infer(
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds without a frame that end the run.", **_INCOMING)
+        float,
+        typer.Option(
+            callback=within(0, 86400), help="Seconds without a frame that end the run.", **_INCOMING
+        ),
     ] = 10.0,
     adapt: Annotated[
         bool,
@@ -117,17 +140,18 @@ def infer(
         ),
     ] = False,
     adapt_steps: Annotated[
-        int, typer.Option(min=1, help="Steps of --adapt; its time grows with them.")
+        int,
+        typer.Option(min=1, max=MOST_STEPS, help="Steps of --adapt; its time grows with them."),
     ] = AdaptConfig.steps,
     adapt_rate: Annotated[
-        float, typer.Option(help="Learning rate of --adapt.")
+        float, typer.Option(callback=within(0, 1), help="Learning rate of --adapt.")
     ] = AdaptConfig.learning_rate,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run's results in OUT.")
     ] = False,
 ) -> None:
     """Follow the objects of the first frame's mask through a video."""
-    _check(mask, start, end, save_frame, mask_frame, adapt_rate)
+    _check(mask, start, end, save_frame, mask_frame)
     if adapt and precision != GraphPrecision.FP32:
         raise typer.BadParameter("--adapt tunes and runs in fp32", param_hint="--precision")
     source = VideoSource.of(
@@ -199,15 +223,10 @@ def _check(
     end: int | None,
     save_frame: Path | None,
     mask_frame: Path | None,
-    adapt_rate: float,
 ) -> None:
     """Refuse options that make no sense together."""
-    if start < 0:
-        raise typer.BadParameter("the first frame has index 0", param_hint="--start")
     if end is not None and end <= start:
         raise typer.BadParameter(f"must be greater than --start, {start}", param_hint="--end")
-    if not adapt_rate > 0:
-        raise typer.BadParameter("must be greater than 0", param_hint="--adapt-rate")
     if save_frame and save_frame.suffix.lower() != ".png":
         raise typer.BadParameter(
             "a frame is saved without loss, as NAME.png", param_hint="--save-frame"

@@ -23,8 +23,10 @@ def info(
     from s2svos import default_bundle
     from s2svos.about import about
     from s2svos.commands.terminal import print_table
+    from s2svos.standard_streams import need_standard_output
     from s2svos_engines.bundle import Bundle
 
+    need_standard_output()
     facts = about(Bundle.open(bundle or default_bundle()))
     if as_json:
         typer.echo(json.dumps(facts, indent=1))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +18,34 @@ if TYPE_CHECKING:
     EngineChoice = str
 else:
     EngineChoice = StrEnum("EngineChoice", [(name, name) for name in ("auto", *ENGINES)])
+
+
+MOST_THREADS = max(64, os.cpu_count() or 1)
+MOST_PROCESSES = 256
+MOST_STEPS = 1_000_000
+LAST_FRAME = 2**31 - 1
+LARGEST_SIDE = 16384  # pixels, of H.264's frames
+
+
+def within(
+    low: float, high: float, *, or_low: bool = False
+) -> Callable[[float | None], float | None]:
+    """Return an option's callback that takes numbers above ``low`` and up to ``high`` alone.
+
+    Typer's own bounds let through what is no number.
+
+    Args:
+        low, high: the bounds.
+        or_low: ``low`` itself is taken too.
+    """
+
+    def check(value: float | None) -> float | None:
+        if value is None or low < value <= high or (or_low and value == low):
+            return value
+        above = f"{low:g} or greater" if or_low else f"greater than {low:g}"
+        raise typer.BadParameter(f"must be {above}, and {high:g} at most")
+
+    return check
 
 
 class GraphPrecision(StrEnum):
@@ -49,14 +79,24 @@ def parse_size(text: str, *, option: str, example: str) -> Size:
     """Read WIDTHxHEIGHT, the width first as in ffmpeg.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is none, or too large.
     """
-    found = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text, re.ASCII)
+    found = re.fullmatch(f"{_SIDE}x{_SIDE}", text)
     if not found:
         raise typer.BadParameter(
             f"{text!r} is not WIDTHxHEIGHT, as in {example}", param_hint=option
         )
-    return Size(int(found[1]), int(found[2]))
+    return _size(found, option)
+
+
+_SIDE = "([1-9][0-9]*)"
+
+
+def _size(found: re.Match[str], option: str) -> Size:
+    width, height = found.groups()
+    if any(len(side) > 5 or int(side) > LARGEST_SIDE for side in (width, height)):
+        raise typer.BadParameter(f"sides have {LARGEST_SIDE} pixels at most", param_hint=option)
+    return Size(int(width), int(height))
 
 
 def parse_frame_size(text: str | None, *, option: str = "--size", example: str) -> Size | None:
@@ -70,8 +110,8 @@ def parse_frame_size(text: str | None, *, option: str = "--size", example: str) 
     """
     if text is None:
         return None
-    if full := re.fullmatch(r"width=([1-9][0-9]*),height=([1-9][0-9]*)", text, re.ASCII):
-        return Size(int(full[1]), int(full[2]))
+    if full := re.fullmatch(f"width={_SIDE},height={_SIDE}", text):
+        return _size(full, option)
     size = parse_size(text, option=option, example=example)
     if size.width < size.height:
         raise typer.BadParameter(

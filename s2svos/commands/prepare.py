@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2svos.commands.options import parse_frame_size
+from s2svos.commands.options import LARGEST_SIDE, MOST_PROCESSES, parse_frame_size
 
 if TYPE_CHECKING:
     from s2svos.data.resized_copy import Size
@@ -31,7 +32,8 @@ def prepare(
         str, typer.Option(help="Shorter side in pixels, as in 256, or WIDTHxHEIGHT.")
     ] = "256",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one a core.")
+        int | None,
+        typer.Option(min=1, max=MOST_PROCESSES, help="Processes; default: one a core."),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
@@ -92,7 +94,7 @@ def _remove(folder: Path) -> None:
 def _parse_size(text: str) -> Size:
     from s2svos.data.resized_copy import Size
 
-    if text.isascii() and text.isdigit() and int(text):
+    if re.fullmatch("[1-9][0-9]{0,4}", text) and int(text) <= LARGEST_SIDE:
         return Size(int(text))
     if "=" not in text and "x" not in text:
         raise typer.BadParameter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2svos.commands.options import MOST_PROCESSES, MOST_STEPS, within
+
 if TYPE_CHECKING:
     from s2svos.training.config import TrainConfig
 
 TRAIN = "train"  # the extra
+MOST_CLIPS = 4096
 FROM_SCRATCH = (
     "The backbone starts from random weights; masks are much better from ImageNet's: "
     "--backbone-weights imagenet."
@@ -49,16 +53,27 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps in all; phases keep their shares.")
+        int | None,
+        typer.Option(
+            min=1, max=MOST_STEPS, help="Optimiser steps in all; phases keep their shares."
+        ),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0, help="Or epochs, of epoch_clips clips each.")
+        float | None,
+        typer.Option(
+            callback=within(0, 10_000, or_low=True), help="Or epochs, of epoch_clips clips each."
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips a step, over all devices, in every phase.")
+        int | None,
+        typer.Option(min=1, max=MOST_CLIPS, help="Clips a step, over all devices, in every phase."),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(min=0, help="Highest learning rate; the backbone's goes along.")
+        float | None,
+        typer.Option(
+            callback=within(0, 1, or_low=True),
+            help="Highest learning rate; the backbone's goes along.",
+        ),
     ] = None,
     backbone_weights: Annotated[
         str | None,
@@ -77,34 +92,34 @@ def train(
     ] = False,
     accumulate: Annotated[
         int | None,
-        typer.Option(min=1, help="Parts of a batch that are computed one after the other."),
+        typer.Option(
+            min=1, max=MOST_CLIPS, help="Parts of a batch that are computed one after the other."
+        ),
     ] = None,
     devices: Annotated[
-        int | None, typer.Option(min=1, help="GPUs, or processes where there is none.")
+        int | None,
+        typer.Option(min=1, max=MOST_PROCESSES, help="GPUs, or processes where there is none."),
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Of the network.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes, for each device, that make clips.")
+        int | None,
+        typer.Option(
+            min=0, max=MOST_PROCESSES, help="Processes, for each device, that make clips."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of weights and clips.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1024, help="Of weights and clips.")
+    ] = None,
     strict: Annotated[
         bool | None,
         typer.Option("--strict/--skip", help="Stop at damaged files, or skip and count them."),
     ] = None,
 ) -> None:
     """Train a network; Ctrl-C stops it so that --resume goes on."""
-    from s2svos.extras import needs
+    from s2svos.locks import locked_folder
 
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give either --steps or --epochs", param_hint="--steps")
-    with needs(TRAIN):
-        from s2svos.commands.terminal import training_progress
-        from s2svos.data.dataset import open_source
-        from s2svos.training.initial_weights import from_scratch, key_frames, starting_network
-        from s2svos.training.trainer import Trainer
-        from s2svos.training.validation import validation_videos
-
-    saved = _saved(out, resume=resume)
     options = {
         "init": str(init) if init else None,
         "grad_accumulation": accumulate,
@@ -120,9 +135,26 @@ def train(
         "epochs": epochs,
         "lr": lr,
     }
-    wanted = _config(config, saved, out, options)
     # The other processes of a training, which print nothing, have a rank above 0.
     first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    with locked_folder(out) if first else nullcontext():
+        _train(out, config, options, resume=resume, first=first)
+
+
+def _train(
+    out: Path, config: str | None, options: dict[str, Any], *, resume: bool, first: bool
+) -> None:
+    from s2svos.extras import needs
+
+    with needs(TRAIN):
+        from s2svos.commands.terminal import training_progress
+        from s2svos.data.dataset import open_source
+        from s2svos.training.initial_weights import from_scratch, key_frames, starting_network
+        from s2svos.training.trainer import Trainer
+        from s2svos.training.validation import validation_videos
+
+    saved = _saved(out, resume=resume)
+    wanted = _config(config, saved, out, options)
     done = saved["resume"]["step"] if saved else 0
     if first and saved:
         typer.echo(f"Going on from {out / 'last.pt'}, step {done}.", err=True)
@@ -159,6 +191,7 @@ def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
     """Return the checkpoint that a run goes on from, None if it begins."""
     from s2svos import UserError
     from s2svos.network.checkpoint import read_checkpoint
+    from s2svos.training.run_log import refuse_files_of_others
 
     last = out / "last.pt"
     if not resume:
@@ -167,8 +200,8 @@ def _saved(out: Path, *, resume: bool) -> dict[str, Any] | None:
                 raise UserError(
                     f"{path} is of an earlier run", "go on with --resume, or choose another --out"
                 )
-        return None
     if not last.exists():
+        refuse_files_of_others(out)
         return None
     saved = read_checkpoint(last)
     if not (saved.get("resume") or {}).get("config"):
@@ -207,6 +240,8 @@ def _config(
     wanted = files.settings_from_json(files.settings_to_json(wanted), "the command line")
     if before:
         files.check_resumable(before, wanted, last)
+    if wanted.steps > MOST_STEPS:
+        raise UserError(f"{wanted.steps} steps are too many", f"take {MOST_STEPS} at most")
     if not wanted.data:
         raise UserError(
             "There is nothing to train on", "name it, as in --data davis=DIR, or --data synthetic"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from io import FileIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import typer
 
 from s2svos.commands.options import parse_size
+from s2svos.video.address import address_name, is_address, stem
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,10 +64,6 @@ class VideoSource:
                 "name one: a file, a folder, the address of a stream, - or --camera N",
                 param_hint="VIDEO",
             )
-        if fps is not None and not fps > 0:
-            raise typer.BadParameter("must be greater than 0", param_hint="--fps")
-        if not timeout > 0:
-            raise typer.BadParameter("must be greater than 0", param_hint="--timeout")
         rate = Fraction(fps).limit_denominator(1001) if fps else None
         parsed = parse_size(size, option="--video-size", example="854x480") if size else None
         source = cls(video, camera, parsed, rate, live, timeout)
@@ -94,7 +90,7 @@ class VideoSource:
     @property
     def incoming(self) -> bool:
         """Whether frames come in by themselves, and once."""
-        return self.video is None or self.video == "-" or "://" in self.video
+        return self.video is None or self.video == "-" or is_address(self.video)
 
     def open(self, start: int, end: int | None) -> Video | IncomingVideo:
         """Open it; an incoming video has given its first frame then.
@@ -115,7 +111,6 @@ class VideoSource:
         """Return the input's name in messages, and the function that opens it."""
         from s2svos.video.incoming_sources import (
             STANDARD_INPUT,
-            address_name,
             camera_name,
             open_address,
             open_camera,
@@ -130,6 +125,8 @@ class VideoSource:
             address = partial(open_address, self.video, timeout=self.timeout, rate=self.rate)
             return address_name(self.video), address
         assert self.size is not None
+        if sys.stdin is None:
+            raise UserError("Standard input is closed", "pipe frames into it, or name a video")
         if sys.stdin.isatty():
             raise UserError(
                 "Standard input is a terminal",
@@ -150,6 +147,5 @@ class VideoSource:
         if self.video == "-":
             return Path("stdin")
         if self.incoming:
-            parts = urlsplit(self.video)
-            return Path(PurePosixPath(parts.path).stem or parts.hostname or "stream")
+            return Path(stem(self.video))
         return default_out(self.video)

@@ -22,6 +22,7 @@ from s2svos.data.files import LOGGER, BadFileError, SkippedFiles
 from s2svos.data.still_clips import StillClips
 from s2svos.data.synthetic_clips import SyntheticClips
 from s2svos.data.video_clips import LEAST_SHARE, VideoClips
+from s2svos.interrupt import ignore_stop_signals
 from s2svos_engines.errors import UserError
 
 TRIES = 10  # clips drawn until one shows its object
@@ -203,7 +204,7 @@ def batches(
         collate_fn=_collate,
         prefetch_factor=4 if workers else None,
         multiprocessing_context=_start_method() if workers else None,
-        worker_init_fn=_silence_log,
+        worker_init_fn=_begin_worker,
     )
     skipped = _skipped(source)
     # Workers are forked and share the cores: one OpenCV thread each. It is set here, not in the
@@ -278,8 +279,9 @@ def _start_method() -> str:
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def _silence_log(worker: int) -> None:
-    """Log nothing in a worker; the process that it works for logs each file once."""
+def _begin_worker(worker: int) -> None:
+    """Leave it to the process that a worker works for to log each file once, and when to stop."""
+    ignore_stop_signals()
     logging.getLogger(LOGGER).disabled = True
 
 

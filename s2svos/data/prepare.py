@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +15,7 @@ import cv2
 from s2svos.data.config import DataConfig
 from s2svos.data.files import BadFileError, SkippedFiles
 from s2svos.data.resized_copy import QUALITY, Copy, Size, copies
+from s2svos.locks import content, locked_folder
 from s2svos.workers import worker_pool
 from s2svos_engines.cpu import cpu_count
 from s2svos_engines.errors import UserError
@@ -62,8 +65,9 @@ def prepare(
         report: called with the number of files done and of all files.
 
     Raises:
-        UserError: a source is in no such layout, ``out`` cannot be used, or a file cannot be read
-            and ``strict``; what was made until then stays, and is taken up by the next run.
+        UserError: a source is in no such layout, ``out`` cannot be used or another run has it, or
+            a file cannot be read and ``strict``; what was made until then stays, and is taken up by
+            the next run.
     """
     skipped = SkippedFiles(strict=strict)
     folders = _folders(sources, out)
@@ -83,15 +87,17 @@ def prepare(
     }
     prepared = PreparedFolder(out)
     try:
-        prepared.begin(settings, (PurePosixPath(path.relative_to(out)) for path in files))
-        left = [copy for copy in plan if copy.missing]
-        earlier = done = len(files) - sum(copy.missing for copy in left)
-        report(done, len(files))
-        for count, errors in _make_all(left, size, workers or cpu_count()):
-            done += count
-            skipped.add(*errors)
+        with locked_folder(out):
+            prepared.begin(settings, (PurePosixPath(path.relative_to(out)) for path in files))
+            left = [copy for copy in plan if copy.missing]
+            earlier = done = len(files) - sum(copy.missing for copy in left)
             report(done, len(files))
-        prepared.finish(settings, skipped=[str(path) for path in skipped.errors])
+            with _without_half_files(left):
+                for count, errors in _make_all(left, size, workers or cpu_count()):
+                    done += count
+                    skipped.add(*errors)
+                    report(done, len(files))
+            prepared.finish(settings, skipped=[str(path) for path in skipped.errors])
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: {error.strerror or error}",
@@ -125,8 +131,6 @@ class PreparedFolder:
             UserError: the folder holds something else, or copies by other settings.
         """
         out = self._out
-        if out.exists() and not out.is_dir():
-            raise UserError(f"{out} is a file, no folder", "choose another --out")
         listed = self._listed()
         earlier = self._manifest()
         if earlier is not None and earlier["settings"] != settings:
@@ -134,11 +138,12 @@ class PreparedFolder:
                 f"{out} was prepared with other settings or sources",
                 f"choose another --out, or take it away with s2svos prepare --remove {out}",
             )
-        if earlier is None and not listed and out.exists() and any(out.iterdir()):
+        if earlier is None and not listed and content(out):
             raise UserError(f"{out} is not empty", "choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
         merged = sorted({*listed, *map(str, files)})
-        write_atomically(out / LIST, "".join(f"{name}\n" for name in merged).encode())
+        if broken := next((name for name in merged if "\n" in name), None):
+            raise UserError(f"{broken!r} has a line break in its name", "give the file another")
+        write_atomically(out / LIST, os.fsencode("".join(f"{name}\n" for name in merged)))
         self._write(settings, finished=False)
 
     def finish(self, settings: dict[str, Any], *, skipped: list[str]) -> None:
@@ -149,12 +154,18 @@ class PreparedFolder:
         """Remove the files that were made, and the folders that are empty then.
 
         Returns:
-            The number of files that were removed. Others stay, and so do the folders that hold
-            them.
+            The number of files that were removed. Others stay, and so do links, what is behind
+            them, and the folders that hold any of these.
 
         Raises:
-            UserError: nothing here says that the folder was prepared.
+            UserError: nothing here says that the folder was prepared, or a run has it.
         """
+        with locked_folder(self._out):
+            removed = self._remove()
+        _remove_empty(self._out)
+        return removed
+
+    def _remove(self) -> int:
         out = self._out
         if self._manifest() is None and not (out / LIST).is_file():
             raise UserError(f"{out} was not made by s2svos prepare", "nothing was removed")
@@ -162,23 +173,25 @@ class PreparedFolder:
         if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in names):
             raise UserError(f"{out / LIST} lists files outside", "nothing was removed")
         paths = [out / name for name in names]
+        inside = {folder for path in paths for folder in path.parents if out in folder.parents}
+        links = {folder for folder in inside if folder.is_symlink()}
         for path in paths:
-            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+            if path.is_symlink() or links & {*path.parents}:
+                continue
+            _part(path).unlink(missing_ok=True)
             removed += path.exists()
             path.unlink(missing_ok=True)
-        inside = {folder for path in paths for folder in path.parents if out in folder.parents}
-        for folder in sorted(inside, key=lambda folder: len(folder.parts), reverse=True):
+        for folder in sorted(inside - links, key=lambda folder: len(folder.parts), reverse=True):
             _remove_empty(folder)
         # Last, so that a removal that was stopped can be taken up.
         for name in (MANIFEST, LIST):
             (out / name).unlink(missing_ok=True)
-            (out / f"{name}.part").unlink(missing_ok=True)
-        _remove_empty(out)
+            _part(out / name).unlink(missing_ok=True)
         return removed
 
     def _listed(self) -> list[str]:
         path = self._out / LIST
-        return path.read_text("utf-8").splitlines() if path.is_file() else []
+        return os.fsdecode(path.read_bytes()).split("\n")[:-1] if path.is_file() else []
 
     def _manifest(self) -> dict[str, Any] | None:
         path = self._out / MANIFEST
@@ -202,7 +215,7 @@ class PreparedFolder:
             "skipped": list(skipped),
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self._out / MANIFEST, text.encode())
+        write_atomically(self._out / MANIFEST, text.encode(errors="backslashreplace"))
 
 
 def _folders(sources: Sequence[DataConfig], out: Path) -> list[tuple[DataConfig, Path]]:
@@ -221,6 +234,22 @@ def _folders(sources: Sequence[DataConfig], out: Path) -> list[tuple[DataConfig,
     return [
         (config, out if single else out / name) for config, name in zip(sources, names, strict=True)
     ]
+
+
+@contextmanager
+def _without_half_files(plan: Sequence[Copy]) -> Iterator[None]:
+    """Remove the half files of processes that are ended in the midst of them."""
+    try:
+        yield
+    except BaseException:
+        for copy in plan:
+            for path in copy.outputs:
+                _part(path).unlink(missing_ok=True)
+        raise
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
 
 
 _Chunk = tuple[Sequence[Copy], Size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ def draw_j_over_time(path: Path, scores: Sequence[VideoScore]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    # It would warn of a home folder that cannot be written, and does without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
     matplotlib.use("agg")

@@ -92,7 +92,8 @@ def write_csv(path: Path, scores: Sequence[VideoScore]) -> None:
             cells = ["" if math.isnan(figure) else f"{figure:.6f}" for figure in figures]
             rows.writerow([score.name, one.id, one.enters, len(one.frames), *cells])
     with disk_errors(path.parent, again=GO_ON):
-        write_atomically(path, text.getvalue().encode())
+        # A name may hold bytes that are no text.
+        write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def write_submission(path: Path, masks: Path, names: Sequence[str]) -> None:
@@ -114,7 +115,8 @@ def write_submission(path: Path, masks: Path, names: Sequence[str]) -> None:
         for name in sorted(names):
             for file in sorted((masks / name).glob("*.png")):
                 # A fixed time: equal masks give an equal file.
-                member = zipfile.ZipInfo(f"Annotations/{name}/{file.name}")
+                place = f"Annotations/{name}/{file.name}".encode(errors="backslashreplace").decode()
+                member = zipfile.ZipInfo(place)
                 member.external_attr = 0o644 << 16
                 archive.writestr(member, file.read_bytes())
 

@@ -20,7 +20,8 @@ from s2svos.evaluation.report import write_csv, write_json, write_submission
 from s2svos.evaluation.scores import VideoScore
 from s2svos.evaluation.store import Store
 from s2svos.evaluation.videos import Size, VideoSet, frame_count
-from s2svos.workers import CONTEXT, worker_pool
+from s2svos.locks import locked_folder
+from s2svos.workers import CONTEXT, blocked_signals, worker_pool
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.cpu import cpu_count
 from s2svos_engines.tracker import Tracker as EngineTracker
@@ -80,56 +81,57 @@ def evaluate(
         report: called with the number of frames done and of all frames.
 
     Raises:
-        UserError: the bundle or a video cannot be used, or the folder cannot be written; finished
-            videos are kept.
+        UserError: the bundle or a video cannot be used, or the folder cannot be written or is
+            another run's; finished videos are kept.
     """
-    path, sha256 = model or (bundle.path, bundle.sha256)
-    threads = threads or max(1, cpu_count() // jobs)
-    tracker = EngineTracker.load(
-        bundle.path, engine=engine, precision=precision, threads=threads, window=window
-    )
-    store = Store(
-        out,
-        {
-            "network": sha256,
-            "engine": tracker.engine_name,
-            "precision": precision,
-            **({} if window == "off" else {"window": window}),
-            "data": videos.name,
-            "size": list(size) if size else None,
-            "version": s2svos.__version__,
-        },
-    )
-    store.begin(videos.files, overwrite=overwrite)
-    finished = [video for video in videos.files if store.load(video)]
-    if finished:
-        log(f"{len(finished)} of {len(videos.files)} videos are in {out} already.")
-    total, done = (sum(map(frame_count, some)) for some in (videos.files, finished))
-    report(done, total)
-
-    def count(frames: int) -> None:
-        nonlocal done
-        done += frames
+    with locked_folder(out):
+        path, sha256 = model or (bundle.path, bundle.sha256)
+        threads = threads or max(1, cpu_count() // jobs)
+        tracker = EngineTracker.load(
+            bundle.path, engine=engine, precision=precision, threads=threads, window=window
+        )
+        store = Store(
+            out,
+            {
+                "network": sha256,
+                "engine": tracker.engine_name,
+                "precision": precision,
+                **({} if window == "off" else {"window": window}),
+                "data": videos.name,
+                "size": list(size) if size else None,
+                "version": s2svos.__version__,
+            },
+        )
+        store.begin(videos.files, overwrite=overwrite)
+        finished = [video for video in videos.files if store.load(video)]
+        if finished:
+            log(f"{len(finished)} of {len(videos.files)} videos are in {out} already.")
+        total, done = (sum(map(frame_count, some)) for some in (videos.files, finished))
         report(done, total)
 
-    job = Job(
-        bundle.path, tracker.engine_name, precision, window, threads, size, videos.late, store
-    )
-    scores = evaluate_videos(job, videos.files, tracker, jobs=jobs, report=count)
-    facts = {
-        **store.settings,
-        "model": str(path),
-        "bundle_sha256": bundle.sha256,
-        "jobs": jobs,
-        "threads": threads,
-        "environment": environment(),
-    }
-    write_json(out / "results.json", scores, facts)
-    write_csv(out / "results.csv", scores)
-    if videos.submission:
-        write_submission(out / "submission.zip", store.masks, [score.name for score in scores])
-    plotted = _draw(out, scores, videos.files, store.masks)
-    return Result(scores, tracker.engine_name, plotted)
+        def count(frames: int) -> None:
+            nonlocal done
+            done += frames
+            report(done, total)
+
+        job = Job(
+            bundle.path, tracker.engine_name, precision, window, threads, size, videos.late, store
+        )
+        scores = evaluate_videos(job, videos.files, tracker, jobs=jobs, report=count)
+        facts = {
+            **store.settings,
+            "model": str(path),
+            "bundle_sha256": bundle.sha256,
+            "jobs": jobs,
+            "threads": threads,
+            "environment": environment(),
+        }
+        write_json(out / "results.json", scores, facts)
+        write_csv(out / "results.csv", scores)
+        if videos.submission:
+            write_submission(out / "submission.zip", store.masks, [score.name for score in scores])
+        plotted = _draw(out, scores, videos.files, store.masks)
+        return Result(scores, tracker.engine_name, plotted)
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ def _draw(
 def _in_processes(
     job: Job, videos: Sequence[VideoFiles], jobs: int, report: Callable[[int], None]
 ) -> dict[str, VideoScore]:
-    frames = CONTEXT.Value("q", 0)
+    with blocked_signals():  # for the process of multiprocessing that keeps account of memory
+        frames = CONTEXT.Value("q", 0)
     reported = 0
     scores: dict[str, VideoScore] = {}
     broken = (

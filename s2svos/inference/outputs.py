@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from s2svos.pipeline import OutputClosed, Sink
+from s2svos.inference.written_files import WrittenFiles
+from s2svos.locks import content
+from s2svos.pipeline import OutputClosed, Sink, StageFailed
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import write_mask
 from s2svos.video.overlay import paint
@@ -27,8 +29,9 @@ class ResultsFolder:
     """``masks/``, ``overlay.mp4`` and ``run.json``; nothing is left behind without a result.
 
     Args:
-        out: the folder; missing or empty, unless ``overwrite``.
-        overwrite: replace an earlier run's files; others in the folder stay.
+        out: the folder, which this run has alone; empty, unless ``overwrite``.
+        overwrite: replace earlier runs' files; others in the folder stay.
+        overlay: there is to be one.
         inputs: files and folders that must not be among the replaced.
 
     Attributes:
@@ -38,57 +41,83 @@ class ResultsFolder:
         UserError: the folder may not be used.
     """
 
-    def __init__(self, out: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, out: Path, *, overwrite: bool, overlay: bool = True, inputs: tuple[Path, ...] = ()
+    ) -> None:
         self.out = out
         self.masks = out / "masks"
         self.overlay = out / "overlay.mp4"
         self.run = out / "run.json"
-        self._made: list[Path] = []
+        self._written = WrittenFiles(out, masks=self.masks, overlay=self.overlay, run=self.run)
+        self._earlier: list[Path] = []
+        self._to_come = [self.run, *([self.overlay] if overlay else [])]
         self._created = False
         with disk_errors(out):
-            self._check(overwrite, inputs)
+            if content(out):
+                self._earlier = self._replaceable(overwrite, inputs)
 
-    def _check(self, overwrite: bool, inputs: tuple[Path, ...]) -> None:
-        existing = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
-        if not existing.is_dir():
-            raise UserError(f"{existing} is a file, no folder", "choose another --out")
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "permission denied", str(existing))
-        if existing is self.out and any(self.out.iterdir()):
-            if not overwrite:
+    def _replaceable(self, overwrite: bool, inputs: tuple[Path, ...]) -> list[Path]:
+        """Return the files of earlier runs, which this run may replace."""
+        if not overwrite:
+            raise UserError(
+                f"{self.out} is not empty",
+                "choose another --out, or replace the earlier results in it with --overwrite",
+            )
+        earlier = self._written.of_earlier_runs()
+        if earlier is None:
+            raise UserError(
+                f"{self.out} holds files that are not of an earlier run", "choose another --out"
+            )
+        if self.masks.is_symlink():
+            raise UserError(
+                f"{self.masks} is a link, and nothing is removed behind one", "choose another --out"
+            )
+        for path in self._to_come:
+            if os.path.lexists(path) and path not in earlier:
+                raise _not_ours(path)
+        ours = self.masks.resolve(), self.overlay.resolve(), self.run.resolve()
+        for path in inputs:
+            if {path.resolve(), *path.resolve().parents} & {*ours}:
                 raise UserError(
-                    f"{self.out} is not empty",
-                    "choose another --out, or replace the earlier results in it with --overwrite",
+                    f"{path} is an input and would be overwritten", "choose another --out"
                 )
-            ours = self.masks.resolve(), self.overlay.resolve(), self.run.resolve()
-            for path in inputs:
-                if {path.resolve(), *path.resolve().parents} & {*ours}:
-                    raise UserError(
-                        f"{path} is an input and would be overwritten", "choose another --out"
-                    )
+        return earlier
 
     def create(self) -> None:
-        """Make the folder and clear an earlier run's files out of it.
+        """Make the folder of masks, and remove earlier runs' files.
 
         Raises:
             UserError: it cannot be written.
         """
         self._created = True
         with disk_errors(self.out):
-            missing = [path for path in (self.masks, *self.masks.parents) if not path.exists()]
-            for path in reversed(missing):
-                path.mkdir()
-                self._made.append(path)
-            self._clear()
+            self._written.begin([*self._earlier, *self._to_come])
+            self.masks.mkdir(exist_ok=True)
+            for path in self._earlier:
+                _remove(path)
 
     def discard(self) -> None:
-        """Remove the files of this run and every folder that it made."""
+        """Remove the files of this run, and the folder of masks if nothing else is in it."""
         if not self._created:
             return
-        self._clear()
-        for path in reversed(self._made):
-            path.rmdir()
-        self._made.clear()
+        for path in self._written.of_earlier_runs() or ():
+            _remove(path)
+        with suppress(OSError):
+            self.masks.rmdir()
+        self._written.end()
+
+    def write_mask(self, name: str, labels: Labels, palette: bytes) -> None:
+        """Write the mask of a frame.
+
+        Raises:
+            UserError: it cannot be written, or another file has its name.
+        """
+        path = self.masks / f"{name}.png"
+        with disk_errors(self.out):
+            if os.path.lexists(path):
+                raise _not_ours(path)
+            self._written.add_mask(path)
+            write_mask(path, labels, palette)
 
     def write_run(self, facts: dict[str, Any]) -> None:
         """Write ``run.json`` under a temporary name and rename it.
@@ -96,16 +125,23 @@ class ResultsFolder:
         Raises:
             UserError: it cannot be written; nothing is left of it.
         """
+        facts = {**facts, "mask_names": self._written.mask_names}
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         with disk_errors(self.out):
-            write_atomically(self.run, text.encode())
+            # What is no text, as bytes in a name, is escaped as JSON does it.
+            write_atomically(self.run, text.encode(errors="backslashreplace"))
+            self._written.end()
 
-    def _clear(self) -> None:
-        for path in (*self.masks.glob("*.png"), *self.masks.glob("*.png.part")):
-            path.unlink()
-        for path in (self.overlay, self.run):
-            path.unlink(missing_ok=True)
-            path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.part").unlink(missing_ok=True)
+
+
+def _not_ours(path: Path) -> UserError:
+    return UserError(
+        f"{path} was not written by an earlier run", "move it away, or choose another --out"
+    )
 
 
 class FolderOutput:
@@ -185,6 +221,8 @@ class FolderOutput:
                     self._encoder.close(keep=self.done > 0)
             except UserError as failed:
                 failures.append(failed)
+            except Exception as error:  # of whatever type the encoder has
+                failures.append(StageFailed.of(f"Finishing {self._results.overlay}", error))
             self._closing = time.perf_counter() - began
         return [failure for failure in failures if failure]
 
@@ -199,8 +237,7 @@ class FolderOutput:
 
     def _write(self, item: tuple[str, Labels]) -> None:
         name, labels = item
-        with disk_errors(self._results.out):
-            write_mask(self._results.masks / f"{name}.png", labels, self._palette)
+        self._results.write_mask(name, labels, self._palette)
 
     def _paint(self, item: tuple[int | None, Frame, Labels]) -> None:
         at, frame, labels = item

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from s2svos import __version__
 from s2svos.inference.outputs import FolderOutput, PipeOutput, ResultsFolder
 from s2svos.inference.summary import InferProgress, RunSummary, Seconds
+from s2svos.interrupt import Interrupt
+from s2svos.locks import locked_folder
 from s2svos.pipeline import EndedEarly, Source, StageFailed
 from s2svos.video.first_frame import MaskFrame
 from s2svos.video.incoming import IncomingVideo
@@ -68,13 +70,13 @@ def infer(
         mask_frame: the picture that the first mask was drawn on, if that is not the video's first
             frame: then all of the video's frames are followed from it.
         overlay: also make ``overlay.mp4``, in a folder.
-        overwrite: replace an earlier run's files in ``out``.
+        overwrite: replace earlier runs' files in ``out``, and no others.
         adapt: tunes the tracker to the first frame and its ids before they are followed.
         report: called after every frame.
 
     Raises:
-        UserError: the folder cannot be used or written, the mask does not fit, the video is broken,
-            or the engine or a thread of the run died.
+        UserError: the folder cannot be used or written or is another run's, the mask does not fit,
+            the video is broken, or the engine or a thread of the run died.
         EndedEarly: the video was cut off or stalled; all before that is written.
     """
     if first.ids.shape != (video.height, video.width):
@@ -85,14 +87,13 @@ def infer(
             ),
             "make the mask on the video's own first frame",
         )
-    output: FolderOutput | PipeOutput
-    if isinstance(out, Path):
-        inputs = Path(video.path), first.path, *([mask_frame.path] if mask_frame else [])
-        results = ResultsFolder(out, overwrite=overwrite, inputs=inputs)
+    if not isinstance(out, Path):
+        return _Run(video, first, mask_frame, PipeOutput(out), adapt, report).run(tracker_loader)
+    inputs = Path(video.path), first.path, *([mask_frame.path] if mask_frame else [])
+    with locked_folder(out):
+        results = ResultsFolder(out, overwrite=overwrite, overlay=overlay, inputs=inputs)
         output = FolderOutput(results, first.palette, overlay=overlay)
-    else:
-        output = PipeOutput(out)
-    return _Run(video, first, mask_frame, output, adapt, report).run(tracker_loader)
+        return _Run(video, first, mask_frame, output, adapt, report).run(tracker_loader)
 
 
 class StageTimer:
@@ -165,6 +166,16 @@ class _Run:
             self._follow(tracker)
         except BaseException as raised:  # Ctrl-C too: what is whole is kept
             error = raised
+        with Interrupt() as late:  # what is whole is finished first
+            summary = self._finish(tracker, error)
+        if late.wanted:
+            stopped = KeyboardInterrupt()
+            stopped.add_note(summary.tally())
+            raise stopped
+        return summary
+
+    def _finish(self, tracker: Tracker | None, error: BaseException | None) -> RunSummary:
+        """Finish what is whole, and raise the error, if there is one."""
         self.reader.stop()
         failures = self.output.finish()
         if isinstance(error, KeyboardInterrupt) and self.video.live and self.output.done:
@@ -172,6 +183,8 @@ class _Run:
         error = error or next(iter(failures), None)
         if tracker is None or not self.output.done:
             self.output.discard()
+            if isinstance(error, StageFailed):
+                error.exit_code = UserError.exit_code  # there is nothing that was cut off
             raise error or UserError(f"{self.video.path} holds no frames", "name another video")
         summary = self._summary(tracker, error)
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from s2svos.network.checkpoint import GO_ON
 from s2svos.training.config import TrainConfig
 from s2svos.training.config_file import write_config
 from s2svos.training.validation import Score
+from s2svos_engines.errors import UserError
 from s2svos_engines.files import disk_errors, write_atomically, written_beside
 
 REDRAW = 30  # seconds between two pictures of the curves, which take about half of one
@@ -24,6 +27,7 @@ COLUMNS = (
     *("step", "loss", "jaccard", "learning_rate", "gradient", "seconds", "waiting", "clips"),
     *("validation_j", "validation_f"),
 )
+_HEAD = ",".join(COLUMNS[:3]).encode()
 SMOOTHING = 50  # steps of the curves' moving mean
 EVERY = 10  # steps between two points in TensorBoard
 FLUSH = 20  # seconds
@@ -78,10 +82,12 @@ class Records:
         self.out, self._history = out, out / "history.csv"
         with disk_errors(out, again=GO_ON):
             out.mkdir(parents=True, exist_ok=True)
-            write_config(config, out / "config.yaml")
             kept = [row for row in _rows(self._history) if int(row[0]) <= step] if step else []
             with written_beside(self._history) as part, part.open("w", newline="") as file:
                 csv.writer(file).writerows([COLUMNS, *kept])
+            write_config(
+                config, out / "config.yaml"
+            )  # after what tells that this is a run's folder
             self._file = self._history.open("a", newline="", buffering=1)
             self._board = SummaryWriter(
                 str(out / "tensorboard"), purge_step=step + 1, flush_secs=FLUSH
@@ -141,6 +147,24 @@ class Records:
             self._draw()
 
 
+def refuse_files_of_others(out: Path) -> None:
+    """Refuse a folder in which a run that begins would replace files that no run has written.
+
+    Raises:
+        UserError: there is one, and no history of a run.
+    """
+    history = out / "history.csv"
+    with disk_errors(out, again=GO_ON):
+        if history.is_file():
+            with history.open("rb") as file:
+                if file.read(len(_HEAD)) == _HEAD:
+                    return
+        names = ("config.yaml", "history.csv", "loss_history.png", "best.pt", "final.pt")
+        for path in (out / name for name in (*names, "validation", "tensorboard")):
+            if os.path.lexists(path):
+                raise UserError(f"{path} is not of a run of s2svos train", "choose another --out")
+
+
 def _rows(path: Path) -> list[list[str]]:
     """Return the whole rows of an earlier attempt; a kill may have cut the last."""
     if not path.is_file():
@@ -157,6 +181,8 @@ def draw_curves(history: Path, out: Path) -> None:
         history: the file; J and F of the validation are drawn where it holds them.
         out: the PNG; replaced once the new one is whole.
     """
+    # It would warn of a home folder that cannot be written, and does without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
     matplotlib.use("agg")

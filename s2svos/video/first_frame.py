@@ -43,7 +43,7 @@ def save_first_frame(video: Video | IncomingVideo, path: Path) -> None:
     png = io.BytesIO()
     Image.fromarray(first[1]).save(png, "PNG")
     with disk_errors(path):
-        write_atomically(path, png.getvalue())
+        write_atomically(path, png.getvalue(), shared=True)
 
 
 def read_mask_frame(path: Path, *, size: tuple[int, int]) -> MaskFrame:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from io import FileIO
-from urllib.parse import urlsplit
 
 import av
 import cv2
@@ -20,6 +19,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from s2svos.pipeline import EndedEarly, stalled
+from s2svos.standard_streams import need_standard_output
+from s2svos.video.address import address_name
 from s2svos.video.decoder import FALLBACK_RATE, RgbPictures, frame_count, video_stream
 from s2svos.video.incoming import Feed
 from s2svos_engines.arrays import Frame
@@ -94,12 +95,6 @@ _LISTS = {"hls", "dash", "sdp"}  # formats of small files that say where the vid
 _HIGHEST_RATE = 1000  # frames a second; the clock of a live stream ticks 90000 times
 
 
-def address_name(address: str) -> str:
-    """Return a stream's name in messages and ``run.json``: its address without the credentials."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 def open_address(address: str, *, timeout: float, rate: Fraction | None = None) -> Feed:
     """Open a stream and decode its first frame.
 
@@ -119,9 +114,9 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
         container = av.open(address, timeout=timeout, options=_OPTIONS)
     except av.ExitError as error:
         raise stalled(name, timeout) from error
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(
-            f"{name} cannot be opened ({error.strerror})",
+            f"{name} cannot be opened ({getattr(error, 'strerror', 'it is no address')})",
             "check the address, and that the sender is running",
         ) from error
     stream = video_stream(container)
@@ -208,8 +203,14 @@ def _pipe_frames(file: FileIO, size: tuple[int, int]) -> Iterator[Frame]:
     for index in range(sys.maxsize):
         frame = np.empty((height, width, 3), np.uint8)
         rest = frame.data.cast("B")
-        while rest and (got := file.readinto(rest)):
-            rest = rest[got:]
+        try:
+            while rest and (got := file.readinto(rest)):
+                rest = rest[got:]
+        except OSError as error:
+            failed = EndedEarly if index else UserError
+            raise failed(
+                f"Standard input cannot be read ({error.strerror})", "pipe frames into it"
+            ) from error
         if len(rest) == frame.nbytes:
             return
         if rest:
@@ -229,8 +230,9 @@ def masks_only() -> Iterator[FileIO]:
         unbuffered.
 
     Raises:
-        UserError: standard output is a terminal.
+        UserError: standard output is a terminal, or closed.
     """
+    need_standard_output()
     if sys.stdout.isatty():
         raise UserError(
             "Masks are bytes that a terminal cannot show",

@@ -15,6 +15,8 @@ from s2svos_engines.contract import Interface, TensorSpec
 from s2svos_engines.engine import CompileCache, CpuRunner, Engine, copy_frames
 from s2svos_engines.letterbox import NetworkFrame
 
+ort.disable_telemetry_events()  # which its builds for Windows send
+
 
 class OnnxRuntimeEngine(Engine):
     """One session a graph; the object count is free.

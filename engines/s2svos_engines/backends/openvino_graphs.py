@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import openvino as ov
-
+from s2svos_engines.backends.openvino_library import ov
 from s2svos_engines.backends.openvino_partition import split_encoder
 from s2svos_engines.contract import StepContract
 from s2svos_engines.engine import CompileCache

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import openvino as ov
-from openvino import opset13 as ops
+from s2svos_engines.backends.openvino_library import ov
 
 
 def split_encoder(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
@@ -26,10 +25,10 @@ def split_encoder(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
         for output in node.outputs():
             readers = [one for one in output.get_target_inputs() if _node(one) not in encoder]
             if readers:
-                feature = ops.parameter(output.get_shape(), output.get_element_type())
+                feature = ov.opset13.parameter(output.get_shape(), output.get_element_type())
                 for reader in readers:
                     reader.replace_source_output(feature.output(0))
-                results.append(ops.result(output))
+                results.append(ov.opset13.result(output))
                 features.append(feature)
     states = [one for one in model.get_parameters() if one.get_name() != pictures.get_name()]
     return (

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs, SplitGraph
+from s2svos_engines.backends.openvino_library import ov
 from s2svos_engines.contract import StepContract, TensorSpec
 from s2svos_engines.engine import Engine, Runner, copy_frames
 from s2svos_engines.letterbox import NetworkFrame

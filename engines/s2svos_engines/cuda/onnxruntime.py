@@ -20,6 +20,8 @@ from s2svos_engines.engine import CompileCache
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import cache_folder
 
+ort.disable_telemetry_events()  # which its builds for Windows send
+
 Provider = tuple[str, dict[str, str]]
 
 

@@ -10,6 +10,7 @@ from small_bundle import HEIGHT, WIDTH, small_network
 from typer.testing import CliRunner
 
 from s2svos.cli import app
+from s2svos.locks import locked_file
 from s2svos.network.checkpoint import save_checkpoint
 from s2svos_engines.bundle import write_bundle
 from s2svos_engines.errors import UserError
@@ -85,6 +86,19 @@ def test_a_full_disk(
 
 def test_a_folder_that_is_not_there(checkpoint: Path, tmp_path: Path) -> None:
     assert "does not exist" in mistake(checkpoint, "-o", tmp_path / "gone" / "x.s2s")
+
+
+def test_what_is_no_bundle_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.s2s"
+    out.write_text("mine")
+    assert "x.s2s exists and is no bundle" in mistake(checkpoint, "-o", out)
+    assert out.read_text() == "mine"
+
+
+def test_a_bundle_that_another_run_writes_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with locked_file(tmp_path / "x.s2s"):
+        assert "in use by another run" in mistake(checkpoint, "-o", tmp_path / "x.s2s")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_frame_size_larger_than_the_checkpoint_s_is_exported(

@@ -115,6 +115,34 @@ def test_a_sender_that_stalls(folder: Path, processes: list[Process]) -> None:
     assert not list((folder / "out").rglob("*.part"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_asks_to_stop_keeps_what_is_whole(
+    number: int, folder: Path, processes: list[Process]
+) -> None:
+    process = start(
+        folder, processes, "-", "--video-size", SIZE, "--mask", "first.png", "-o", "out"
+    )
+    assert process.stdin
+    for index in range(6):
+        process.stdin.write(raw(index))
+    process.stdin.flush()
+    deadline = time.monotonic() + WATCHDOG
+    while not (folder / "out" / "masks" / "00003.png").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=WATCHDOG)
+    assert process.returncode == 128 + number and b"Traceback" not in err, err
+    facts = json.loads((folder / "out" / "run.json").read_text())
+    masks = sorted(path.name for path in (folder / "out" / "masks").iterdir())
+    assert masks == [f"{index:05d}.png" for index in range(facts["frames"])]
+    assert facts["complete"] is False and facts["frames"] >= 4
+    assert len(list(Video(folder / "out" / "overlay.mp4"))) == facts["frames"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        *("masks", "overlay.mp4", "run.json")
+    ]
+
+
 def test_an_engine_that_dies(folder: Path, processes: list[Process]) -> None:
     code = (
         "from s2svos.cli import main\n"

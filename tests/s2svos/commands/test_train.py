@@ -12,9 +12,11 @@ from typer.testing import CliRunner, Result
 
 from s2svos import UserError
 from s2svos.cli import app
+from s2svos.locks import locked_folder
 from s2svos.network.checkpoint import build, read_checkpoint, save_checkpoint
 from s2svos.network.config import LiteConfig
 from s2svos.training.config_file import load_config
+from s2svos.training.run_log import COLUMNS
 
 LITE = "{preset: lite, height: 32, width: 64, hidden: 8, first_key: 16, last_key: 8}"
 PAPER = "{preset: paper, height: 32, width: 64, channels: 8, fc_channels: 8, vgg_width: 0.05}"
@@ -104,6 +106,33 @@ def test_mistakes_end_in_a_sentence(tmp_path: Path) -> None:
     save_checkpoint(out / "last.pt", config=network.config, weights=network.state_dict(), facts={})
     with pytest.raises(UserError, match=r"lacks the state of the trainer; .*--init"):
         command("--resume", "--out", out)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "history.csv", "best.pt", "loss_history.png"])
+def test_files_of_others_are_not_replaced(name: str, tmp_path: Path) -> None:
+    config, out = write(tmp_path / "c.yaml", steps=1), tmp_path / "run"
+    out.mkdir()
+    (out / name).write_text("mine")
+    for resume in ([], ["--resume"]):
+        with pytest.raises(UserError, match=f"{name} is not of a run"):
+            command("--config", config, "--out", out, *resume)
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == "mine"
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_begun_again(tmp_path: Path) -> None:
+    config, out = write(tmp_path / "c.yaml", steps=1), tmp_path / "run"
+    out.mkdir()
+    (out / "history.csv").write_text(",".join(COLUMNS) + "\n")
+    (out / "config.yaml").write_text("base: lite\n")
+    assert command("--config", config, "--out", out).exit_code == 0
+
+
+def test_a_folder_that_another_run_has_is_refused(tmp_path: Path) -> None:
+    config, out = write(tmp_path / "c.yaml", steps=1), tmp_path / "run"
+    with locked_folder(out), pytest.raises(UserError, match="in use by another run"):
+        command("--config", config, "--out", out)
+    assert not out.exists()
 
 
 def test_a_resumed_run_keeps_its_config_and_takes_more_steps(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from s2svos.data.config import DataKind
 from s2svos.data.files import read_frame, read_mask
 from s2svos.data.prepare import PreparedFolder, Summary, prepare
 from s2svos.data.resized_copy import Size, parse_source
+from s2svos.locks import locked_folder
 from s2svos_engines.errors import UserError
 
 CLIP = drawn(5)
@@ -202,23 +204,28 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "s2svos", "prepare", *map(str, arguments)]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_and_run_again_gives_the_same(tmp_path: Path, how: int) -> None:
-    """Killed, or Ctrl-C pressed, with two processes in the middle of their work."""
+    """Killed, or all asked to stop, with two processes in the middle of their work."""
     davis = davis_2017(tmp_path / "DAVIS", {"a": CLIP * 4, "b": CLIP * 4})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run(davis, out=whole)
 
     asked = command(davis, "--out", cut, "--size", "60", "--workers", "2")
     with blocking(davis / "JPEGImages" / "480p" / "a" / "00003.jpg"):
-        first = subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        first = subprocess.Popen(asked, stderr=pipe, stdout=pipe, text=True, start_new_session=True)
         wait_until(lambda: len(list(cut.rglob("*.jpg"))) >= 10, first)
         children = children_of(first.pid)
-        first.send_signal(how)
+        if how == signal.SIGKILL:
+            first.kill()
+        else:  # as a terminal, a scheduler or an init does
+            os.killpg(first.pid, how)
         _, message = first.communicate(timeout=TIMEOUT)
         wait_for_end(children)
-    if how == signal.SIGINT:
-        assert first.returncode == 130
+    if how != signal.SIGKILL:
+        assert first.returncode == 128 + how
+        assert not list(cut.rglob("*.part"))
         assert "run the same command again" in message
         assert "Traceback" not in message
     assert len(children) >= 2, "the work is done by other processes"
@@ -233,6 +240,45 @@ def test_stopped_and_run_again_gives_the_same(tmp_path: Path, how: int) -> None:
     removed = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT)
     assert removed.returncode == 0
     assert not cut.exists()
+
+
+def test_a_folder_that_another_run_has_is_refused(davis: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with locked_folder(out), pytest.raises(UserError, match="in use by another run"):
+        run(davis, out=out)
+    assert not out.exists()
+    run(davis, out=out)
+    before = contents(out)
+    with locked_folder(out), pytest.raises(UserError, match="in use by another run"):
+        PreparedFolder(out).remove()
+    assert contents(out) == before
+
+
+def test_removal_follows_no_link(davis: Path, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    run(davis, out=out)
+    videos = out / "JPEGImages" / "480p"
+    (videos / "a").rename(elsewhere)
+    (videos / "a").symlink_to(elsewhere)
+    (videos / "b" / "00000.jpg").unlink()
+    (videos / "b" / "00000.jpg").symlink_to(davis / "JPEGImages" / "480p" / "b" / "00000.jpg")
+    before = contents(elsewhere), contents(davis)
+    PreparedFolder(out).remove()
+    assert (contents(elsewhere), contents(davis)) == before
+    assert (videos / "a").is_symlink() and (videos / "b" / "00000.jpg").is_symlink()
+
+
+def test_names_that_are_no_text_are_copied_and_removed(davis: Path, tmp_path: Path) -> None:
+    frames = davis / "JPEGImages" / "480p" / "a"
+    name = os.fsdecode(b"caf\xe9\xc2\x85.jpg")
+    (frames / "00000.jpg").rename(frames / name)
+    (davis / "Annotations" / "480p" / "a" / "00000.png").unlink()
+    out = tmp_path / "out"
+    run(davis, out=out)
+    assert (out / "JPEGImages" / "480p" / "a" / name).is_file()
+    run(davis, out=out)
+    PreparedFolder(out).remove()
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

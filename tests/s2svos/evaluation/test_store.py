@@ -118,9 +118,66 @@ def test_another_folder_is_left_alone(videos: list[VideoFiles], tmp_path: Path) 
         with pytest.raises(UserError, match="something else than an evaluation"):
             run(root, videos, StaticTracker(), overwrite=overwrite)
     assert files(root) == before
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="is a file"):
-        run(tmp_path / "file", videos, StaticTracker())
+    for text in ("mine", "[]", '{"accuracy": 1}', "[" * 100_000):
+        (root / "evaluation.json").write_text(text)
+        before = files(root)
+        with pytest.raises(UserError, match="something else than an evaluation"):
+            run(root, videos, StaticTracker(), overwrite=True)
+        assert files(root) == before
+
+
+def test_files_of_others_in_the_folder_stay(videos: list[VideoFiles], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(out, videos, StaticTracker())
+    mine = [
+        *("masks/holiday/1.png", "masks/note.txt", "masks/a/note.txt", "videos/note.txt"),
+        *("videos/other.json", "note.txt"),
+    ]
+    for name in mine:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    run(out, videos[1:], StaticTracker(), network="1e", overwrite=True)
+    assert {name for name in files(out) if files(out)[name] == b"mine"} == {*mine}
+    assert "masks/a/00000.png" not in files(out) and "videos/a.json" not in files(out)
+
+
+@pytest.mark.parametrize("name", ["masks", "videos", "masks/a"])
+def test_nothing_is_removed_behind_a_link(
+    name: str, videos: list[VideoFiles], tmp_path: Path
+) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    run(out, videos, StaticTracker())
+    (out / name).rename(elsewhere)
+    (out / name).symlink_to(elsewhere)
+    before = files(elsewhere)
+    with pytest.raises(UserError):
+        run(out, videos, StaticTracker(), network="1e", overwrite=True)
+    assert files(elsewhere) == before
+
+
+def test_the_videos_of_an_earlier_version_are_known(
+    videos: list[VideoFiles], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(out, videos, StaticTracker())
+    (out / "evaluation.json").write_text(json.dumps(SETTINGS))
+    (out / "masks" / "b").rename(out / "masks" / "b.part")
+    run(out, videos[:1], StaticTracker())
+    assert [path.name for path in (out / "masks").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["../mine", "..", ".", "", "/mine", "a/../../mine", 7, None])
+def test_names_in_the_folder_lead_nowhere_else(
+    name: object, videos: list[VideoFiles], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(out, videos, StaticTracker())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "1.png").write_text("mine")
+    (tmp_path / "mine.json").write_text("mine")
+    (out / "evaluation.json").write_text(json.dumps({**SETTINGS, "videos": [name]}))
+    run(out, videos, StaticTracker())
+    assert (tmp_path / "mine" / "1.png").exists() and (tmp_path / "mine.json").exists()
 
 
 @pytest.mark.parametrize("error", [UserError("no"), KeyboardInterrupt()])
@@ -194,6 +251,7 @@ def test_stale_files_are_removed(videos: list[VideoFiles], tmp_path: Path) -> No
     (out / "videos" / "b.json").rename(out / "videos" / "b.json.part")
     (out / "masks" / "c.part").mkdir()
     (out / "masks" / "c.part" / "00000.png").write_bytes(b"x")
+    (out / "evaluation.json").write_text(json.dumps({**SETTINGS, "videos": ["a", "b", "c"]}))
     (out / "results.json").write_text("{}")
     (out / "notes.txt").write_text("mine")
     tracker = StaticTracker()

@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -20,7 +22,9 @@ from video_files import HEIGHT, WIDTH, cut, picture, reds, write_video
 
 from s2svos import UserError
 from s2svos.inference import outputs as module
+from s2svos.inference.outputs import ResultsFolder
 from s2svos.inference.run import InferProgress, RunSummary, default_out, infer
+from s2svos.locks import content, locked_folder
 from s2svos.pipeline import EndedEarly, Sink, Source, StageFailed
 from s2svos.video.decoder import TruncatedVideo
 from s2svos.video.incoming import Feed, IncomingVideo
@@ -127,6 +131,135 @@ def test_overwrite_replaces_only_what_is_ours(clip: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in out.iterdir()) == ["masks", "notes.txt", "run.json"]
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_overwrite_needs_an_earlier_run(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    (out / "masks" / "00000.png").write_bytes(b"truth")
+    (out / "overlay.mp4").write_bytes(b"mine")
+    for text in (None, "mine", "[]", "{}", '{"frames": 1, "masks": "x"}', "[" * 100_000):
+        if text:
+            (out / "run.json").write_text(text)
+        before = contents(out)
+        with pytest.raises(UserError, match="not of an earlier run"):
+            run(clip, out, overwrite=True)
+        assert contents(out) == before
+
+
+def test_overwrite_keeps_files_that_came_later(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clip, out, overlay=False, part={"end": 3})
+    (out / "masks" / "holiday.png").write_bytes(b"mine")
+    (out / "masks" / "00099.png").write_bytes(b"mine")
+    run(clip, out, overlay=False, overwrite=True, part={"end": 2})
+    assert names(out) == ["00000.png", "00001.png", "00099.png", "holiday.png"]
+    assert (out / "masks" / "holiday.png").read_bytes() == b"mine"
+    (out / "overlay.mp4").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"overlay.mp4 was not written by an earlier run"):
+        run(clip, out, overwrite=True)
+    run(clip, out, overwrite=True, overlay=False)
+    assert (out / "overlay.mp4").read_bytes() == b"mine"
+    (out / "masks" / "00002.png").unlink()
+    (out / "masks" / "00002.png").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"00002.png was not written by an earlier run"):
+        run(clip, out, overwrite=True, overlay=False)
+    assert not (tmp_path / "elsewhere").exists()
+    assert (out / "masks" / "00099.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["masks", "overlay.mp4", "run.json"])
+def test_overwrite_follows_no_link(name: str, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clip, out)
+    (out / name).rename(tmp_path / name)
+    (out / name).symlink_to(tmp_path / name)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"link|not written by|not of an earlier run"):
+        run(clip, out, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_overwrite_replaces_what_a_kill_left(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clip, out, overwrite=True)
+    expected = {name: data for name, data in contents(out).items() if name != "run.json"}
+
+    class Killed(ResultsFolder):
+        """Ends as a process does that is killed: nothing is tidied up."""
+
+        def write_mask(self, name: str, labels: Any, palette: bytes) -> None:
+            super().write_mask(name, labels, palette)
+            if name == "00004":
+                shutil.copytree(out, tmp_path / "killed")
+
+    for already in (False, True):  # within a first run, and within one that replaces another
+        if not already:
+            shutil.rmtree(out)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("s2svos.inference.run.ResultsFolder", Killed)
+            run(clip, out, overwrite=True)
+        shutil.rmtree(out)
+        (tmp_path / "killed").rename(out)
+        for half in ("masks/00005.png.part", "overlay.mp4.part"):
+            (out / half).write_bytes(b"half")
+        assert (out / "masks" / "00004.png").exists() and not (out / "run.json").exists()
+        run(clip, out, overwrite=True)
+        again = contents(out)
+        assert json.loads(again.pop("run.json"))["complete"]
+        assert again == expected
+
+
+def test_overwrite_knows_the_files_of_earlier_versions(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    for index in (1, 2, 10):
+        Image.fromarray(picture(index)).save(tmp_path / "frames" / f"f{index}.png")
+    for video in (clip, tmp_path / "frames"):
+        out = tmp_path / "out"
+        run(video, out, overwrite=True)
+        facts = json.loads((out / "run.json").read_text())
+        del facts["mask_names"]
+        (out / "run.json").write_text(json.dumps(facts))
+        run(clip, out, overwrite=True, part={"end": 2})
+        assert whole(out) == 2
+
+
+def test_names_that_are_no_text_are_escaped(clip: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \\x.mp4")
+    video = Path(shutil.copy(clip, tmp_path / name))
+    shutil.copy(clip.parent / "first.png", tmp_path)
+    run(video, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))["video"] == str(video)
+
+
+@pytest.mark.parametrize("name", ["12:30 out", "http:", "-o", "a=b", "%05d"])
+def test_folders_of_any_name(
+    name: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(clip, Path(name), part={"end": 3})
+    assert whole(tmp_path / name) == len(list(Video(tmp_path / name / "overlay.mp4"))) == 3
+
+
+def test_a_folder_that_another_run_has_is_refused(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with locked_folder(out):
+        with pytest.raises(UserError, match="in use by another run"):
+            run(clip, out)
+        assert not content(out)
+    run(clip, out)
+    before = contents(out)
+    with locked_folder(out), pytest.raises(UserError, match="in use by another run"):
+        run(clip, out, overwrite=True)
+    assert contents(out) == before
+
+
 def test_overwrite_spares_earlier_results_until_there_are_new_ones(
     clip: Path, tmp_path: Path
 ) -> None:
@@ -160,12 +293,8 @@ def test_folders_that_cannot_be_used(
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match="is a file"):
             run(clip, out)
-    monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(UserError, match="permission is denied"):
-        run(clip, tmp_path / "out")
-    monkeypatch.undo()
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, **options: bool) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
@@ -346,6 +475,24 @@ def test_ctrl_c_within_a_call(clip: Path, tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         run(clip, tmp_path / "out", tracker)
     assert tracker.calls == [4, 1, 1, 1] and whole(tmp_path / "out") == 8
+
+
+def test_ctrl_c_while_the_results_are_finished(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.VideoWriter.close
+
+    def close(writer: module.VideoWriter, *, keep: bool) -> None:
+        signal.raise_signal(signal.SIGINT)
+        real(writer, keep=keep)
+
+    monkeypatch.setattr(module.VideoWriter, "close", close)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(clip, tmp_path / "out")
+    assert stopped.value.__notes__[0].startswith(f"{FRAMES} frames: masks to")
+    assert whole(tmp_path / "out") == FRAMES
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["complete"] is True
+    assert len(list(Video(tmp_path / "out" / "overlay.mp4"))) == FRAMES
 
 
 def test_a_writer_that_dies_within_a_call(

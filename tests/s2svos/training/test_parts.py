@@ -1,7 +1,5 @@
 import csv
-import os
 import random
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import torch
 from torch import nn
 
 from s2svos.data.config import DataConfig, DataKind
-from s2svos.interrupt import Interrupt
 from s2svos.network.checkpoint import build
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
 from s2svos.network.efficientnet import EfficientNet
@@ -180,17 +177,6 @@ def test_history_drops_rows_of_a_lost_attempt_and_what_a_kill_cut(tmp_path: Path
     assert sorted(one.name for one in tmp_path.iterdir()) == [
         *("config.yaml", "history.csv", "loss_history.png", "tensorboard"),
     ]
-
-
-def test_the_first_interrupt_is_a_wish_and_the_second_is_not() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
-        assert not interrupt.wanted
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert interrupt.wanted
-        assert signal.getsignal(signal.SIGTERM) == before
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_random_states_survive_a_file(tmp_path: Path) -> None:

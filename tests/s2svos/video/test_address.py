@@ -15,8 +15,9 @@ from video_files import HEIGHT, WIDTH, cut, write_video
 
 from s2svos import UserError
 from s2svos.pipeline import EndedEarly
+from s2svos.video.address import address_name, is_address, stem
 from s2svos.video.incoming import IncomingVideo
-from s2svos.video.incoming_sources import address_name, open_address
+from s2svos.video.incoming_sources import open_address
 from s2svos.video.reader import Video
 
 LIVE_LIST = """#EXTM3U
@@ -156,8 +157,79 @@ def test_nothing_to_see(tmp_path: Path, served: str) -> None:
             opened(f"{served}/{name}")
 
 
-def test_passwords_are_not_told() -> None:
-    assert address_name("rtsp://me:secret@host:554/a?b=c") == "rtsp://host:554/a?b=c"
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("rtsp://me:secret@host:554/a?b=c", "rtsp://host:554/a?b=***"),
+        ("http://h/x?user=admin&password=secret;t=1", "http://h/x?user=***&password=***;t=***"),
+        ("http://h/x?secret", "http://h/x?***"),
+        ("http://h/x?a=b#secret", "http://h/x?a=***"),
+        ("http://h/x#secret", "http://h/x"),
+        ("http://h?a=x/y?z=secret@home", "http://h?a=***"),
+        (
+            "rtsp://h:554/user=admin&password=secret&channel=1",
+            "rtsp://h:554/user=***&password=***&channel=***",
+        ),
+        ("rtsp://me:sec[ret@h:1/x", "rtsp://h:1/x"),
+        ("rtsp://me:sec@ret@h:1/x", "rtsp://h:1/x"),
+        ("rtsp://me:sec/ret@h:1/x", "rtsp://h:1/x"),
+        ("rtsp://me:sec?r#et@h:1/x", "rtsp://h:1/x"),
+        ("rtsp://secret@h/x", "rtsp://h/x"),
+        ("rtsp://me:secret/x", "rtsp://***/x"),
+        ("http://[::1]:80/x", "http://[::1]:80/x"),
+        ("http://[::1/x", "http://***/x"),
+        ("http://me:secret@[::1/x", "http://***/x"),
+        ("http://h/@channel/x", "http://h/@channel/x"),
+        ("udp://@239.0.0.1:1234", "udp://239.0.0.1:1234"),
+        ("http://me:secret@h/x?mail=a@b", "http://h/x?mail=***"),
+        ("http://", "http://"),
+    ],
+)
+def test_secrets_are_not_told(address: str, name: str) -> None:
+    assert address_name(address) == name
+    assert "secret" not in name and "sec" not in stem(address)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("rtsp://h", True), ("RTMP+x://h", True), ("12://x", False), ("a b://c", False), ("-", False)],
+)
+def test_what_is_an_address(text: str, is_one: bool) -> None:
+    assert is_address(text) == is_one
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("rtsp://h:1/live/front.sdp?x=y", "front"),
+        ("http://h:1/..", "h"),
+        ("http://h/a?x=/y/z", "a"),
+        ("http://[::1]:1", "::1"),
+        ("http://..", "stream"),
+        ("rtsp://h/user=a&password=secret&stream=0.sdp", "h"),
+    ],
+)
+def test_results_are_named_after_what_is_asked_for(address: str, name: str) -> None:
+    assert stem(address) == name
+
+
+def test_errors_of_opening_tell_no_secret() -> None:
     with pytest.raises(UserError, match="Connection refused") as caught:
-        opened(f"rtsp://me:secret@127.0.0.1:{_free_port()}/live")
+        opened(f"rtsp://me:secret@127.0.0.1:{_free_port()}/live?key=secret")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1/x",
+        "http://me:sec[ret@h:x/y",
+        "http://h:99999999/x",
+        "nothing://x",
+        "http://\udce9/",
+    ],
+)
+def test_addresses_that_are_none_end_in_a_sentence(address: str) -> None:
+    with pytest.raises(UserError, match="cannot be opened") as caught:
+        opened(address, timeout=5)
+    assert "sec[ret" not in str(caught.value)
