@@ -65,7 +65,7 @@ ENGINE_ROOMS: Floors = (
     ("batch_runner", "closed_loop", "onnx_torch", "registry", "window"),
     ("engine",),
     ("bundle", "letterbox"),
-    ("arrays", "contract", "files"),
+    ("arrays", "contract", "files", "graph_check"),
     ("cpu", "errors"),
 )
 """The same of ``engines/``, whose "" names everything that is public, for type checkers."""

@@ -22,6 +22,7 @@ from typing import Any
 from s2svos_engines.contract import StepContract, frames_per_call
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import written_beside
+from s2svos_engines.graph_check import check_graph
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -229,10 +230,18 @@ class Bundle:
             precision: one of :attr:`precisions`.
 
         Raises:
-            UserError: the bundle lacks this precision.
+            UserError: the bundle lacks this precision, or the model could do more than compute.
         """
         member = self._members(precision)[name]
-        return b"".join(map(self.read, self.manifest.pieces(member)))
+        model = b"".join(map(self.read, self.manifest.pieces(member)))
+        try:
+            check_graph(model)
+        except ValueError as error:
+            raise UserError(
+                f"The graph {name} of {self.path} {error}",
+                "do not run it; export the bundle again from a checkpoint that you trust",
+            ) from error
+        return model
 
     def graphs(self, precision: str = "fp32") -> dict[str, bytes]:
         """Return all ONNX models of a precision by name.

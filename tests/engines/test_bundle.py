@@ -9,8 +9,25 @@ from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 
+
+def graph_of(operator: str = "Relu", **more: bytes) -> bytes:
+    """The wire format of a model with one node, and fields of its node, graph and model."""
+
+    def field(number: int, value: bytes) -> bytes:
+        return bytes([*_varint(number << 3 | 2), *_varint(len(value))]) + value
+
+    node = field(4, operator.encode()) + more.get("node", b"")
+    return field(7, field(1, node) + more.get("graph", b"")) + more.get("model", b"")
+
+
+def _varint(value: int) -> list[int]:
+    return [value] if value < 128 else [value & 127 | 128, *_varint(value >> 7)]
+
+
+EXTERNAL = bytes([2 << 3 | 2, 0, 14 << 3, 1])  # a tensor whose data_location is EXTERNAL
+
 CONTRACT = StepContract(64, 112, (StateSpec("cell", (8, 4, 7)),))
-GRAPHS = {"fp32": {"init": b"first graph" * 20, "step": b"second graph" * 20}}
+GRAPHS = {"fp32": {"init": graph_of("Relu") * 20, "step": graph_of("Tanh") * 20}}
 
 
 @pytest.fixture
@@ -73,3 +90,27 @@ def test_a_failed_write_keeps_the_old_bundle(path: Path) -> None:
         write_bundle(path, contract=CONTRACT, graphs=GRAPHS, facts={"network": object()})
     assert path.read_bytes() == good
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (graph_of(graph=bytes([5 << 3 | 2, len(EXTERNAL)]) + EXTERNAL), "files outside"),
+        (graph_of(node=bytes([5 << 3 | 2, 6, 5 << 3 | 2, 4]) + EXTERNAL), "files outside"),
+        (graph_of(node=bytes([5 << 3 | 2, 2, 6 << 3 | 2, 0])), "graphs within a graph"),
+        (graph_of("Loop"), "operator 'Loop'"),
+        (graph_of(node=bytes([7 << 3 | 2, 4]) + b"evil"), "operators of 'evil'"),
+        (graph_of(model=bytes([0xCA, 1, 0])), "functions of its own"),
+        (graph_of(graph=bytes([15 << 3 | 2, 0])), "sparse weights"),
+        (graph_of()[:-1], "cut off"),
+        (b"\x07" * 8, "no ONNX model"),
+        (b"", "no graph"),
+    ],
+)
+def test_a_graph_that_does_more_than_compute_is_refused(
+    tmp_path: Path, graph: bytes, reason: str
+) -> None:
+    path = tmp_path / "evil.s2s"
+    write_bundle(path, contract=CONTRACT, graphs={"fp32": {"init": graph, "step": graph}}, facts={})
+    with pytest.raises(UserError, match=rf"evil\.s2s .*{reason}"):
+        Bundle.open(path).graphs()
