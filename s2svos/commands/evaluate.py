@@ -57,7 +57,7 @@ def evaluate(
     window: Annotated[
         WindowChoice,
         typer.Option(help="What the network sees: a window that follows the objects, or all."),
-    ] = WindowChoice.OFF,
+    ] = WindowChoice.AUTO,
     precision: Annotated[
         GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
     ] = GraphPrecision.FP32,

@@ -70,7 +70,7 @@ def infer(
     window: Annotated[
         WindowChoice,
         typer.Option(help="What the network sees: a window that follows the objects, or all."),
-    ] = WindowChoice.OFF,
+    ] = WindowChoice.AUTO,
     no_overlay: Annotated[
         bool, typer.Option("--no-overlay", help="Write masks only, no overlay.mp4.")
     ] = False,
