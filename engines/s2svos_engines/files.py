@@ -12,6 +12,14 @@ from pathlib import Path
 from s2svos_engines.errors import UserError
 
 
+def is_plain_name(name: str) -> bool:
+    """Return whether a name from a file of others is that of one file or folder.
+
+    Such a name leads nowhere else when it is joined to a path, on Windows either.
+    """
+    return name not in ("", ".", "..") and not {*"/\\:\0"} & {*name} and len(name) < 200
+
+
 @contextmanager
 def written_beside(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Give a place beside ``path``, ``<name>.part``, for a file that is renamed once it is written.

@@ -10,6 +10,7 @@ from typing import Any
 from s2svos.data.files import BadFileError, SkippedFiles
 from s2svos.video.reader import natural_key
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import is_plain_name
 
 FRAMES = {".jpg", ".jpeg", ".png"}
 
@@ -81,6 +82,7 @@ def youtube_vos(root: Path, split: str, skipped: SkippedFiles | None = None) -> 
     base, skipped = root / split, skipped or SkippedFiles()
     found = []
     for name, entry in _meta(base / "meta.json").items():
+        _check_name(name, base / "meta.json")
         try:
             listed = _listed(base / "JPEGImages" / name, entry)
             video = _video(
@@ -152,11 +154,30 @@ def _davis_names(root: Path, year: int, split: str) -> list[str]:
         path = first if first.is_file() else path
     if not path.is_file():
         raise UserError(f"{path} is missing", f"name a folder in DAVIS {year}'s layout")
-    entries = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text", "restore it") from error
+    entries = [line.split()[0] for line in lines if line.strip()]
     names = [Path(entry).parent.name if "/" in entry else entry for entry in entries]
     if not names:
         raise UserError(f"{path} lists no video", "choose another split")
+    for name in names:
+        _check_name(name, path)
     return list(dict.fromkeys(names))
+
+
+def _check_name(name: str, where: Path) -> None:
+    """Refuse a video whose name leads out of the folders that it is to name.
+
+    Raises:
+        UserError: it does; results of that name would be written, and replaced, anywhere.
+    """
+    if not is_plain_name(name):
+        raise UserError(
+            f"{where} names a video {name!r}, which is no name of a folder",
+            "get the data set from a source that you trust",
+        )
 
 
 def _videos(
@@ -209,11 +230,11 @@ def _sorted(path: Path) -> list[Path]:
 
 def _meta(path: Path) -> dict[str, Any]:
     try:
-        videos = json.loads(path.read_text("utf-8"))["videos"]
+        videos = json.loads(path.read_text("utf-8-sig"))["videos"]
         return dict(sorted(videos.items()))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing", "name a folder in YouTube-VOS's layout") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is no meta.json of YouTube-VOS", "restore it") from error
 
 

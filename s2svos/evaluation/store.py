@@ -17,7 +17,7 @@ from s2svos.locks import content
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos_engines.arrays import Labels
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import disk_errors, write_atomically
+from s2svos_engines.files import disk_errors, is_plain_name, write_atomically
 
 GO_ON = "run the same command again to go on"
 """The remedy for files of an evaluation that cannot be written."""
@@ -158,7 +158,7 @@ class Store:
         """Return the names of an earlier evaluation's videos."""
         named = earlier.get(_VIDEOS)
         if isinstance(named, list):
-            return [name for name in named if isinstance(name, str) and _is_plain(name)]
+            return [name for name in named if isinstance(name, str) and is_plain_name(name)]
         # Of an earlier version: the finished ones have a file, and the one in work a folder.
         files = [path.stem for path in (self.out / "videos").glob("*.json*")]
         folders = [path.name for path in self.masks.glob("*.part")]
@@ -221,11 +221,6 @@ class Recording:
             self.part.rename(self.final)
             data = {"key": self.store.key(self.video), "score": score.to_json()}
             _write_json(self.store.out / "videos" / f"{self.video.name}.json", data)
-
-
-def _is_plain(name: str) -> bool:
-    """Return whether a name is that of one file or folder, which leads nowhere else."""
-    return name not in ("", ".", "..") and not {"/", "\\", "\0"} & {*name}
 
 
 def _remove_masks(folder: Path) -> None:

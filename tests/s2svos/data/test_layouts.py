@@ -208,3 +208,29 @@ def test_masks_are_read_as_ids(tmp_path: Path) -> None:
     with pytest.raises(BadFileError, match=r"palette\.png is 2x2, but its frame is 5x4"):
         read_mask(tmp_path / "palette.png", (4, 5))
     assert (read_frame(tmp_path / "grey.png") == ids[..., None]).all()
+
+
+@pytest.mark.parametrize("name", ["../victim", "..", ".", "a/b", "C:\\x", "nul\0", "n" * 300])
+def test_a_video_has_the_name_of_a_folder(tmp_path: Path, name: str) -> None:
+    """Results are written, and replaced, by a video's name."""
+    meta = tmp_path / "valid" / "meta.json"
+    meta.parent.mkdir()
+    objects = {"1": {"frames": ["00000"]}}
+    meta.write_text(json.dumps({"videos": {name: {"objects": objects}}}))
+    with pytest.raises(UserError, match=r"meta\.json names a video .* no name of a folder"):
+        layouts.youtube_vos(tmp_path, "valid")
+
+
+def test_lists_of_other_programs(tmp_path: Path) -> None:
+    """A list may begin with a byte order mark; one that is no text, or leads out, is refused."""
+    split = tmp_path / "ImageSets" / "2017" / "val.txt"
+    split.parent.mkdir(parents=True)
+    split.write_bytes(b"\xef\xbb\xbfdog\r\n")
+    with pytest.raises(UserError, match="480p/dog"):
+        layouts.davis(tmp_path, 2017, "val")
+    split.write_text("..\n")
+    with pytest.raises(UserError, match="no name of a folder"):
+        layouts.davis(tmp_path, 2017, "val")
+    split.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(UserError, match="is no text"):
+        layouts.davis(tmp_path, 2017, "val")
