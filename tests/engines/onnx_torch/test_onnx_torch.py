@@ -43,6 +43,7 @@ CASES: list[tuple[str, list[Array | None], dict[str, Any]]] = [
     *((name, [X, normal(4, 1, 1)], {}) for name in ("Add", "Sub", "Mul", "Div", "Max", "Min")),
     *((name, [X, X.round(), X[:1]], {}) for name in ("Max", "Min", "Sum")),
     ("GreaterOrEqual", [X.round(), X.round()[::-1].copy()], {}),
+    ("Equal", [X.round(), X.round()[::-1].copy()], {}),
     ("Where", [X > 0, X, X[::-1].copy()], {}),
     ("Pow", [abs(X), SMALL], {}),
     ("Div", [whole(7, -7), whole(2, 2)], {}),
