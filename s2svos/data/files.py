@@ -22,7 +22,8 @@ LOGGER = "s2svos.data"
 Item = TypeVar("Item")
 Content = TypeVar("Content")
 
-_BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
+# What Pillow raises for broken files, and for those that state a size that no memory holds.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _UNREADABLE = "is missing or is not a whole picture", "restore it or remove its entry"
 _log = logging.getLogger(LOGGER)
 

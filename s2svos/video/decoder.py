@@ -124,7 +124,7 @@ class VideoFile:
     @contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         try:
-            container = av.open(self.path)
+            container = av.open(f"file:{self.path}")  # a colon in a name is no protocol's
         except FileNotFoundError as error:
             raise UserError(f"{self.path} does not exist", "check the path of the video") from error
         except (av.FFmpegError, OSError) as error:

@@ -15,7 +15,8 @@ from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import disk_errors, write_atomically
 
-_BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
+# What Pillow raises for broken files, and for those that state a size that no memory holds.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ HOW_IDS_ARE_READ = (
     "an object's id is its palette index or its grey value, 0 is the background, so save the mask "
     "as an indexed or a grey PNG"
 )
-_BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
+# What Pillow raises for broken files, and for those that state a size that no memory holds.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads 2 and 4 bits over 0..255
 _Z_RLE = 3
 

@@ -15,7 +15,8 @@ from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-_BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
+# What Pillow raises for broken files, and for those that state a size that no memory holds.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class Video:

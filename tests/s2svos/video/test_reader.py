@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -170,3 +171,22 @@ def test_video_without_a_readable_frame(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.ts", 2, codec="mpeg2video")
     with pytest.raises(UserError, match=r"no frame|cannot be read|no video"):
         Video(cut(path, 0.1))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colon in a name there")
+@pytest.mark.parametrize("name", ["12:30 walk.mp4", "http:x.mp4", "pipe:0.mp4"])
+def test_a_colon_in_a_name_is_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_video(tmp_path / "v.mp4", 3).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(Video(Path(name)))) == 3
+
+
+def test_a_picture_that_states_a_giant_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path / "frames", "00000.png", "00001.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    with pytest.raises(UserError, match=r"00000\.png"):
+        list(Video(folder))
