@@ -201,6 +201,7 @@ class TrainConfig:
         seed: of weights and clips.
         init: checkpoint whose weights the network starts from.
         objects: how many of a clip are followed.
+        windows: chance, a clip, that it is seen through a window that moves (default network only).
     """
 
     network: Network
@@ -224,6 +225,7 @@ class TrainConfig:
     seed: NonNegativeInt
     init: str | None = None
     objects: ObjectSampling = ONE_OBJECT  # which older files do not state
+    windows: Share = 0  # likewise
 
     def __post_init__(self) -> None:
         stride = self.network.stride

@@ -23,8 +23,8 @@ from s2svos_engines.files import write_atomically
 PRESETS = ("lite", "paper")
 _CONFIG = TypeAdapter(TrainConfig)
 _FIXED = (
-    *("network", "backbone", "data", "objects", "loss", "corruption", "ema_decay", "seed"),
-    *("optimiser.kind", "optimiser.betas", "optimiser.weight_decay"),
+    *("network", "backbone", "data", "objects", "loss", "corruption", "windows", "ema_decay"),
+    *("optimiser.kind", "optimiser.betas", "optimiser.weight_decay", "seed"),
 )
 """Keys that a run keeps to its end. Steps, rates, schedule, precision, devices, validation and so
 on may change when it is resumed, and so may the places of its files."""

@@ -13,6 +13,7 @@ class SeedStream(IntEnum):
     VALIDATION = 7
     KEYS = 8
     CORRUPTION = 9
+    WINDOWS = 10
 
     def rng(self, seed: int, number: int) -> np.random.Generator:
         """Return the generator of one clip, by the seed and the clip's number in the run."""

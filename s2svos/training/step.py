@@ -18,6 +18,7 @@ from s2svos.training.corruption import corrupt_state, refresh_early
 from s2svos.training.loss import jaccard, mean_over_clips, training_loss
 from s2svos.training.optim import EMA, parameter_groups, rate_at
 from s2svos.training.seeds import SeedStream
+from s2svos.training.windows import Move, move_windows, moved_state
 
 
 class Rollout(nn.Module):
@@ -41,6 +42,7 @@ class Rollout(nn.Module):
         first_masks: Tensor,
         owners: Tensor,
         rngs: Sequence[np.random.Generator] = (),
+        moves: Sequence[Move] = (),
     ) -> Tensor:
         """Run clips.
 
@@ -49,25 +51,33 @@ class Rollout(nn.Module):
             first_masks: uint8 [N, 1, H, W], 255 for the object.
             owners: int64 [N], the clip of each object.
             rngs: one a clip, for its corruption; none are needed where that is 0.
+            moves: of the windows of clips (default network only).
 
         Returns:
             Logits of all frames but the first, each object's against all else, float
             [T - 1, N, 1, H, W].
         """
         length, batch = frames.shape[:2]
-        encoded = self.network.features(frames.flatten(0, 1).float())
-        by_frame = [
-            type(encoded)(*(x.view(length, batch, *x.shape[1:])[t] for x in encoded))
-            for t in range(length)
+        seen = [
+            frames.flatten(0, 1),
+            *(x[None] for move in moves for x in (move.entry, move.latest)),
         ]
+        encoded = self.network.features(torch.cat(seen).float())
+        sizes = [batch] * length + [1, 1] * len(moves)
+        by_frame = [type(encoded)(*x) for x in zip(*(x.split(sizes) for x in encoded), strict=True)]
+        by_frame, at_moves = by_frame[:length], by_frame[length:]
         state = self.network.start(by_frame[0], first_masks.float() / 255, owners)
         corrupts = self.corruption > 0 and self.network.feeds_back_mask
         if corrupts:
             state = refresh_early(state, length, rngs)
         logits: list[Tensor] = []
-        for features in by_frame[1:]:
+        for number, features in enumerate(by_frame[1:], 1):
             if logits and corrupts:
                 state = corrupt_state(state, self.corruption, owners, rngs)
+            for index, move in enumerate(moves):
+                if move.frame == number:
+                    around = at_moves[2 * index : 2 * index + 2]
+                    state = moved_state(self.network, state, owners, move, *around)
             out, state = self.network.advance(features, state, owners)
             logits.append(self.network.log_odds(out, owners))
         full = torch.cat(logits)
@@ -143,9 +153,13 @@ class TrainStep:
             # By a clip's number in the run: neither the share of a batch that a process has, nor
             # the clip's place in it, nor the step of a resume changes the errors.
             rngs = [SeedStream.CORRUPTION.rng(config.seed, first + i) for i in range(count)]
+            windows = [SeedStream.WINDOWS.rng(config.seed, first + i) for i in range(count)]
             first += count
+            moves: list[Move] = []
+            if config.windows and self.network.feeds_back_mask:
+                clip, mask, moves = move_windows(clip, mask, owners, config.windows, windows)
             with fabric.no_backward_sync(self._model, enabled=index < parts):
-                logits = self._model(clip, mask[0], owners, rngs)
+                logits = self._model(clip, mask[0], owners, rngs, moves)
                 target = mask[1:].float() / 255
                 loss = training_loss(logits, target, config.loss, done, owners)
                 fabric.backward(loss / parts)
