@@ -175,7 +175,7 @@ def _open_clip(name: ClipName | None) -> tuple[Clip, str]:
     from s2svos.video.masks import read_first_mask
     from s2svos.video.reader import Video
 
-    video = Video(name[0])
+    video = Video(name[0], beside=[Path(name[1])])
     labels = read_first_mask(name[1], size=(video.height, video.width)).ids
     return _MaskedVideo(video, labels), Path(name[0]).name
 

@@ -16,6 +16,9 @@ Frame = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 """Object ids of a frame's pixels: uint8 [H, W], 0 for the background."""
 
+AnyMask = NDArray[np.integer[Any]] | NDArray[np.bool]
+"""Object ids as a caller may have them: integer [H, W], 0 to 255, or bool of one object."""
+
 Masks = NDArray[np.uint8]
 """Probabilities times 255 of N objects: uint8 [N, H, W]."""
 
@@ -37,6 +40,35 @@ AnyFrame = Frame | CudaArray
 def on_gpu(frame: AnyFrame) -> bool:
     """Return whether a frame is on a GPU."""
     return hasattr(frame, "__cuda_array_interface__")
+
+
+def as_labels(mask: object) -> Labels:
+    """Return a mask as object ids; True of a bool mask, as SAM gives it, is object 1.
+
+    Args:
+        mask: bool or integer [H, W], ids from 0 to 255.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        UserError: it is no such array.
+    """
+    if not isinstance(mask, np.ndarray):
+        raise UserError(
+            f"A mask is a NumPy array of ids [H, W], not {type(mask).__name__}",
+            "convert it with numpy.asarray",
+        )
+    if mask.ndim != 2 or mask.dtype.kind not in "bui":
+        raise UserError(
+            f"A mask holds ids, bool or integer [H, W], not {mask.dtype} {list(mask.shape)}",
+            "give each object a whole number from 1 to 255, and 0 to the background",
+        )
+    if mask.dtype != np.uint8 and mask.size and not 0 <= mask.min() <= mask.max() <= 255:
+        raise UserError(
+            f"The mask holds ids from {mask.min()} to {mask.max()}", "number objects from 1 to 255"
+        )
+    return mask.astype(np.uint8, copy=False)
 
 
 def dtype_and_shape(frame: AnyFrame) -> tuple[str, tuple[int, ...]]:

@@ -13,124 +13,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s2svos_engines.contract import StepContract, frames_per_call
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import written_beside
+from s2svos_engines.files import need_regular_file, written_beside
 from s2svos_engines.graph_check import check_graph
+from s2svos_engines.manifest import Manifest
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+ON_DEMAND = ("fp16", "int8")  # precisions that an export makes if it is told to
 SEAL = 64  # characters of a SHA-256 in hexadecimal
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """The contents of ``manifest.json``.
-
-    Args:
-        format: version of the bundle's format.
-        contract: interface of the graphs.
-        graphs: the graphs' members, by precision and by name.
-        weights: for a graph's member, the members with the weights that it shares with others.
-        members: SHA-256 of every member but the manifest, in hexadecimal.
-        facts: all else, JSON types: what the properties below give, ``opset``, ``max_objects`` and
-            whatever a later version has added.
-    """
-
-    format: int
-    contract: StepContract
-    graphs: Mapping[str, Mapping[str, str]]
-    weights: Mapping[str, Sequence[str]]
-    members: Mapping[str, str]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
-        """Read what :meth:`to_json` returned, or a manifest of an older format.
-
-        Raises:
-            KeyError, TypeError, ValueError: ``data`` is no manifest.
-        """
-        facts = dict(data)
-        return cls(
-            format=facts.pop("format"),
-            contract=StepContract.from_json(facts.pop("contract")),
-            graphs=facts.pop("graphs"),
-            weights=facts.pop("weights", {}),  # format 1 shares none
-            members=facts.pop("members"),
-            facts=facts,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON types."""
-        return {
-            "format": self.format,
-            "contract": self.contract.to_json(),
-            "graphs": self.graphs,
-            "weights": self.weights,
-            "members": self.members,
-            **self.facts,
-        }
-
-    def pieces(self, member: str) -> tuple[str, ...]:
-        """Return a graph's member and the members with the weights that it shares."""
-        return member, *self.weights.get(member, ())
-
-    def mean_iou(self, precision: str) -> float | None:
-        """Return the mean IoU with PyTorch that the export found; None if that is unknown."""
-        found = self.parity.get(precision, {}).get("mean_iou")
-        return None if found is None else float(found)
-
-    @property
-    def parity(self) -> Mapping[str, Mapping[str, Any]]:
-        """For each precision, how far its graphs drift from PyTorch (``DriftReport.parity``)."""
-        return self._mapping("parity")
-
-    @property
-    def network(self) -> Mapping[str, Any]:
-        """The network's configuration."""
-        return self._mapping("network")
-
-    @property
-    def preset(self) -> str | None:
-        """The name of the network's design."""
-        return self.network.get("preset")
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """How the weights were made."""
-        return self._mapping("training")
-
-    @property
-    def tools(self) -> Mapping[str, str]:
-        """Versions of the packages that made the bundle."""
-        return self._mapping("tools")
-
-    @property
-    def int8(self) -> Mapping[str, Any]:
-        """What int8 quantises and why (``Int8Choice.to_json``)."""
-        return self._mapping("int8")
-
-    @property
-    def adapted(self) -> Mapping[str, Any]:
-        """The bundle whose weights were tuned to a first frame, and how."""
-        return self._mapping("adapted")
-
-    @property
-    def plans(self) -> Sequence[Mapping[str, Any]]:
-        """Records of the TensorRT plans (``tensorrt.plans.Plan.to_json``)."""
-        plans: Sequence[Mapping[str, Any]] = self.facts.get("plans", ())
-        return plans
-
-    def _mapping(self, key: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.facts.get(key, {})
-        return found
+# What zipfile raises for a file that is none, or is damaged.
+_DAMAGED = (
+    *(zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, TypeError),
+    *(NotImplementedError, RuntimeError, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -170,11 +76,14 @@ class Bundle:
         Raises:
             UserError: missing, no bundle, of a newer format, truncated or changed.
         """
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", "name a .s2s bundle that s2svos export wrote")
         try:
+            need_regular_file(path)
             return cls._checked(path)
-        except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError) as error:
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{path} does not exist", "name a .s2s bundle that s2svos export wrote"
+            ) from error
+        except _DAMAGED as error:
             raise UserError(
                 f"{path} is not a bundle or is damaged ({error})", "copy or export it again"
             ) from error
@@ -188,19 +97,18 @@ class Bundle:
             if file.read() != sha256.encode("ascii"):
                 raise ValueError("its checksum differs")
         with zipfile.ZipFile(path) as archive:
-            data = json.loads(archive.read(MANIFEST))
-            if data["format"] > FORMAT:
+            _check_members(archive, path.stat().st_size)
+            text = archive.read(MANIFEST)
+            newest = _format(text)
+            if newest > FORMAT:
                 raise UserError(
-                    f"{path} has bundle format {data['format']}, newer than {FORMAT}, which "
-                    "this s2svos reads",
+                    f"{path} has bundle format {newest}, newer than {FORMAT}, which this s2svos "
+                    "reads",
                     "upgrade it with pip install -U s2svos",
                 )
-            manifest = Manifest.from_json(data)
+            manifest = Manifest.from_json(text)
             if set(archive.namelist()) != {MANIFEST, *manifest.members}:
                 raise ValueError("its members are not those of its manifest")
-            for name, expected in manifest.members.items():
-                if hashlib.sha256(archive.read(name)).hexdigest() != expected:
-                    raise ValueError(f"the checksum of {name} differs")
         return cls(path, sha256, manifest)
 
     @property
@@ -256,15 +164,34 @@ class Bundle:
         return {name: self.graph(name, precision=precision) for name in names}
 
     def read(self, member: str) -> bytes:
-        """Return a member of the zip."""
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(member)
+        """Return a member of the zip.
+
+        Raises:
+            UserError: it is not what it was when the bundle was opened.
+        """
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                data = archive.read(member)
+        except _DAMAGED as error:
+            raise self._changed(member) from error
+        if hashlib.sha256(data).hexdigest() != self.manifest.members[member]:
+            raise self._changed(member)
+        return data
+
+    def _changed(self, member: str) -> UserError:
+        return UserError(
+            f"{member} in {self.path} is not what the manifest says of it",
+            "copy or export it again",
+        )
 
     def _members(self, precision: str) -> Mapping[str, str]:
         if precision not in self.precisions:
+            known = (
+                f"export it with s2svos export --{precision}, or " if precision in ON_DEMAND else ""
+            )
             raise UserError(
                 f"{self.path} holds {', '.join(self.precisions)}, not {precision}",
-                f"export it with s2svos export --{precision}, or choose another --precision",
+                f"{known}choose another --precision",
             )
         return self.manifest.graphs[precision]
 
@@ -358,6 +285,37 @@ def add_plans(path: Path, plans: Iterable[tuple[Mapping[str, Any], bytes]]) -> N
         facts={**manifest.facts, "plans": list(records.values())},
         others=others,
     )
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse members that would take more memory than the file has bytes.
+
+    Raises:
+        ValueError: one is compressed or there twice, or they are larger than the file.
+    """
+    members = archive.infolist()
+    if any(one.compress_type != zipfile.ZIP_STORED or one.flag_bits & 1 for one in members):
+        raise ValueError("it holds a compressed or encrypted member")
+    if len({one.filename for one in members}) < len(members):
+        raise ValueError("it holds a member twice")
+    if sum(one.file_size for one in members) > size:
+        raise ValueError("its members are larger than itself")
+
+
+def _format(text: bytes) -> int:
+    """Return the format that a manifest states, before all else of it is read by that format.
+
+    Raises:
+        ValueError: it states none.
+    """
+    try:
+        data = json.loads(text)
+        stated = data["format"]
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("its manifest states no format") from error
+    if not isinstance(stated, int):
+        raise ValueError("its manifest states no format")
+    return stated
 
 
 def _plan_key(record: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -6,7 +6,6 @@ shape or dtype is written anywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -187,23 +186,6 @@ class StepContract:
     def to_json(self) -> dict[str, Any]:
         """Return the contract as JSON types, for the manifest."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> StepContract:
-        """Read the contract that :meth:`to_json` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError: ``data`` is not such a contract.
-        """
-        states: Sequence[Mapping[str, Any]] = data["states"]
-        return cls(
-            int(data["height"]),
-            int(data["width"]),
-            tuple(
-                StateSpec(s["name"], tuple(s["shape"]), s["dtype"], s.get("shared", False))
-                for s in states
-            ),
-        )
 
 
 def step_graph(frames: int) -> str:

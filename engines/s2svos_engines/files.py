@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,35 @@ def is_plain_name(name: str) -> bool:
     Such a name leads nowhere else when it is joined to a path, on Windows either.
     """
     return name not in ("", ".", "..") and not {*"/\\:\0"} & {*name} and len(name) < 200
+
+
+def need_regular_file(path: Path, what: str = "") -> None:
+    """Refuse a path that is no file which holds still, before anything waits for it.
+
+    Args:
+        path: to be read, maybe more than once.
+        what: it is, as ``The mask``, for the sentence.
+
+    Raises:
+        FileNotFoundError: there is nothing; each caller says best what to do about it.
+        UserError: it is a folder, a pipe, a device, or nobody is let in.
+    """
+    name = f"{what} {path}".strip()
+    try:
+        mode = path.stat().st_mode
+        readable = os.access(path, os.R_OK)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{name} cannot be read ({reason})", "check its path") from error
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{name} is a folder", "name a file")
+    if not stat.S_ISREG(mode):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+        raise UserError(f"{name} is {kind}, which can be read only once", "save it as a file first")
+    if not readable:
+        raise UserError(f"{name} cannot be read (permission is denied)", "change its permissions")
 
 
 @contextmanager

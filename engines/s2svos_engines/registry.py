@@ -69,6 +69,8 @@ ENGINES = {
         on_gpu=True,
     ),
 }
+MAX_THREADS = 256  # of a step; more would do nothing but wait for each other
+_REASON = 300  # characters of a library's error, which may be of many lines
 GPU_ENGINES = tuple(name for name, entry in ENGINES.items() if entry.on_gpu)
 SLOW_ENGINES = ("torch",)
 """To be asked for by name. PyTorch, node by node, is what the others are compared with."""
@@ -121,6 +123,10 @@ def load_engine(
         UserError: there is no such engine, its package is missing, the bundle lacks the precision,
             or the engine refuses the graphs.
     """
+    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS):
+        raise UserError(
+            f"A step cannot have {threads!r} threads", f"choose a number from 1 to {MAX_THREADS}"
+        )
     if name == "auto":
         usable = [engine for engine in usable_engines() if engine not in SLOW_ENGINES]
         if not usable:
@@ -142,7 +148,19 @@ def load_engine(
             f"install it anew with {remedy} --force-reinstall, or choose another --engine",
         ) from error
     engine_class = getattr(module, entry.class_name)
-    return cast("Engine", engine_class(bundle, precision=precision, threads=threads or cpu_count()))
+    try:
+        engine = engine_class(bundle, precision=precision, threads=threads or cpu_count())
+    except UserError:
+        raise
+    except Exception as error:  # of whatever type the engine's library has
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON]
+        raise UserError(
+            f"The graphs of {bundle.path} cannot be run by {name} ({reason})",
+            "export the bundle again, or choose another --engine",
+        ) from error
+    return cast("Engine", engine)
 
 
 def _importable(name: str) -> bool:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2svos_engines.arrays import AnyFrame, Labels, Masks, States, dtype_and_shape, on_gpu
+from s2svos_engines.arrays import (
+    AnyFrame,
+    AnyMask,
+    Labels,
+    Masks,
+    States,
+    as_labels,
+    dtype_and_shape,
+    on_gpu,
+)
 from s2svos_engines.batch_runner import BatchRunner, Slot
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import Engine, Pending, Runner
@@ -60,6 +71,8 @@ class Tracker:
         Raises:
             UserError: the bundle or the engine cannot be used.
         """
+        if window not in [*WindowMode]:
+            raise UserError(f"There is no window {window!r}", f"choose {' or '.join(WindowMode)}")
         bundle = Bundle.open(path)
         loaded = load_engine(bundle, engine, precision=precision, threads=threads)
         return cls(bundle, loaded, window=WindowMode(window))
@@ -69,13 +82,14 @@ class Tracker:
         """Name of the engine that runs the network."""
         return self.engine.name
 
-    def open(self, frame: AnyFrame, mask: Labels) -> Stream:
+    def open(self, frame: AnyFrame, mask: AnyMask) -> Stream:
         """Open a stream that follows the objects of a first frame.
 
         Args:
             frame: uint8 [H, W, 3], RGB, the first frame; any size. It and those that follow may
                 be on the GPU, as PyTorch's, CuPy's and PyCUDA's arrays are, where the engine is.
-            mask: uint8 [H, W], ids of the objects in it, 0 for the background.
+            mask: integer [H, W], ids of the objects in it, 1 to 255, 0 for the background; or bool
+                of one object, which gets the id 1.
 
         Raises:
             UserError: wrong types or shapes, or the mask holds no object.
@@ -106,10 +120,15 @@ class Tracker:
         members = [stream for stream in frames if len(stream.ids)]
         if not self.engine.batches or len(members) < 2:
             return {stream: stream.step(frame) for stream, frame in frames.items()}
-        batch = self._batch(members)
-        resized = [to_network(frames[stream], stream.letterbox) for stream in members]
-        masks = dict(zip(members, batch.step(resized), strict=True))
-        return {stream: stream.finish(frame, masks.get(stream)) for stream, frame in frames.items()}
+        with ExitStack() as stack:
+            for stream in frames:
+                stack.enter_context(stream.used())
+            batch = self._batch(members)
+            resized = [to_network(frames[stream], stream.letterbox) for stream in members]
+            masks = dict(zip(members, batch.step(resized), strict=True))
+            return {
+                stream: stream.finish(frame, masks.get(stream)) for stream, frame in frames.items()
+            }
 
     def _batch(self, members: Sequence[Stream]) -> BatchRunner:
         """Return the batch that has exactly these streams in this order, or a new one."""
@@ -136,9 +155,9 @@ class Stream:
     labels: Labels
     ids: NDArray[np.uint8]
 
-    def __init__(self, tracker: Tracker, frame: AnyFrame, mask: Labels) -> None:
+    def __init__(self, tracker: Tracker, frame: AnyFrame, mask: AnyMask) -> None:
         dtype, shape = dtype_and_shape(frame)
-        if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
+        if dtype != "uint8" or len(shape) != 3 or shape[2] != 3 or not all(shape):
             raise UserError(f"A frame is uint8 [H, W, 3], not {dtype} {list(shape)}.")
         self._engine, contract = tracker.engine, tracker.engine.contract
         video_size, network_size = (shape[0], shape[1]), (contract.height, contract.width)
@@ -150,6 +169,7 @@ class Stream:
         )
         self._entries: list[Entry] = []
         self._moving = False  # whether the window moves as soon as no call is in flight
+        self._used = Lock()
         self.runner: Runner[Any] | Slot | None = None
         self.ids = np.zeros(0, np.uint8)
         self.labels = np.zeros(video_size, np.uint8)
@@ -168,9 +188,10 @@ class Stream:
             UserError: the frame has another type or size.
         """
         self.check(frame)
-        runner = self._own_runner()
-        masks = runner.step(to_network(frame, self.letterbox)) if runner else None
-        return self.finish(frame, masks)
+        with self.used():
+            runner = self._own_runner()
+            masks = runner.step(to_network(frame, self.letterbox)) if runner else None
+            return self.finish(frame, masks)
 
     def steps(self, frames: Sequence[AnyFrame]) -> list[Labels]:
         """Follow the objects into the next frames, as :meth:`follow` does.
@@ -195,7 +216,8 @@ class Stream:
 
         Faster than to step: a call takes as many frames as the engine can at once, and several
         calls are in flight, so frames are taken before the labels of those before them are given.
-        To be iterated to its end before anything else is done with the stream.
+        To be iterated to its end, or closed, before anything else is done with the stream; where it
+        is closed, the stream goes on after the frames that were taken.
 
         Args:
             frames: uint8 [H, W, 3], RGB, of the first frame's size, such as those of a video.
@@ -209,6 +231,10 @@ class Stream:
             UserError: a frame has another type or size.
             Exception: what ``frames`` raised.
         """
+        with self.used():
+            yield from self._follow(frames, max_in_flight or self._engine.max_in_flight)
+
+    def _follow(self, frames: Iterable[AnyFrame], max_in_flight: int) -> Iterator[Labels]:
         error: BaseException | None = None
 
         def until_error() -> Iterator[AnyFrame]:
@@ -220,24 +246,45 @@ class Stream:
             except BaseException as raised:  # Ctrl-C too
                 error = raised
 
-        limit = self._engine.max_in_flight
-        if max_in_flight:
-            limit = min(max_in_flight, limit)
+        limit = min(max_in_flight, self._engine.max_in_flight)
         self._moving = False
         if self._window:
             self._window.delay = limit * max(self._engine.frames_per_call)
         calls = self._calls(until_error())
         in_flight: deque[tuple[AnyFrame, Pending]] = deque()
         more = True
-        while more or in_flight:
-            # Before another frame is taken; and a window moves once no call is in flight.
-            if in_flight and (not more or self._moving or len(in_flight) == limit):
+        try:
+            while more or in_flight:
+                # Before another frame is taken; and a window moves once no call is in flight.
+                if in_flight and (not more or self._moving or len(in_flight) == limit):
+                    frame, call = in_flight.popleft()
+                    yield from self._wait(frame, call, last=not in_flight)
+                elif more := (portion := next(calls, None)) is not None:
+                    in_flight.append((portion[-1], self._submit(portion)))
+        except GeneratorExit:  # closed before its end
+            while in_flight:
                 frame, call = in_flight.popleft()
-                yield from self._wait(frame, call, last=not in_flight)
-            elif more := (portion := next(calls, None)) is not None:
-                in_flight.append((portion[-1], self._submit(portion)))
+                self._wait(frame, call, last=not in_flight)
+            raise
         if error:
             raise error
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Have the stream for oneself.
+
+        Raises:
+            UserError: it is in use.
+        """
+        if not self._used.acquire(blocking=False):
+            raise UserError(
+                "The stream is in use",
+                "iterate follow to its end or close it first, and step a stream in one thread",
+            )
+        try:
+            yield
+        finally:
+            self._used.release()
 
     def check(self, frame: AnyFrame) -> None:
         """Check that a frame can be stepped.
@@ -254,12 +301,12 @@ class Stream:
             )
         self._check(*dtype_and_shape(frame), (*self.letterbox.video_size, 3))
 
-    def add(self, frame: AnyFrame, mask: Labels) -> Labels:
+    def add(self, frame: AnyFrame, mask: AnyMask) -> Labels:
         """Follow further objects, which enter on the latest frame.
 
         Args:
             frame: uint8 [H, W, 3], RGB, the frame that was stepped last.
-            mask: uint8 [H, W], ids of the new objects, 0 elsewhere.
+            mask: integer [H, W], ids of the new objects, 0 elsewhere; or bool of object 1.
 
         Returns:
             uint8 [H, W], the latest labels with the new objects over them.
@@ -268,13 +315,21 @@ class Stream:
             UserError: wrong types or shapes, no object, or an id that is followed already.
         """
         self.check(frame)
-        self._check(str(mask.dtype), mask.shape, self.letterbox.video_size)
-        new = np.unique(mask[mask > 0])
+        labels = as_labels(mask)
+        self._check(str(labels.dtype), labels.shape, self.letterbox.video_size)
+        new = np.unique(labels[labels > 0])
         if not len(new):
             raise UserError("The mask holds no object", "mark each object with its id, 1 to 255")
-        if len(known := np.intersect1d(new, self.ids)):
-            raise UserError(f"Object {known[0]} is followed already", "give a new object a new id")
-        entry = Entry(frame, mask, new)
+        with self.used():
+            if len(known := np.intersect1d(new, self.ids)):
+                raise UserError(
+                    f"Object {known[0]} is followed already", "give a new object a new id"
+                )
+            self._enter(Entry(frame, labels, new))
+            self.labels = np.where(labels > 0, labels, self.labels)
+        return self.labels
+
+    def _enter(self, entry: Entry) -> None:
         if self._window:
             self._make_room(entry)
             self._entries.append(entry.copy())
@@ -282,9 +337,7 @@ class Stream:
         if self.runner:
             triples = zip(self._engine.contract.states, self.states(), states, strict=True)
             states = [o if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
-        self._keep(np.concatenate([self.ids, new]), states)
-        self.labels = np.where(mask > 0, mask, self.labels)
-        return self.labels
+        self._keep(np.concatenate([self.ids, entry.ids]), states)
 
     def remove(self, *ids: int) -> None:
         """Stop following objects.
@@ -294,15 +347,16 @@ class Stream:
         """
         if unknown := set(ids) - set(self.ids.tolist()):
             raise UserError(f"Object {min(unknown)} is not followed", f"the ids are {self.ids}")
-        keep = ~np.isin(self.ids, ids)
-        pairs = zip(self._engine.contract.states, self.states(), strict=False)
-        states = [state if spec.shared else state[keep] for spec, state in pairs]
-        self._keep(self.ids[keep], states)
-        self._entries = [
-            entry._replace(ids=left)
-            for entry in self._entries
-            if len(left := entry.ids[~np.isin(entry.ids, ids)])
-        ]
+        with self.used():
+            keep = ~np.isin(self.ids, ids)
+            pairs = zip(self._engine.contract.states, self.states(), strict=False)
+            states = [state if spec.shared else state[keep] for spec, state in pairs]
+            self._keep(self.ids[keep], states)
+            self._entries = [
+                entry._replace(ids=left)
+                for entry in self._entries
+                if len(left := entry.ids[~np.isin(entry.ids, ids)])
+            ]
 
     def states(self) -> States:
         """Return the states of the N objects, valid until the next step; empty if there is none."""

@@ -187,10 +187,11 @@ def infer(
 
     if source.incoming:
         tracker()  # while that loads the objects on the first frame would move on
-    opened = source.open(start, end)
+    opened = source.open(start, end, beside=[path for path in (mask, mask_frame) if path])
     size_opened = opened.height, opened.width
     first = read_first_mask(mask, size=size_opened)
     frame_of_mask = read_mask_frame(mask_frame, size=size_opened) if mask_frame else None
+    _warn(*opened.doubts, *first.doubts)
     to_pipe = out == Path("-")
     try:
         with (
@@ -246,12 +247,18 @@ def _save_frame(source: VideoSource, path: Path, start: int, overwrite: bool) ->
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists", "choose another --save-frame, or --overwrite it")
     opened = source.open(start, start + 1)
+    _warn(*opened.doubts)
     save_first_frame(opened, path)
     again = f" --mask-frame {path}" if source.incoming else ""
     typer.echo(
         f"{path}: the first frame, {opened.width}x{opened.height}. Mark the objects on it as ids "
         f"in an indexed or grey PNG; then follow them with --mask MASK.png{again}."
     )
+
+
+def _warn(*doubts: str) -> None:
+    for doubt in doubts:
+        typer.secho(f"Warning: {doubt}", fg=typer.colors.YELLOW, err=True)
 
 
 def _closing_line(summary: RunSummary) -> str:

@@ -20,14 +20,23 @@ def info(
     """Tell what a bundle is: contract, precisions, plans, parity, training."""
     import json
 
-    from s2svos import default_bundle
+    from s2svos import UserError, default_bundle
     from s2svos.about import about
     from s2svos.commands.terminal import print_table
     from s2svos.standard_streams import need_standard_output
     from s2svos_engines.bundle import Bundle
 
     need_standard_output()
-    facts = about(Bundle.open(bundle or default_bundle()))
+    opened = Bundle.open(bundle or default_bundle())
+    try:
+        facts = about(opened)
+        tables = list(_tables(facts))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{opened.path} says things of itself that are not understood "
+            f"({type(error).__name__}: {error})",
+            "export it again",
+        ) from error
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
@@ -35,15 +44,21 @@ def info(
         f"{facts['path']}: {_megabytes(facts['bytes'])}, format {facts['format']}, "
         f"SHA-256 {facts['sha256']}"
     )
+    for title, rows in tables:
+        print_table(rows, title=title)
+
+
+def _tables(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield titles and rows."""
     contract = facts["contract"]
-    print_table(list(_contract(contract)), title="Contract")
-    typer.echo(f"An object's state takes {_megabytes(contract['state_bytes'])}.")
-    print_table(list(_precisions(facts["precisions"])), title="Precisions")
-    print_table(list(_plans(facts["plans"])) or [("none",)], title="TensorRT plans")
-    print_table(list(_parity(facts["parity"])), title="Parity with PyTorch")
-    print_table(list(_drift(facts["drift"])), title="Drift from PyTorch")
+    state = f"an object's state takes {_megabytes(contract['state_bytes'])}"
+    yield f"Contract; {state}", list(_contract(contract))
+    yield "Precisions", list(_precisions(facts["precisions"]))
+    yield "TensorRT plans", list(_plans(facts["plans"])) or [("none",)]
+    yield "Parity with PyTorch", list(_parity(facts["parity"]))
+    yield "Drift from PyTorch", list(_drift(facts["drift"]))
     for part in ("network", "training", "tools"):
-        print_table(list(_flat(facts[part])), title=part.capitalize())
+        yield part.capitalize(), list(_flat(facts[part]))
 
 
 def _contract(contract: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

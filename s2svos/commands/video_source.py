@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -92,8 +92,15 @@ class VideoSource:
         """Whether frames come in by themselves, and once."""
         return self.video is None or self.video == "-" or is_address(self.video)
 
-    def open(self, start: int, end: int | None) -> Video | IncomingVideo:
+    def open(
+        self, start: int, end: int | None, *, beside: Collection[Path] = ()
+    ) -> Video | IncomingVideo:
         """Open it; an incoming video has given its first frame then.
+
+        Args:
+            start: index of the first frame.
+            end: index after the last one; None for all.
+            beside: pictures that may lie in a folder of frames and are none.
 
         Raises:
             UserError: it cannot be opened.
@@ -103,7 +110,7 @@ class VideoSource:
 
         if not self.incoming:
             assert self.video is not None
-            return Video(self.video, start=start, end=end)
+            return Video(self.video, start=start, end=end, beside=beside)
         name, connect = self._connection()
         return IncomingVideo(name, connect, live=self.live, end=end, timeout=self.timeout)
 

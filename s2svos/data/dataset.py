@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import shutil
 from collections import Counter
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +29,9 @@ from s2svos_engines.errors import UserError
 
 TRIES = 10  # clips drawn until one shows its object
 MAX_BAD_FILES = 100  # in a row
+PREFETCH = 4  # batches that each worker makes ahead
+MOST_OBJECTS = 3  # of a clip, as a rule
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the tensors of other processes
 
 
 class Batch(NamedTuple):
@@ -201,8 +206,8 @@ def batches(
         _Clips(source, phase, seed=seed, numbers=numbers),
         share,
         num_workers=workers,
-        collate_fn=_collate,
-        prefetch_factor=4 if workers else None,
+        collate_fn=partial(_collate, shared=_fits_shared_memory(phase, share, workers)),
+        prefetch_factor=PREFETCH if workers else None,
         multiprocessing_context=_start_method() if workers else None,
         worker_init_fn=_begin_worker,
     )
@@ -217,7 +222,8 @@ def batches(
             skipped.add(*errors)
             if isinstance(batch, UserError):
                 raise batch
-            yield batch
+            frames, masks, owners = map(torch.as_tensor, batch[:3])
+            yield Batch(frames, masks, owners, batch[3])
     finally:
         cv2.setNumThreads(threads)
 
@@ -285,16 +291,38 @@ def _begin_worker(worker: int) -> None:
     logging.getLogger(LOGGER).disabled = True
 
 
-def _collate(samples: list[_Sample]) -> tuple[Batch | UserError, list[BadFileError]]:
-    """Make a batch, in the worker: tensors reach the parent through shared memory."""
+def _fits_shared_memory(phase: Phase, share: int, workers: int) -> bool:
+    """Return whether all batches that wait fit /dev/shm, of which a container may have 64 MB.
+
+    A worker that finds it full dies, and its clips are waited for without end.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return True
+    batch = share * phase.length * phase.height * phase.width * (3 + MOST_OBJECTS)
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    return free > 2 * PREFETCH * max(1, workers) * batch
+
+
+def _collate(
+    samples: list[_Sample], *, shared: bool
+) -> tuple[tuple[Any, ...] | UserError, list[BadFileError]]:
+    """Make a batch, in the worker.
+
+    Args:
+        samples: of the batch.
+        shared: tensors reach the parent through shared memory; else arrays do, through a pipe.
+
+    Returns:
+        The fields of a :class:`Batch`, or the error that ended it; and files that were skipped.
+    """
     errors = [error for _, some in samples for error in some]
     clips = []
     for clip, _ in samples:
         if isinstance(clip, UserError):
             return clip, errors
         clips.append(clip)
-    frames = torch.from_numpy(np.stack([clip.frames for clip in clips], 1)).permute(0, 1, 4, 2, 3)
-    masks = torch.from_numpy(np.concatenate([clip.masks for clip in clips], 1))[:, :, None]
-    counts = torch.tensor([clip.masks.shape[1] for clip in clips])
-    owners = torch.arange(len(clips)).repeat_interleave(counts)
-    return Batch(frames, masks, owners, [clip.source for clip in clips]), errors
+    frames = np.stack([clip.frames for clip in clips], 1).transpose(0, 1, 4, 2, 3)
+    masks = np.concatenate([clip.masks for clip in clips], 1)[:, :, None]
+    owners = np.repeat(np.arange(len(clips)), [clip.masks.shape[1] for clip in clips])
+    arrays = (torch.from_numpy(x) if shared else x for x in (frames, masks, owners))
+    return (*arrays, [clip.source for clip in clips]), errors

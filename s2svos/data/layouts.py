@@ -55,7 +55,8 @@ def davis(
     """Return the videos of a split of DAVIS.
 
     Args:
-        root: folder with ``JPEGImages/480p``, ``Annotations/480p`` and ``ImageSets/<year>``.
+        root: folder with ``JPEGImages/480p``, ``Annotations/480p`` and ``ImageSets/<year>``;
+            ``Full-Resolution`` where there is no ``480p``.
         year: 2016 (whatever is annotated is one object) or 2017 (objects by id).
         split: of ``ImageSets/<year>/<split>.txt``; several are joined with ``+``.
         skipped: records missing videos; None raises the first.
@@ -63,7 +64,10 @@ def davis(
     Raises:
         UserError: the folder, or the split, or all of its videos are missing.
     """
-    frames, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+    frames, masks = (
+        first_folder(root / kind, "480p", "Full-Resolution")
+        for kind in ("JPEGImages", "Annotations")
+    )
     names = [name for part in split.split("+") for name in _davis_names(root, year, part)]
     return _videos(root, names, frames, masks, skipped or SkippedFiles(), merge=year == 2016)
 

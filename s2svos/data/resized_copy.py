@@ -10,12 +10,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from s2svos.data.config import DataConfig, DataKind, parse_data
 from s2svos.data.files import BadFileError, SkippedFiles, read_frame, read_mask
 from s2svos.data.layouts import FRAMES, first_folder
 from s2svos.video.masks import davis_palette, write_mask
+from s2svos.video.pictures import read_ids
 from s2svos.video.reader import natural_key
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
@@ -206,9 +206,18 @@ def _pairs(
 
 
 def _files(folder: Path, suffixes: set[str]) -> Iterator[Path]:
-    """Yield the pictures below a folder, video by video, in order."""
+    """Yield the pictures below a folder, video by video, in order.
+
+    Links to folders are followed, but into no folder twice: a link may lead to where it lies.
+    """
+    seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
+        place = os.stat(parent)
+        if (place.st_dev, place.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders.sort(key=lambda name: (Path(parent, name).is_symlink(), name))
         for name in sorted(files, key=natural_key):
             path = Path(parent, name)
             if path.suffix.lower() in suffixes and not name.startswith("."):
@@ -238,9 +247,7 @@ def _write_frame(path: Path, frame: Frame, out: Path, target: tuple[int, int]) -
 
 
 def _write_mask(path: Path, out: Path, native: tuple[int, int], target: tuple[int, int]) -> None:
-    mask = read_mask(path, native)
-    with Image.open(path) as image:
-        colours = bytes(image.getpalette("RGB") or []) if image.mode == "P" else davis_palette()
+    mask, palette = read_mask(path, native), read_ids(path)[1]
     # The exact variant: plain nearest shifts the mask by up to half a pixel.
     resized = cv2.resize(mask, (target[1], target[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    write_mask(out, resized.astype(np.uint8, copy=False), colours.ljust(768, b"\0"))
+    write_mask(out, resized.astype(np.uint8, copy=False), palette or davis_palette())

@@ -14,6 +14,7 @@ from s2svos.data.layouts import VideoFiles
 from s2svos.evaluation.metrics import contour_accuracy, region_similarity
 from s2svos.evaluation.scores import ObjectScore, VideoScore
 from s2svos.evaluation.videos import VOID, Size, frames, object_ids, resize, truth_at
+from s2svos.video.masks import specks
 from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
@@ -74,6 +75,8 @@ def evaluate_video(
         shape = frame.shape[0], frame.shape[1]
         truth = truth_at(video, stem, shape, resized=size is not None)
         entering = _entering(video, stem, truth, evaluation.ids, late)
+        if entering and not evaluation.ids and truth is not None:
+            specks(truth, f"The mask {video.masks[stem]}")
         labels = evaluation.step(stem, frame, truth, entering)
         if save_mask and (stem in required or not required):
             save_mask(stem, labels)

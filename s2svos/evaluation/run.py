@@ -24,6 +24,7 @@ from s2svos.locks import locked_folder
 from s2svos.workers import CONTEXT, blocked_signals, worker_pool
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.cpu import cpu_count
+from s2svos_engines.errors import UserError
 from s2svos_engines.tracker import Tracker as EngineTracker
 
 if TYPE_CHECKING:
@@ -227,8 +228,13 @@ def _draw(
 def _in_processes(
     job: Job, videos: Sequence[VideoFiles], jobs: int, report: Callable[[int], None]
 ) -> dict[str, VideoScore]:
-    with blocked_signals():  # for the process of multiprocessing that keeps account of memory
-        frames = CONTEXT.Value("q", 0)
+    try:
+        with blocked_signals():  # for the process of multiprocessing that keeps account of memory
+            frames = CONTEXT.Value("q", 0)
+    except OSError as error:
+        raise UserError(
+            f"Processes cannot share memory here ({error.strerror})", "run with --jobs 1"
+        ) from error
     reported = 0
     scores: dict[str, VideoScore] = {}
     broken = (

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from fractions import Fraction
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,7 @@ class FolderOutput:
         self._wanted = overlay
         self._writer: Sink[tuple[str, Labels]] = Sink(self._write, name=self.place)
         self._encoder: VideoWriter | None = None
-        self._painter: Sink[tuple[int | None, Frame, Labels]] | None = None
-        self._live = False
+        self._painter: Sink[tuple[Frame, Labels, Fraction]] | None = None
         self._closing = 0.0
 
     @property
@@ -194,22 +194,32 @@ class FolderOutput:
             UserError: it cannot be written.
         """
         self._results.create()
-        self._live = video.live
         if not self._wanted:
             return
         path = self._results.overlay
         with disk_errors(self._results.out):
             self._encoder = VideoWriter(
-                path, width=video.width, height=video.height, rate=video.rate
+                path,
+                width=video.width,
+                height=video.height,
+                rate=video.rate,
+                time_base=video.time_base,
+                pixel_aspect=video.pixel_aspect,
             )
         self._painter = Sink(self._paint, name=str(path))
 
-    def put(self, name: str, frame: Frame, labels: Labels) -> None:
-        """Take a frame's mask; raise the error of an earlier one."""
+    def put(self, name: str, frame: Frame, labels: Labels, time: Fraction) -> None:
+        """Take a frame's mask; raise the error of an earlier one.
+
+        Args:
+            name: of the frame.
+            frame: uint8 [H, W, 3], RGB.
+            labels: uint8 [H, W].
+            time: seconds from the video's beginning at which it is shown.
+        """
         self._writer.put((name, labels))
         if self._painter:
-            # A live video's names count its frames: those that were dropped leave a gap in time.
-            self._painter.put((int(name) if self._live else None, frame, labels))
+            self._painter.put((frame, labels, time))
 
     def finish(self) -> list[UserError]:
         """Write what was put and end; return all errors."""
@@ -239,11 +249,11 @@ class FolderOutput:
         name, labels = item
         self._results.write_mask(name, labels, self._palette)
 
-    def _paint(self, item: tuple[int | None, Frame, Labels]) -> None:
-        at, frame, labels = item
+    def _paint(self, item: tuple[Frame, Labels, Fraction]) -> None:
+        frame, labels, time = item
         assert self._encoder is not None
         with disk_errors(self._results.out):
-            self._encoder.write(paint(frame, labels, self._palette), at=at)
+            self._encoder.write(paint(frame, labels, self._palette), at=time)
 
 
 class PipeOutput:
@@ -274,7 +284,7 @@ class PipeOutput:
     def begin(self, video: Video | IncomingVideo) -> None:
         """Do nothing: nothing is written ahead of the masks."""
 
-    def put(self, name: str, frame: Frame, labels: Labels) -> None:
+    def put(self, name: str, frame: Frame, labels: Labels, time: Fraction) -> None:
         """Take a frame's mask; raise the error of an earlier one."""
         self._writer.put(labels)
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from s2svos_engines.tracker import Stream, Tracker
 
     Adapt = Callable[[Tracker, Frame, Labels], tuple[Tracker, Adaptation]]
+
+Shown = tuple[str, Frame, Fraction]
+"""A frame's name and picture, and the seconds from the video's beginning at which it is shown."""
 
 __all__ = ["InferProgress", "RunSummary", "Seconds", "default_out", "infer"]
 
@@ -154,7 +158,7 @@ class _Run:
     def run(self, tracker_loader: Callable[[], Tracker]) -> RunSummary:
         """Run the stages; whatever ends them, what is whole is finished."""
         self.reader = Source(
-            self.video,
+            self.video.timed(),
             name=str(self.video.path),
             newest=self.video.live,
             timeout=self.video.timeout,
@@ -205,11 +209,12 @@ class _Run:
     def _follow(self, tracker: Tracker) -> None:
         """Hand every frame's mask to the output, and report progress."""
         first_done = 0.0
-        for done, (name, frame, labels) in enumerate(self._masks(tracker), 1):
+        for done, (shown, labels) in enumerate(self._masks(tracker), 1):
             if done == 1:
                 first_done = time.perf_counter()
                 self.output.begin(self.video)
-            self.output.put(name, frame, labels)
+            name, frame, time_shown = shown
+            self.output.put(name, frame, labels, time_shown)
             if self.report:
                 self.report(
                     InferProgress.after(
@@ -220,8 +225,8 @@ class _Run:
                     )
                 )
 
-    def _masks(self, tracker: Tracker) -> Iterator[tuple[str, Frame, Labels]]:
-        """Yield every frame that is read with its name and its labels."""
+    def _masks(self, tracker: Tracker) -> Iterator[tuple[Shown, Labels]]:
+        """Yield every frame that is read with its labels."""
         frames = iter(self.reader)
         if self.mask_frame:
             stream = self._open(tracker, self.mask_frame.frame)
@@ -229,8 +234,8 @@ class _Run:
             if (first := next(frames, None)) is None:
                 return
             stream = self._open(tracker, first[1])
-            yield *first, self.first.ids
-        taken: deque[tuple[str, Frame]] = deque()  # whose labels are not there yet
+            yield first, self.first.ids
+        taken: deque[Shown] = deque()  # whose labels are not there yet
         followed = self._labels(stream, self._take(frames, taken))
         while True:
             with self._engine(tracker.engine_name):
@@ -239,7 +244,7 @@ class _Run:
                 return
             if self.seconds_to_first_mask is None:
                 self.seconds_to_first_mask = time.perf_counter() - self.began
-            yield *taken.popleft(), labels
+            yield taken.popleft(), labels
 
     def _labels(self, stream: Stream, frames: Iterator[Frame]) -> Iterator[Labels]:
         if self.video.live:  # whose masks would be late by the frames that a call waits for
@@ -247,9 +252,7 @@ class _Run:
         # A sender on a pipe may wait for a mask before it sends the next frame.
         return stream.follow(frames, max_in_flight=None if isinstance(self.video, Video) else 1)
 
-    def _take(
-        self, frames: Iterator[tuple[str, Frame]], taken: deque[tuple[str, Frame]]
-    ) -> Iterator[Frame]:
+    def _take(self, frames: Iterator[Shown], taken: deque[Shown]) -> Iterator[Frame]:
         """Yield frames for the engine, whose time does not include the wait for them."""
         while True:
             with self.stepping.pause():
@@ -301,6 +304,7 @@ class _Run:
             frames_per_call=self.frames_per_call,
             frames=self.output.done,
             dropped=self.reader.dropped if self.video.live else None,
+            damaged=self.video.losses.packets,
             size=(self.video.width, self.video.height),
             rate=float(self.video.rate),
             start=self.video.start,

@@ -72,6 +72,7 @@ class RunSummary:
         frames_per_call: the most frames that it took at a time.
         frames: masks written.
         dropped: frames of a live video that came too late; None where none ever is dropped.
+        damaged: packets of the video that could not be decoded, a frame each as a rule.
         size: width and height.
         rate: frames a second of the video.
         start, end: as they were asked for.
@@ -94,6 +95,7 @@ class RunSummary:
     frames_per_call: int
     frames: int
     dropped: int | None
+    damaged: int
     size: tuple[int, int]
     rate: float
     start: int
@@ -109,6 +111,8 @@ class RunSummary:
     def tally(self) -> str:
         """Say in a sentence which results there are."""
         dropped = "" if self.dropped is None else f" ({self.dropped} late frames were dropped)"
+        if self.damaged:
+            dropped += f" ({self.damaged} damaged ones could not be decoded)"
         places = f"masks to {self.masks}" + (f", overlay {self.overlay}" if self.overlay else "")
         return f"{self.frames} frames{dropped}: {places}."
 

@@ -96,12 +96,12 @@ def checkpoint_config(
     Raises:
         UserError: the network is unknown, or the size is not a multiple of its stride.
     """
-    fields = dict(data["network"])
-    if size:
-        fields["height"], fields["width"] = size
     try:
+        fields = dict(data["network"])
+        if size:
+            fields["height"], fields["width"] = size
         config = config_from_json(fields)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} describes a network that this s2svos does not know ({error})",
             "use the s2svos that wrote it",
@@ -128,7 +128,7 @@ def load_network(path: Path, *, size: tuple[int, int] | None = None) -> AnySegme
     network = build(checkpoint_config(data, path, size=size))
     try:
         network.load_state_dict(data["weights"])
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not hold all weights of its network", "train it again"
         ) from error

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+BACKBONES = ("efficientnet-lite0", "efficientnet-lite1")
+LARGEST = 8192  # rows, columns or filters that a file may ask for
+
 
 @dataclass(frozen=True)
 class PaperConfig:
@@ -33,7 +36,7 @@ class LiteConfig:
 
     Args:
         height, width: frame size in pixels, multiples of 32.
-        backbone: ``efficientnet-lite0`` or ``efficientnet-lite1``.
+        backbone: one of :data:`BACKBONES`.
         hidden: filters of the ConvLSTM.
         first_key: channels of the keys that are matched with the first frame.
         last_key: of those, how many are matched with the previous frame.
@@ -64,7 +67,17 @@ def config_from_json(data: Mapping[str, Any]) -> NetworkConfig:
     """Return the config that :func:`config_to_json` wrote.
 
     Raises:
-        KeyError, TypeError: ``data`` is not such a config.
+        KeyError, TypeError, ValueError: ``data`` is not such a config.
     """
     fields = {key: value for key, value in data.items() if key != "preset"}
-    return PRESETS[data["preset"]](**fields)
+    config = PRESETS[data["preset"]](**fields)
+    for key, value in asdict(config).items():
+        if key == "backbone":
+            fits = value in BACKBONES
+        elif key == "vgg_width":
+            fits = type(value) in (int, float) and 0 < value <= 1
+        else:
+            fits = type(value) is int and 1 <= value <= LARGEST
+        if not fits:
+            raise ValueError(f"{key} is {value!r}")
+    return config

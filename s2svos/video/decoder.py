@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import math
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from s2svos.pipeline import EndedEarly
 from s2svos.video.truncation import is_cut_off
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import need_regular_file
 
 _Damageable = TypeVar("_Damageable", "av.Packet[VideoStream]", VideoFrame)
 FALLBACK_RATE = Fraction(24)  # frames a second, where nothing better is known
+_LEAP = 3600  # seconds between two frames from which on a clock was set anew
+_QUARTERS = (1, 0), (0, 1), (-1, 0), (0, -1)  # cosine and sine of quarter turns, anticlockwise
+_ODD = 0.02  # of a display matrix: about a degree, which FFmpeg takes for none
+_DEMUX_FAILURES = 20  # after which a file counts as ended
+# Small files that say where the video is: a file is itself, and names no others.
+_LISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"}
+_ONE_FILE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": ",".join(sorted(av.formats_available - _LISTS)),
+}
 
 
 class TruncatedVideo(EndedEarly):
@@ -48,6 +63,55 @@ def frame_name(index: int) -> str:
     return f"{index:05d}"
 
 
+@dataclass
+class Losses:
+    """Counts what was lost of a video in its middle.
+
+    Attributes:
+        packets: that could not be decoded; as a rule a frame each.
+    """
+
+    packets: int = 0
+
+
+class Clock:
+    """Tells when frames are shown, in rising seconds from the first one.
+
+    A time stamp that is missing, goes back or leaps far ahead, as where a broadcast begins anew,
+    counts as one frame later.
+
+    Args:
+        rate: frames a second.
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        self._frame = 1 / rate
+        self._began: Fraction | None = None
+        self._last: Fraction | None = None
+
+    def __call__(self, stamp: Fraction | None) -> Fraction:
+        """Return the time of the next frame, by its stamp in seconds."""
+        usual = Fraction(0) if self._last is None else self._last + self._frame
+        if stamp is None:
+            time = usual
+        else:
+            if self._began is None:
+                self._began = stamp - usual
+            time = stamp - self._began
+            if self._last is not None and not self._last < time < self._last + _LEAP:
+                self._began, time = stamp - usual, usual
+        self._last = time
+        return time
+
+
+def time_stamp(frame: VideoFrame, stream: VideoStream) -> Fraction | None:
+    """Return the time stamp of a stream's decoded frame in seconds; None if it has none."""
+    # The frame's own time base is missing of those that a decoder gives at the end.
+    if frame.pts is None or stream.time_base is None:
+        return None
+    return frame.pts * stream.time_base
+
+
 class RgbPictures:
     """Makes decoded frames RGB pictures of one size, turned as the file asks for.
 
@@ -64,11 +128,52 @@ class RgbPictures:
         width, height = self._size
         # A kept reformatter with fast bilinear: 0.25 ms at 854x480, the default 1.7 ms; where
         # nothing is scaled the pictures are the same to the bit (PyAV 18).
-        rgb = self._reformatter.reformat(
+        picture = self._reformatter.reformat(
             frame, width=width, height=height, format="rgb24", interpolation="FAST_BILINEAR"
-        ).to_ndarray()
-        turned = np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb
-        return np.ascontiguousarray(turned, dtype=np.uint8)
+        )
+        rgb = np.asarray(picture.to_ndarray(), np.uint8)
+        matrix = _display_matrix(frame)
+        return rgb if matrix is None else _displayed(rgb, matrix)
+
+
+def _display_matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
+    """Return the display matrix of a frame, int32 [9]; None if it has none."""
+    try:
+        side_data = cast("Mapping[str, Any]", frame.side_data)
+    except ValueError:  # PyAV 18 does not know all kinds, and then tells none
+        cosine, sine = _QUARTERS[frame.rotation // 90 % 4]
+        return np.array([cosine, -sine, 0, sine, cosine, 0, 0, 0, 1], np.int32)
+    matrix = side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else np.frombuffer(matrix, np.int32)
+
+
+def _displayed(rgb: Frame, matrix: NDArray[np.int32]) -> Frame:
+    """Return a picture as a display matrix asks for, as FFmpeg turns it.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        matrix: int32 [9], of libavutil/display.h: a place (x, y) is shown at (a x + c y, b x + d
+            y), with a, b, c, d its elements 0, 1, 3, 4; others move it or are for perspective.
+    """
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    straight, across = abs(a) + abs(d), abs(b) + abs(c)
+    if not straight + across:
+        return rgb
+    if min(straight, across) > _ODD * max(straight, across):
+        return _rotated(rgb, math.degrees(math.atan2(b, a)))
+    if straight >= across:
+        turned, flip_x, flip_y = rgb, a < 0, d < 0
+    else:
+        turned, flip_x, flip_y = rgb.transpose(1, 0, 2), c < 0, b < 0
+    turned = turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+    return np.ascontiguousarray(turned)
+
+
+def _rotated(rgb: Frame, degrees: float) -> Frame:
+    """Turn a picture clockwise within its own size; what lies beyond it is black."""
+    height, width = rgb.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degrees, 1)
+    return np.asarray(cv2.warpAffine(rgb, turn, (width, height)), np.uint8)
 
 
 class VideoFile:
@@ -77,6 +182,10 @@ class VideoFile:
     Attributes:
         width, height: in pixels, after the rotation that the file asks for.
         rate: frames a second.
+        time_base: seconds, of which times are multiples.
+        pixel_aspect: width of a pixel in its heights, after that rotation.
+        losses: of the latest iteration, so far.
+        doubts: none; pictures have some.
         count: frames that the file says it holds, or None; for progress, may be off.
 
     Raises:
@@ -84,9 +193,11 @@ class VideoFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.losses, self.doubts = path, Losses(), list[str]()
         with self._open() as (container, stream):
             self.rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
+            self.time_base = fine_time_base(stream, self.rate)
+            aspect = stream.sample_aspect_ratio or Fraction(1)
             self.count = frame_count(container, stream, self.rate)
             first = next(self._whole_frames(container, stream), None)
         if first is None:
@@ -94,20 +205,21 @@ class VideoFile:
                 f"{path} holds no frame that can be decoded", "check that it plays, or name another"
             )
         self._coded_size = first.width, first.height
+        self.height, self.width = RgbPictures(self._coded_size)(first).shape[:2]
         turned = first.rotation % 180 == 90
-        self.width, self.height = self._coded_size[::-1] if turned else self._coded_size
+        self.pixel_aspect = 1 / aspect if turned else aspect
 
-    def frames(self, start: int = 0) -> Iterator[tuple[str, Frame]]:
-        """Names and pictures from frame ``start`` on.
+    def frames(self, start: int = 0) -> Iterator[tuple[str, Frame, Fraction]]:
+        """Names, pictures and times from frame ``start`` on.
 
         Yields:
-            name, uint8 [H, W, 3] RGB, C-contiguous.
+            name, uint8 [H, W, 3] RGB, C-contiguous, and seconds from the video's first frame.
 
         Raises:
             TruncatedVideo: after the last whole frame, where more should follow.
         """
-        picture = RgbPictures(self._coded_size)
-        index = -1
+        picture, clock = RgbPictures(self._coded_size), Clock(self.rate)
+        self.losses.packets, index = 0, -1
         with self._open() as (container, stream):
             whole = self._whole_frames(container, stream)
             while True:
@@ -118,13 +230,16 @@ class VideoFile:
                         raise TruncatedVideo(self.path, index, frame_name(index)) from None
                     return
                 index += 1
+                time = clock(time_stamp(frame, stream))
                 if index >= start:
-                    yield frame_name(index), picture(frame)
+                    yield frame_name(index), picture(frame), time
 
     @contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         try:
-            container = av.open(f"file:{self.path}")  # a colon in a name is no protocol's
+            need_regular_file(self.path, "The video")
+            # A colon in a name is no protocol's.
+            container = av.open(f"file:{self.path}", options=_ONE_FILE)
         except FileNotFoundError as error:
             raise UserError(f"{self.path} does not exist", "check the path of the video") from error
         except (av.FFmpegError, OSError) as error:
@@ -147,23 +262,46 @@ class VideoFile:
         if cut:
             # Decoded frame by frame in threads, a damaged end now and then passed for whole.
             stream.thread_type = "SLICE"
-        return (yield from _without_damaged_end(_decode(container, stream, cut)))
+        frames = _decode(container, stream, cut, self.losses)
+        return (yield from _without_damaged_end(frames))
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """Return the first stream of moving pictures: no cover art, no text that FFmpeg would draw."""
+    """Return the stream of moving pictures that a player shows: the default one, or the largest.
+
+    Neither cover art, nor text that FFmpeg would draw.
+    """
     if container.format.name == "tty":
         return None
-    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(moving, None)
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+
+    def rank(stream: VideoStream) -> tuple[bool, int]:
+        # A stream whose first packets are missing has no size yet.
+        size = getattr(stream, "width", 0) * getattr(stream, "height", 0)
+        return bool(stream.disposition & Disposition.default), size
+
+    return max(moving, key=rank, default=None)
+
+
+def fine_time_base(stream: VideoStream, rate: Fraction) -> Fraction:
+    """Return the seconds of which a stream's times are multiples; a frame's where it states none.
+
+    No finer than a microsecond, which an MP4 can state.
+    """
+    base = stream.time_base or 1 / rate
+    return base if base.denominator <= 1_000_000 * base.numerator else Fraction(1, 90_000)
 
 
 def _decode(
-    container: InputContainer, stream: VideoStream, cut: bool
+    container: InputContainer, stream: VideoStream, cut: bool, losses: Losses
 ) -> Generator[VideoFrame, None, bool]:
-    """Frames in the order of display; returns whether some are missing after them."""
+    """Frames in the order of display; returns whether some are missing after them.
+
+    A packet that cannot be decoded costs its frames; it is one of the losses if others follow.
+    """
     packets = _without_damaged_end(_demux(container, stream, cut))
     last: VideoFrame | None = None
+    failed = 0  # packets since the last frame
     while True:
         try:
             packet = next(packets)
@@ -173,12 +311,13 @@ def _decode(
         try:
             frames = stream.decode(packet)
         except av.FFmpegError:
-            if last:
-                return True
-            continue  # a recording that starts between key frames
+            failed += last is not None  # none is, of a recording that starts between key frames
+            continue
         for frame in frames:
+            losses.packets, failed = losses.packets + failed, 0
             yield frame
             last = frame
+    damaged = damaged or failed > 0
     try:
         frames = stream.decode(None)
     except av.FFmpegError:
@@ -207,11 +346,16 @@ def _demux(
     # lacks its end, which FFmpeg now and then conceals without a word.
     held = cut and container.format.name == "mpegts"
     last: av.Packet[VideoStream] | None = None
+    failures = 0
     while True:
         try:
             packet = next(packets, None)
         except av.FFmpegError:
-            return True
+            failures += 1
+            if failures > _DEMUX_FAILURES:
+                return True
+            packets = (packet for packet in container.demux(stream) if packet.size)
+            continue
         if packet is None:
             return False
         if not held:

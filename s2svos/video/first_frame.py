@@ -6,17 +6,14 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from s2svos.video.incoming import IncomingVideo
+from s2svos.video.pictures import BROKEN, read_rgb
 from s2svos.video.reader import Video
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import disk_errors, write_atomically
-
-# What Pillow raises for broken files, and for those that state a size that no memory holds.
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,10 @@ def read_mask_frame(path: Path, *, size: tuple[int, int]) -> MaskFrame:
         UserError: missing, no picture, or of another size.
     """
     try:
-        with Image.open(path) as image:
-            frame = np.array(image.convert("RGB"), dtype=np.uint8)
+        frame = read_rgb(path)
     except FileNotFoundError as error:
         raise UserError(f"The picture {path} does not exist", "check its path") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UserError(f"{path} cannot be read as a picture", "save it again") from error
     if frame.shape[:2] != size:
         raise UserError(

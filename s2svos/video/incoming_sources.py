@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -21,11 +22,21 @@ from av.video.stream import VideoStream
 from s2svos.pipeline import EndedEarly, stalled
 from s2svos.standard_streams import need_standard_output
 from s2svos.video.address import address_name
-from s2svos.video.decoder import FALLBACK_RATE, RgbPictures, frame_count, video_stream
-from s2svos.video.incoming import Feed
+from s2svos.video.decoder import (
+    FALLBACK_RATE,
+    Clock,
+    Losses,
+    RgbPictures,
+    fine_time_base,
+    frame_count,
+    time_stamp,
+    video_stream,
+)
+from s2svos.video.incoming import Feed, evenly_timed
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
+_CAMERA_TICK = Fraction(1, 1000)  # seconds, of which a camera's times are multiples
 _WARM_UP = 10  # frames in which a camera finds its exposure
 
 
@@ -66,15 +77,20 @@ def open_camera(
     frames = _camera_frames(capture, camera_name(index))
     for _ in range(_WARM_UP):
         next(frames)
-    return Feed(next(frames), frames, rate or stated or FALLBACK_RATE, live=True)
+    first, began = next(frames)
+    later = ((frame, at - began) for frame, at in frames)
+    rate = rate or stated or FALLBACK_RATE
+    return Feed(first, later, rate, live=True, time_base=_CAMERA_TICK)
 
 
-def _camera_frames(capture: cv2.VideoCapture, name: str) -> Iterator[Frame]:
+def _camera_frames(capture: cv2.VideoCapture, name: str) -> Iterator[tuple[Frame, Fraction]]:
+    """Yield pictures with the time at which each came, in seconds of any origin."""
     while True:
         taken, picture = capture.read()
         if not taken:
             raise EndedEarly(f"The {name} gives no more frames", "check that it is still connected")
-        yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        came = Fraction(round(time.monotonic() / _CAMERA_TICK)) * _CAMERA_TICK
+        yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), came
 
 
 @contextmanager
@@ -125,12 +141,22 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
     live = not _states_length(container)
     # Threads that decode a frame each hold back as many frames as there are threads.
     stream.thread_type = "SLICE" if live else "AUTO"
-    frames = _address_frames(container, stream, name, timeout)
+    rate = rate or _stated_rate(stream) or FALLBACK_RATE
+    losses = Losses()
+    frames = _address_frames(container, stream, name, timeout, Clock(rate), losses)
     first = next(frames, None)
     if first is None:
         raise UserError(f"{name} ended before its first whole frame", "check that it plays")
-    rate = rate or _stated_rate(stream) or FALLBACK_RATE
-    return Feed(first, frames, rate, live, frame_count(container, stream, rate))
+    return Feed(
+        first[0],
+        frames,
+        rate,
+        live,
+        frame_count(container, stream, rate),
+        fine_time_base(stream, rate),
+        stream.sample_aspect_ratio or Fraction(1),
+        losses,
+    )
 
 
 def _states_length(container: InputContainer) -> bool:
@@ -147,9 +173,17 @@ def _stated_rate(stream: VideoStream) -> Fraction | None:
 
 
 def _address_frames(
-    container: InputContainer, stream: VideoStream, name: str, timeout: float
-) -> Iterator[Frame]:
-    """Yield frames from the first whole one on; damage after it is shown, as players do."""
+    container: InputContainer,
+    stream: VideoStream,
+    name: str,
+    timeout: float,
+    clock: Clock,
+    losses: Losses,
+) -> Iterator[tuple[Frame, Fraction]]:
+    """Yield frames from the first whole one on, with their times.
+
+    Damage after it is shown, as players do; packets that give no picture are counted.
+    """
     picture: RgbPictures | None = None
     packets = container.demux(stream)
     with container:
@@ -165,12 +199,14 @@ def _address_frames(
             try:
                 decoded = stream.decode(packet)
             except av.FFmpegError:
-                continue  # packets were lost, or it began between key frames: the next one mends it
+                # Packets were lost, or it began between key frames: the next one mends it.
+                losses.packets += picture is not None
+                continue
             for frame in decoded:
                 if picture is None and not frame.is_corrupt:
                     picture = RgbPictures((frame.width, frame.height))
                 if picture:
-                    yield picture(frame)
+                    yield picture(frame), clock(time_stamp(frame, stream))
 
 
 STANDARD_INPUT = "standard input"
@@ -189,13 +225,14 @@ def open_raw(file: FileIO, *, size: tuple[int, int], rate: Fraction | None = Non
         EndedEarly: it ends within the first frame.
     """
     frames = _pipe_frames(file, size)
+    rate = rate or FALLBACK_RATE
     first = next(frames, None)
     if first is None:
         raise UserError(
             "Standard input ended before the first frame",
             "pipe rgb24 frames into it, as ffmpeg -i VIDEO -f rawvideo -pix_fmt rgb24 - does",
         )
-    return Feed(first, frames, rate or FALLBACK_RATE, live=False)
+    return Feed(first, evenly_timed(frames, rate), rate, live=False)
 
 
 def _pipe_frames(file: FileIO, size: tuple[int, int]) -> Iterator[Frame]:

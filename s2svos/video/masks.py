@@ -6,22 +6,23 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 
+from s2svos.video.pictures import (
+    BROKEN,
+    HOW_IDS_ARE_READ,
+    NoIdsError,
+    picture_size,
+    read_ids,
+)
 from s2svos_engines.arrays import Labels
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import write_atomically
 
-HOW_IDS_ARE_READ = (
-    "an object's id is its palette index or its grey value, 0 is the background, so save the mask "
-    "as an indexed or a grey PNG"
-)
-# What Pillow raises for broken files, and for those that state a size that no memory holds.
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-_GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads 2 and 4 bits over 0..255
 _Z_RLE = 3
+_BLACK = 16  # of 255: a palette's colour below that stands for nothing
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class FirstMask:
         path: file that they were read from.
         ids: uint8 [H, W].
         palette: 256 RGB colours, 768 bytes; DAVIS's for a grey mask.
+        doubts: sentences on what may be meant otherwise.
     """
 
     path: Path
     ids: Labels
     palette: bytes
+    doubts: tuple[str, ...] = ()
 
     @property
     def objects(self) -> tuple[int, ...]:
@@ -52,51 +55,92 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
         size: height and width of the video.
 
     Raises:
-        UserError: missing, no picture, of another size, coloured, lossy, without an object, or
-            with an id above 255.
+        UserError: missing, no picture, of another size, coloured, lossy, without an object, with
+            an id above 255, with ids of smoothed edges, or a palette whose background is not 0.
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            if (image.height, image.width) != size:
-                raise UserError(
-                    (
-                        f"The mask {path} is {image.width}x{image.height}, but the video is "
-                        f"{size[1]}x{size[0]}"
-                    ),
-                    "make the mask on the video's own first frame",
-                )
-            values, palette = _values(image, path)
+        width, height = picture_size(path)
+        if (height, width) != size:
+            raise UserError(
+                f"The mask {path} is {width}x{height}, but the video is {size[1]}x{size[0]}",
+                "make the mask on the video's own first frame",
+            )
+        ids, palette = read_ids(path)
     except FileNotFoundError as error:
         raise UserError(f"The mask {path} does not exist", "check its path") from error
-    except _BROKEN as error:
+    except NoIdsError as error:
+        raise UserError(f"The mask {path} {error}", HOW_IDS_ARE_READ) from error
+    except BROKEN as error:
         raise UserError(
             f"The mask {path} cannot be read as a picture", "save it as an indexed or grey PNG"
         ) from error
-    if values.min() < 0 or values.max() > 255:
-        raise UserError(
-            f"The mask {path} holds the value {values.max()}, but ids go up to 255",
-            HOW_IDS_ARE_READ,
-        )
-    if not values.any():
+    if not ids.any():
         raise UserError(f"The mask {path} is empty", HOW_IDS_ARE_READ)
-    return FirstMask(path, values.astype(np.uint8), palette)
+    doubts = [*specks(ids, f"The mask {path}"), *_background(ids, palette, f"The mask {path}")]
+    return FirstMask(path, ids, palette or davis_palette(), tuple(doubts))
 
 
-def _values(image: ImageFile.ImageFile, path: Path) -> tuple[NDArray[np.integer], bytes]:
-    """Labels and palette of an opened picture."""
-    if image.format in ("JPEG", "MPO", "WEBP"):
-        raise UserError(f"The mask {path} is lossy, which smears ids", HOW_IDS_ARE_READ)
-    if image.mode == "P":
-        values = np.array(image)
-        colours = image.getpalette("RGB") or []
-        return values, bytes(colours).ljust(768, b"\0")
-    if image.mode in ("1", "L"):
-        step = _GREY_STEPS.get(str(image.tile[0].args), 1) if image.tile else 1
-        return np.array(image).astype(np.uint8) // step, davis_palette()
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return np.array(image).astype(np.int32), davis_palette()
-    raise UserError(f"The mask {path} has colours or transparency ({image.mode})", HOW_IDS_ARE_READ)
+def specks(ids: Labels, name: str) -> list[str]:
+    """Look for ids that are no objects but the edges of others, smoothed or dithered.
+
+    Those have no place all around which the id goes on, and border on others.
+
+    Args:
+        ids: uint8 [H, W], of a frame on which objects enter.
+        name: of the mask, for the sentences.
+
+    Returns:
+        sentences about single ones.
+
+    Raises:
+        UserError: most of the ids are such.
+    """
+    found = [int(i) for i in np.flatnonzero(np.bincount(ids.ravel(), minlength=256)) if i]
+    thin = [i for i in found if len(found) > 1 and _is_edge(ids, i)]
+    if len(thin) > 1 and 2 * len(thin) > len(found):
+        raise UserError(
+            f"{name} has {len(found)} ids, of which {len(thin)} (as {thin[0]} and {thin[1]}) are "
+            "no wider than a line on the edge of another: its edges were smoothed or dithered",
+            "save it without smoothing, each object with one value",
+        )
+    return [f"{name} has an id {i} that is no wider than a line on another's edge." for i in thin]
+
+
+def _is_edge(ids: Labels, one: int) -> bool:
+    place = np.asarray(ids == one, np.uint8)
+    x, y, width, height = cv2.boundingRect(place)
+    around = np.s_[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]
+    place, others = place[around], ids[around]
+    square = np.ones((3, 3), np.uint8)
+    inner = cv2.erode(place, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    beside = (cv2.dilate(place, square) > place) & (others > 0)
+    return not inner.any() and bool(beside.any())
+
+
+def _background(ids: Labels, palette: bytes | None, name: str) -> list[str]:
+    """Look for a background that is not 0, as programs make it that sort a palette.
+
+    Raises:
+        UserError: index 0 has a colour, and black is what another index stands for.
+    """
+    named = [int(i) for i in np.unique(ids)]
+    odd = palette is not None and not _is_black(palette, 0)
+    if odd and (black := [i for i in named if _is_black(palette, i)]):
+        raise UserError(
+            f"{name} has index {black[0]} for black, but index 0 is the background",
+            "save it with a palette that begins with the background's colour",
+        )
+    if 0 not in named:
+        return [f"{name} has no background: no pixel is 0."]
+    most = int(np.bincount(ids.ravel()).argmax())
+    if odd and most:
+        return [f"{name} has more of index {most} than of 0, which is the background."]
+    return []
+
+
+def _is_black(palette: bytes | None, index: int) -> bool:
+    return palette is not None and max(palette[3 * index : 3 * index + 3]) < _BLACK
 
 
 def davis_palette() -> bytes:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from s2svos.video.decoder import VideoFile
+from s2svos.video.decoder import Losses, VideoFile
+from s2svos.video.pictures import (
+    BROKEN,
+    SUFFIXES,
+    brightest_of_16_bits,
+    picture_size,
+    read_rgb,
+)
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-# What Pillow raises for broken files, and for those that state a size that no memory holds.
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_DARK = 1 << 13  # of 65535: an eighth
 
 
 class Video:
@@ -29,12 +33,17 @@ class Video:
         path: a video file, or a folder of pictures.
         start: index of the first frame.
         end: index after the last one; None for all.
+        beside: pictures that may lie in the folder and are no frames, as the first mask.
 
     Attributes:
         live: False: frames wait until they are asked for, so none is ever dropped.
         timeout: None: a file that is slow to read is waited for.
         width, height: in pixels.
         rate: frames a second, a Fraction.
+        time_base: seconds, a Fraction, of which times are multiples.
+        pixel_aspect: width of a pixel in its heights, a Fraction.
+        losses: packets that could not be decoded, so far.
+        doubts: sentences on what may be meant otherwise.
         count: frames to expect from ``start`` to ``end``, or None; a file may hold others.
 
     Raises:
@@ -45,23 +54,36 @@ class Video:
     live = False
     timeout = None
 
-    def __init__(self, path: str | Path, *, start: int = 0, end: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        beside: Collection[Path] = (),
+    ) -> None:
         if start < 0 or (end is not None and end <= start):
             raise UserError(f"No frames lie from {start} to {end}", "choose 0 <= start < end")
         self.path = Path(path)
         self.start = start
         self.end = end
-        self._source = (PictureFolder if self.path.is_dir() else VideoFile)(self.path)
+        self._source = _open(self.path, beside)
         self.width, self.height = self._source.width, self._source.height
-        self.rate = self._source.rate
+        self.rate, self.time_base = self._source.rate, self._source.time_base
+        self.pixel_aspect, self.losses = self._source.pixel_aspect, self._source.losses
+        self.doubts = self._source.doubts
         self.count = self._source.count
-        if isinstance(self._source, PictureFolder) and start >= self._source.count:
+        if isinstance(self._source, Pictures) and start >= self._source.count:
             raise self._ends_before_start(self._source.count)
         if self.count is not None:
             last = self.count if end is None else min(end, self.count)
             self.count = max(0, last - start)
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
+        return ((name, frame) for name, frame, _ in self.timed())
+
+    def timed(self) -> Iterator[tuple[str, Frame, Fraction]]:
+        """Yield names and frames as iterating does, and when each is shown, in rising seconds."""
         index = self.start
         frames = self._source.frames(self.start)
         for index, item in enumerate(frames, self.start + 1):
@@ -78,71 +100,104 @@ class Video:
         )
 
 
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts frame2 before frame10."""
+def _open(path: Path, beside: Collection[Path]) -> Pictures | VideoFile:
+    try:
+        if path.is_dir():
+            return Pictures(path, _picture_files(path, beside))
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            return Pictures(path, [path])
+        return VideoFile(path)
+    except PermissionError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror})", "change its permissions"
+        ) from error
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts frame2 before frame10, and numbers before words."""
     parts = re.findall(r"([0-9]+)|([^0-9]+)", name)
-    return [(int(digits), "") if digits else (-1, text.lower()) for digits, text in parts]
+    return [(0, int(digits), "") if digits else (1, 0, text.lower()) for digits, text in parts]
 
 
-class PictureFolder:
-    """A folder of pictures in natural order; other files are ignored.
-
-    Pictures are read as they are stored: an EXIF orientation is not applied.
-
-    Attributes:
-        width, height: in pixels.
-        rate: frames a second; 24, as a folder states none.
-        count: how many pictures there are.
-        names: their stems.
+def _picture_files(path: Path, beside: Collection[Path]) -> list[Path]:
+    """Return the pictures of a folder in natural order, but those that are no frames.
 
     Raises:
-        UserError: no pictures, two of one stem, mixed sizes, or one cannot be read.
+        UserError: there is none, or there are two of one stem.
+    """
+    others = {one.resolve() for one in beside}
+    files = sorted(
+        (
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in SUFFIXES
+            and not file.name.startswith(".")
+            and file.resolve() not in others
+        ),
+        key=lambda file: (natural_key(file.stem), file.name),
+    )
+    if not files:
+        raise UserError(
+            f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})", "name a folder of frames"
+        )
+    for file, following in pairwise(files):
+        if file.stem == following.stem:
+            raise UserError(
+                f"{path} holds both {file.name} and {following.name}", "leave one a frame"
+            )
+    return files
+
+
+class Pictures:
+    """The pictures of a folder, or a single one; a folder's other files are ignored.
+
+    Args:
+        path: of the folder or picture.
+        files: the pictures, in order.
+
+    Attributes:
+        width, height: in pixels, upright.
+        rate: frames a second; 24, as pictures state none.
+        time_base: of a frame, in seconds.
+        pixel_aspect: 1, as pictures state none.
+        count: how many pictures there are.
+        names: their stems.
+        losses: none: a broken picture ends the video.
+        doubts: sentences on what may be meant otherwise.
+
+    Raises:
+        UserError: mixed sizes, one whose name is not like the others', or one cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._files = sorted(
-            (
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-            ),
-            key=lambda file: (natural_key(file.stem), file.name),
-        )
-        if not self._files:
-            raise UserError(
-                f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})",
-                "name a folder of frames",
-            )
-        self.names = [file.stem for file in self._files]
-        for file, following in zip(self._files, self._files[1:], strict=False):
-            if file.stem == following.stem:
-                raise UserError(
-                    f"{path} holds both {file.name} and {following.name}", "leave one a frame"
-                )
-        self.rate = Fraction(24)
+    def __init__(self, path: Path, files: list[Path]) -> None:
+        self.path, self._files = path, files
+        self.names = [file.stem for file in files]
+        _check_alike(path, self.names)
+        self.rate, self.time_base, self.pixel_aspect = Fraction(24), Fraction(1, 24), Fraction(1)
+        self.losses = Losses()
         self.count: int = len(self._files)
         self.width, self.height = _size(self._files[0])
         for file in self._files[1:]:
             self._check_size(file, _size(file))
+        self.doubts = _dark(self._files[0])
 
-    def frames(self, start: int = 0) -> Iterator[tuple[str, Frame]]:
-        """Yield names and pictures from frame ``start`` on.
+    def frames(self, start: int = 0) -> Iterator[tuple[str, Frame, Fraction]]:
+        """Yield names, pictures and times from frame ``start`` on.
 
         Yields:
-            name, uint8 [H, W, 3] RGB, C-contiguous.
+            name, uint8 [H, W, 3] RGB, C-contiguous, and seconds.
 
         Raises:
             UserError: a picture cannot be read.
         """
-        for name, file in zip(self.names[start:], self._files[start:], strict=True):
+        for index in range(start, self.count):
+            file = self._files[index]
             try:
-                with Image.open(file) as image:
-                    picture = np.array(image.convert("RGB"), dtype=np.uint8)
-            except _BROKEN as error:
+                picture = read_rgb(file)
+            except BROKEN as error:
                 raise _unreadable(file) from error
             self._check_size(file, (picture.shape[1], picture.shape[0]))
-            yield name, picture
+            yield self.names[index], picture, index / self.rate
 
     def _check_size(self, file: Path, size: tuple[int, int]) -> None:
         if size != (self.width, self.height):
@@ -155,11 +210,42 @@ class PictureFolder:
             )
 
 
+def _check_alike(path: Path, names: list[str]) -> None:
+    """Refuse a name that is not numbered as most of the others are: it may be no frame.
+
+    Raises:
+        UserError: there is one.
+    """
+    patterns = [re.sub("[0-9]+", "#", name) for name in names]
+    usual, count = Counter(patterns).most_common(1)[0]
+    if "#" not in usual or count == len(names) or 2 * count <= len(names):
+        return
+    like = names[patterns.index(usual)]
+    odd = next(name for name, own in zip(names, patterns, strict=True) if own != usual)
+    raise UserError(
+        f"{path} holds a picture {odd}, whose name is not like that of the other frames, as {like}",
+        "take it out of the folder, or give it a number as they have",
+    )
+
+
+def _dark(file: Path) -> list[str]:
+    """Say so where pictures of 16 bits use few of them: 12 bits in 16 are nearly black."""
+    try:
+        brightest = brightest_of_16_bits(file)
+    except BROKEN as error:
+        raise _unreadable(file) from error
+    if brightest is None or brightest >= _DARK:
+        return []
+    return [
+        f"{file} has 16 bits a pixel, of which the brightest is {brightest} of 65535, nearly "
+        "black; if its camera gives fewer bits, scale its pictures to all 16."
+    ]
+
+
 def _size(file: Path) -> tuple[int, int]:
     try:
-        with Image.open(file) as image:
-            return image.size
-    except _BROKEN as error:
+        return picture_size(file)
+    except BROKEN as error:
         raise _unreadable(file) from error
 
 

@@ -23,6 +23,8 @@ class VideoWriter:
         path: of the MP4; until it is closed the file is called ``<name>.part``.
         width, height: of the frames; odd ones grow by a pixel that repeats the border.
         rate: frames a second.
+        time_base: seconds of which the frames' times are multiples; None for those of a frame.
+        pixel_aspect: width of a pixel in its heights.
         crf: x264's constant quality: 23 to look at, 14 close to lossless for the eye.
         threads: of the encoder; one, so that the network keeps the other cores.
     """
@@ -34,12 +36,15 @@ class VideoWriter:
         width: int,
         height: int,
         rate: Fraction,
+        time_base: Fraction | None = None,
+        pixel_aspect: Fraction = Fraction(1),
         crf: int = 23,
         threads: int = 1,
     ) -> None:
         self.path = path
         self.frames = 0
-        self._next = 0
+        self._next = Fraction(0)
+        self._began = Fraction(0)
         self._part = path.with_name(f"{path.name}.part")
         self._odd = height % 2, width % 2
         self._container = av.open(
@@ -56,19 +61,21 @@ class VideoWriter:
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
+        self._frame, self._time_base = 1 / rate, time_base or 1 / rate
+        stream.codec_context.time_base = self._time_base
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
         stream.codec_context.colorspace = _BT601
         stream.codec_context.color_range = _LIMITED_RANGE
         self._stream = stream
-        self._time_base = 1 / rate
         self._open = True
 
-    def write(self, frame: NDArray[np.uint8], *, at: int | None = None) -> None:
+    def write(self, frame: NDArray[np.uint8], *, at: Fraction | None = None) -> None:
         """Append a frame.
 
         Args:
             frame: uint8 [H, W, 3] RGB.
-            at: when it is shown, in frames from the beginning; later than the one before. None for
-                right after that.
+            at: seconds, of any origin, at which it is shown, later than the one before; None for
+                a frame after that.
 
         Raises:
             OSError: the file cannot be written.
@@ -79,12 +86,14 @@ class VideoWriter:
         # OpenCV converts in 0.3 ms at 854x480, FFmpeg's scaler in 1.4 ms.
         planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        self._next = self._next if at is None else at
-        picture.pts = self._next
+        at = self._next if at is None else at
+        if not self.frames:
+            self._began = at
+        picture.pts = round((at - self._began) / self._time_base)
         picture.time_base = self._time_base
         self._container.mux(self._stream.encode(picture))
         self.frames += 1
-        self._next += 1
+        self._next = at + self._frame
 
     def close(self, *, keep: bool) -> None:
         """Finishes the video with the frames written so far, or deletes it; once.

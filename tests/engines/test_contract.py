@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from s2svos_engines.contract import StateSpec, StepContract
+from s2svos_engines.manifest import Manifest
 
 CONTRACT = StepContract(64, 112, (StateSpec("hidden", (8, 4, 7)), StateSpec("cell", (8, 4, 7))))
 
@@ -21,4 +24,7 @@ def test_a_prefix_is_refused() -> None:
 
 
 def test_json_round_trip() -> None:
-    assert StepContract.from_json(CONTRACT.to_json()) == CONTRACT
+    members = {name: "0" * 64 for name in ("init.onnx", "step.onnx")}
+    graphs = {"fp32": {"init": "init.onnx", "step": "step.onnx"}}
+    manifest = Manifest(2, CONTRACT, graphs, {}, members, {"opset": 20})
+    assert Manifest.from_json(json.dumps(manifest.to_json()).encode()) == manifest

@@ -23,7 +23,7 @@ from s2svos_engines.tensorrt import builder as tensorrt_builder
 from s2svos_engines.tensorrt.builder import build_plan, build_target
 from s2svos_engines.tensorrt.library import library_log, load_library
 from s2svos_engines.tensorrt.plan_cache import build, build_plans, new_plan
-from s2svos_engines.tensorrt.plans import Target, matching_plan, read_plan
+from s2svos_engines.tensorrt.plans import Target, matching_plan
 from s2svos_export.weight_sharing import share_weights
 
 pytestmark = pytest.mark.tensorrt
@@ -213,7 +213,7 @@ def test_plans_of_a_bundle(
     for precision, models in graphs.items():
         for graph in models:
             plan = matching_plan(bundle, graph, precision, ada, objects=3)
-            assert len(read_plan(bundle, plan)) > 100_000
+            assert len(bundle.read(plan.member)) > 100_000
 
 
 @compiler

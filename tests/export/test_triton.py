@@ -19,13 +19,13 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelSequenceBatchin
 
 import s2svos
 from s2svos.sample.render import render
+from s2svos.video.reader import Video
 from s2svos.video.writer import VideoWriter
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StepContract
 from s2svos_engines.errors import UserError
 from s2svos_engines.letterbox import Letterbox
 from s2svos_export.triton import write_model_repository
-from s2svos_export.triton.client import read_video
 from s2svos_export.triton.config import parse_config
 from s2svos_export.triton.graph import stream_interface
 
@@ -155,16 +155,16 @@ def test_the_client_follows_a_video_over_grpc(
     repository: Path, clip: Clip, video: Path, tmp_path: Path
 ) -> None:
     with serve(repository) as (address, servicer):
-        options = ("--mask", video.with_name("first.png"), "--out", tmp_path, "--url", address)
-        run = client(repository, video, *options)
+        mask, out = video.with_name("first.png"), tmp_path / "masks"
+        run = client(repository, video, "--mask", mask, "--out", out, "--url", address)
         assert run.returncode == 0, run.stderr
         assert not servicer.models["s2svos"]["1"].states, "the sequence was not ended"
-    frames = list(read_video(video))
-    assert len(frames) == len(clip) == len(list(tmp_path.iterdir()))
+    frames = [frame for _, frame in Video(video)]
+    assert len(frames) == len(clip) == len(list(out.iterdir()))
     stream = s2svos.load(engine="onnxruntime", threads=1).open(frames[0], clip[0][1])
     for index, frame in enumerate(frames):
         expected = stream.step(frame) if index else clip[0][1]
-        with Image.open(tmp_path / f"{index:05d}.png") as picture:
+        with Image.open(out / f"{index:05d}.png") as picture:
             assert picture.mode == "P"
             assert np.array_equal(np.asarray(picture), expected)
     assert set(np.unique(expected)) == {0, 1, 2}

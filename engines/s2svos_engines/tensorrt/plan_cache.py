@@ -15,7 +15,7 @@ from s2svos_engines.bundle import Bundle, add_plans, write_bundle
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import cache_folder, disk_errors
 from s2svos_engines.tensorrt.builder import MAX_OBJECTS, build_plan, build_target
-from s2svos_engines.tensorrt.plans import Plan, Target, matching_plan, plans_of, read_plan
+from s2svos_engines.tensorrt.plans import Plan, Target, matching_plan, plans_of
 
 
 def plan_here(
@@ -38,14 +38,14 @@ def plan_here(
     """
     if plans_of(bundle, graph, precision, here.library):
         plan = matching_plan(bundle, graph, precision, here, objects=objects)
-        return plan, read_plan(bundle, plan)
+        return plan, bundle.read(plan.member)
     machine = hashlib.sha256(json.dumps(vars(here)).encode()).hexdigest()
     name = f"{bundle.sha256[:16]}-{machine[:16]}-{precision}-{graph}.s2s"
     path = cache_folder() / "plans" / name
     try:
         cached = Bundle.open(path)
         plan = matching_plan(cached, graph, precision, here, objects=objects)
-        return plan, read_plan(cached, plan)
+        return plan, cached.read(plan.member)
     except UserError:
         max_objects = max(MAX_OBJECTS, 1 << (objects - 1).bit_length())
     plan = new_plan(bundle, graph, precision, build_target(here.library), max_objects=max_objects)

@@ -6,8 +6,6 @@ byte of it goes to TensorRT before.
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -136,18 +134,3 @@ def matching_plan(
             f"rebuild it here with {rebuild} --max-objects {objects}",
         )
     return best
-
-
-def read_plan(bundle: Bundle, plan: Plan) -> bytes:
-    """Return the plan itself, which is about to be executed.
-
-    Raises:
-        UserError: it is not what the bundle's manifest says, as it was when the bundle was opened.
-    """
-    try:
-        data = bundle.read(plan.member)
-    except (KeyError, OSError, zipfile.BadZipFile):
-        data = b""
-    if hashlib.sha256(data).hexdigest() != bundle.manifest.members[plan.member]:
-        raise UserError(f"{bundle.path} changed while it was in use", "open it again")
-    return data

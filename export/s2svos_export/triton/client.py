@@ -15,26 +15,33 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
+from s2svos import UserError
+from s2svos.video.masks import read_first_mask, write_mask
+from s2svos.video.reader import Video
 from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.files import disk_errors
 from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks
 
 MAX_IN_FLIGHT = 3  # requests that are on the way while an answer is awaited
+LARGEST = 8192  # rows or columns of a network that a server may state
 
 
 def follow(
-    client: InferenceServerClient, model: str, frames: Iterable[Frame], first: Labels
+    client: InferenceServerClient,
+    model: str,
+    frames: Iterable[Frame],
+    first: Labels,
+    *,
+    timeout: float,
 ) -> Iterator[Labels]:
     """Follow objects through a video.
 
@@ -43,17 +50,17 @@ def follow(
         model: its name there.
         frames: of the size of ``first``.
         first: ids of the objects on the first frame.
+        timeout: seconds to wait for each answer.
 
     Yields:
         the ids on each frame, ``first`` on the first.
 
     Raises:
-        InferenceServerException: the server cannot be reached or refuses.
+        InferenceServerException: the server cannot be reached, refuses or stalls, or answers what
+            is no answer.
     """
-    metadata = client.get_model_metadata(model)
-    version = max(metadata.versions, key=int)  # to the end, even if a newer one is loaded
-    rows, columns = next(one.shape for one in metadata.inputs if one.name == "frame")[:2]
-    letterbox = Letterbox.of(first.shape, (rows, columns))
+    version, size = _served(client, model, timeout)
+    letterbox = Letterbox.of(first.shape, size)
     ids = np.unique(first[first > 0])
     masks = np.stack([letterbox.resize(one) for one in object_masks(first, ids)])
 
@@ -61,10 +68,16 @@ def follow(
     client.start_stream(lambda result, error: answers.put((result, error)))
 
     def answer() -> Labels:
-        result, error = answers.get()
+        try:
+            result, error = answers.get(timeout=timeout)
+        except Empty:
+            raise InferenceServerException(f"no answer for {timeout:g} s") from None
         if error:
             raise error
-        return merge_masks(result.as_numpy("object_masks"), ids, letterbox)
+        found = result.as_numpy("object_masks")
+        if found is None or found.dtype != np.uint8 or found.shape != (len(ids), *size):
+            raise InferenceServerException("the answer holds no masks of the objects")
+        return merge_masks(found, ids, letterbox)
 
     sequence = random.getrandbits(63) | 1  # 0 would mean none
     sent = received = 0
@@ -90,11 +103,21 @@ def follow(
         client.stop_stream(cancel_requests=sent > received)
 
 
-def read_video(path: Path) -> Iterator[Frame]:
-    """Yield the frames of a video, upright."""
-    video = cv2.VideoCapture(str(path))
-    while (read := video.read())[0]:
-        yield np.asarray(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), np.uint8)
+def _served(
+    client: InferenceServerClient, model: str, timeout: float
+) -> tuple[str, tuple[int, int]]:
+    """Return the newest version of a model, and the rows and columns of its frame.
+
+    Raises:
+        InferenceServerException: the server has no such model, or one that is not of s2svos.
+    """
+    metadata = client.get_model_metadata(model, client_timeout=timeout)
+    shapes = [tuple(map(int, one.shape)) for one in metadata.inputs if one.name == "frame"]
+    versions = [one for one in metadata.versions if one.isascii() and one.isdecimal()]
+    rows, columns = shapes[0][:2] if shapes and len(shapes[0]) == 3 else (0, 0)
+    if not versions or not 0 < min(rows, columns) <= max(rows, columns) <= LARGEST:
+        raise InferenceServerException(f"the model {model!r} is not one that s2svos exported")
+    return max(versions, key=int), (rows, columns)  # to the end, even if a newer one is loaded
 
 
 def _input(name: str, array: NDArray[np.uint8]) -> InferInput:
@@ -121,33 +144,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("masks"), help="folder for the masks")
     parser.add_argument("--url", default="localhost:8001", help="the server's gRPC address")
     parser.add_argument("--model", default="s2svos")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds for each answer")
     options = parser.parse_args()
-
-    mask = Image.open(options.mask)
-    first = np.asarray(mask if mask.mode == "P" else mask.convert("L"), np.uint8)
-    frames = read_video(options.video)
-    frame = next(frames, None)
-    if frame is None:
-        sys.exit(f"{options.video} is not a video that can be read.")
-    if frame.shape[:2] != first.shape:
-        sys.exit(f"{options.mask} has not the size of the video; draw it on the first frame.")
-    if not first.any():
-        sys.exit(f"{options.mask} marks no object; paint each with its id, 1 to 255.")
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    began, count = time.perf_counter(), 0
     try:
-        with InferenceServerClient(options.url) as client:
-            for labels in follow(client, options.model, chain([frame], frames), first):
-                picture = Image.fromarray(labels)
-                if mask.mode == "P":
-                    picture.putpalette(mask.getpalette() or [])
-                picture.save(options.out / f"{count:05d}.png")
-                count += 1
+        _run(options)
     except InferenceServerException as error:
         sys.exit(f"{options.url} did not follow the objects of {options.video}: {error}")
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def _run(options: argparse.Namespace) -> None:
+    video = Video(options.video, beside=[options.mask])
+    first = read_first_mask(options.mask, size=(video.height, video.width))
+    out: Path = options.out
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise UserError(f"{out} is not empty", "choose another --out")
+    began, count = time.perf_counter(), 0
+    frames = (frame for _, frame in video)
+    with InferenceServerClient(options.url) as client:
+        followed = follow(client, options.model, frames, first.ids, timeout=options.timeout)
+        for count, labels in enumerate(followed, 1):
+            with disk_errors(out):
+                write_mask(out / f"{count - 1:05d}.png", labels, first.palette)
     rate = count / (time.perf_counter() - began)
-    print(f"{count} frames: masks in {options.out}; {rate:.1f} frames/s.")
+    print(f"{count} frames: masks in {out}; {rate:.1f} frames/s.")
 
 
 if __name__ == "__main__":

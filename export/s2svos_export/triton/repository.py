@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -16,7 +18,7 @@ from google.protobuf.text_format import ParseError
 
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.errors import UserError
-from s2svos_engines.files import disk_errors, write_atomically
+from s2svos_engines.files import disk_errors, is_plain_name, write_atomically
 from s2svos_export.triton.config import SEQUENCES, config_text, parse_config, same_interface
 from s2svos_export.triton.graph import stream_graph
 
@@ -41,7 +43,7 @@ def write_model_repository(
     Args:
         bundle: to serve.
         directory: the repository, made if it does not exist.
-        name: of the model on the server.
+        name: of the model on the server; of a folder, so without slashes.
         precision: of the graphs, one that the bundle has.
         sequences: streams that are followed at a time on each instance of the model.
 
@@ -52,6 +54,8 @@ def write_model_repository(
         UserError: the bundle lacks the precision, the repository has another network or a broken
             configuration under this name, or it cannot be written.
     """
+    if not is_plain_name(name):
+        raise UserError(f"{name!r} is no name of a model", "choose one without / and :")
     text = config_text(bundle.contract, name=name, sequences=sequences)
     folder = directory / name
     config = folder / "config.pbtxt"
@@ -66,10 +70,24 @@ def write_model_repository(
             (beside / "model.onnx").write_bytes(model)
             client = files(__package__).joinpath("client.py").read_bytes()
             readme = _readme(bundle, name, precision, sequences)
-            write_atomically(directory / "client.py", client)
-            write_atomically(directory / "README.md", readme.encode())
+            _write_ours(directory / "client.py", client)
+            _write_ours(directory / "README.md", readme.encode())
             write_atomically(config, kept.encode())
     return added
+
+
+def _write_ours(path: Path, data: bytes) -> None:
+    """Write a file, over an earlier one of ours, which begins with the same line.
+
+    Raises:
+        UserError: another file has its name.
+    """
+    if path.exists() and path.read_bytes().partition(b"\n")[0] != data.partition(b"\n")[0]:
+        raise UserError(
+            f"{path} is not of s2svos and would be overwritten",
+            "move it away, or choose another folder",
+        )
+    write_atomically(path, data)
 
 
 def _kept_config(config: Path, text: str) -> str:
@@ -80,10 +98,10 @@ def _kept_config(config: Path, text: str) -> str:
     """
     if not config.exists():
         return text
-    kept = config.read_text("utf-8")
     try:
+        kept = config.read_text("utf-8")
         parsed = parse_config(kept)
-    except ParseError as error:
+    except (ParseError, UnicodeDecodeError) as error:
         raise UserError(f"{config} cannot be read ({error})", "mend it or remove it") from error
     if not same_interface(parsed, parse_config(text)):
         raise UserError(
@@ -96,14 +114,16 @@ def _kept_config(config: Path, text: str) -> str:
 def _newest(folder: Path) -> int:
     """Return the number of the newest version of a model, 0 if there is none."""
     names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    return max((int(name) for name in names if re.fullmatch("[0-9]{1,9}", name)), default=0)
 
 
 @contextmanager
 def _replacing(added: Path) -> Iterator[Path]:
     """Give a folder that is renamed to ``added`` once it is whole: a server may be watching."""
-    beside = added.with_name("part")  # not a number, so that Triton passes over it
-    beside.mkdir(parents=True, exist_ok=True)
+    added.parent.mkdir(parents=True, exist_ok=True)
+    # Not a number, so that Triton passes over it.
+    beside = Path(tempfile.mkdtemp(prefix=".part-", dir=added.parent))
+    beside.chmod(0o755)
     try:
         yield beside
         os.replace(beside, added)

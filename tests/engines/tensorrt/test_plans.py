@@ -8,7 +8,7 @@ import pytest
 from s2svos_engines.bundle import Bundle, add_plans, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
-from s2svos_engines.tensorrt.plans import Plan, Target, matching_plan, plans_of, read_plan
+from s2svos_engines.tensorrt.plans import Plan, Target, matching_plan, plans_of
 
 CONTRACT = StepContract(64, 112, (StateSpec("cell", (8, 4, 7)),))
 GRAPHS = {
@@ -41,7 +41,7 @@ def with_plan(path: Path, plan: Plan, data: bytes = b"machine code") -> Bundle:
 def test_a_plan_that_fits_is_found(path: Path) -> None:
     bundle = with_plan(path, record())
     assert matching_plan(bundle, "step", "fp32", HERE) == record()
-    assert read_plan(bundle, record()) == b"machine code"
+    assert bundle.read(record().member) == b"machine code"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_new_plan_takes_the_place_of_the_old(path: Path) -> None:
     with_plan(path, record(replace(HERE, driver="570.12.0")), b"old")
     bundle = with_plan(path, record(), b"new")
     assert plans_of(bundle, "step", "fp32", "tensorrt") == [record()]
-    assert read_plan(bundle, record()) == b"new"
+    assert bundle.read(record().member) == b"new"
 
 
 def test_a_failed_write_keeps_the_bundle(path: Path) -> None:
@@ -118,13 +118,13 @@ def test_a_plan_that_changed_is_never_handed_out(path: Path) -> None:
     good = path.read_bytes()
     path.write_bytes(good.replace(b"machine code", b"MACHINE CODE"))
     with pytest.raises(UserError, match="changed while it was in use"):
-        read_plan(bundle, record())
+        bundle.read(record().member)
     with pytest.raises(UserError, match="checksum"):
         Bundle.open(path)
     path.write_bytes(good)
     with_plan(path, record(), b"another plan")
     with pytest.raises(UserError, match="changed while it was in use"):
-        read_plan(bundle, record())
+        bundle.read(record().member)
 
 
 @pytest.mark.parametrize("plans", [[{"member": "step.onnx"}], ["x"], [record().to_json()]])

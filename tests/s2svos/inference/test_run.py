@@ -27,12 +27,14 @@ from s2svos.inference.run import InferProgress, RunSummary, default_out, infer
 from s2svos.locks import content, locked_folder
 from s2svos.pipeline import EndedEarly, Sink, Source, StageFailed
 from s2svos.video.decoder import TruncatedVideo
-from s2svos.video.incoming import Feed, IncomingVideo
+from s2svos.video.incoming import Feed, IncomingVideo, evenly_timed
 from s2svos.video.masks import davis_palette, read_first_mask, write_mask
 from s2svos.video.reader import Video
 from s2svos_engines.letterbox import Letterbox
 
 FRAMES = 30
+
+RATE = Fraction(25)
 
 
 OWN_PALETTE = bytes(range(256)) * 3
@@ -412,7 +414,7 @@ def sent(frames: int, *, live: bool, then: Callable[[], Any] = list) -> Incoming
         yield from map(picture, range(1, frames))
         then()
 
-    feed = Feed(picture(0), pictures(), Fraction(25), live, frames)
+    feed = Feed(picture(0), evenly_timed(pictures(), RATE), RATE, live, frames)
     return IncomingVideo("sender", lambda: feed, timeout=3)
 
 
@@ -440,7 +442,7 @@ def test_a_sender_that_waits_for_each_mask(tmp_path: Path) -> None:
                 time.sleep(0.01)
             yield picture(index)
 
-    feed = Feed(picture(0), pictures(), Fraction(25), False, 6)
+    feed = Feed(picture(0), evenly_timed(pictures(), RATE), RATE, False, 6)
     video = IncomingVideo("sender", lambda: feed, timeout=120)
     assert follow(video, tmp_path / "out", FakeTracker(max_in_flight=4)).frames == 6
 

@@ -26,12 +26,14 @@ from s2svos import UserError
 from s2svos.inference.run import InferProgress, RunSummary, infer
 from s2svos.pipeline import EndedEarly, OutputClosed, StageFailed
 from s2svos.video.first_frame import read_mask_frame, save_first_frame
-from s2svos.video.incoming import Feed, IncomingVideo
+from s2svos.video.incoming import Feed, IncomingVideo, evenly_timed
 from s2svos.video.incoming_sources import open_raw
 from s2svos.video.masks import davis_palette, read_first_mask, write_mask
 from s2svos.video.reader import Video
 
 Frame = NDArray[np.uint8]
+
+RATE = Fraction(25)
 
 
 class Sender:
@@ -48,7 +50,7 @@ class Sender:
 
     def feed(self, *, live: bool = True) -> Feed:
         frames = self._pictures()
-        return Feed(next(frames), frames, Fraction(25), live, self._frames)
+        return Feed(next(frames), evenly_timed(frames, RATE), RATE, live, self._frames)
 
     def allow(self, frames: int) -> None:
         """Returns when so many have been sent in all."""
@@ -264,7 +266,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
 
     def feed() -> Feed:
         frames = pictures(300)
-        return Feed(next(frames), frames, Fraction(25), live=False)
+        return Feed(next(frames), evenly_timed(frames, RATE), RATE, live=False)
 
     assert follow(IncomingVideo("sender", feed), tmp_path / "out").frames == 300
     assert highest <= 16  # four that wait to be stepped, four to be painted, and those in hand

@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from s2svos.data.files import read_mask
 from s2svos.video.masks import davis_palette, read_first_mask, write_mask
+from s2svos.video.pictures import read_ids
 from s2svos_engines.errors import UserError
 
 SIZE = (8, 10)
@@ -59,6 +62,53 @@ def test_other_depths(tmp_path: Path) -> None:
     assert np.array_equal(read_first_mask(tmp_path / "16.png", size=SIZE).ids, IDS)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_grey_in_several_channels_is_grey(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(IDS).convert(mode).save(tmp_path / "m.png")
+    assert np.array_equal(read_first_mask(tmp_path / "m.png", size=SIZE).ids, IDS)
+    assert np.array_equal(read_mask(tmp_path / "m.png"), IDS)
+
+
+def test_a_mask_is_turned_as_its_frame(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # stored a quarter turn anticlockwise
+    Image.fromarray(np.rot90(IDS)).save(tmp_path / "m.png", exif=exif)
+    assert np.array_equal(read_first_mask(tmp_path / "m.png", size=SIZE).ids, IDS)
+
+
+def test_smoothed_edges_are_no_objects(tmp_path: Path) -> None:
+    disc = np.zeros((64, 64), np.uint8)
+    cv2.circle(disc, (30, 30), 20, 255, -1)
+    Image.fromarray(cv2.GaussianBlur(disc, (3, 3), 0)).save(tmp_path / "m.png")
+    with pytest.raises(UserError, match="edges were smoothed or dithered"):
+        read_first_mask(tmp_path / "m.png", size=(64, 64))
+    disc[30, 51:54] = 7
+    Image.fromarray(disc).save(tmp_path / "m.png")
+    (doubt,) = read_first_mask(tmp_path / "m.png", size=(64, 64)).doubts
+    assert "an id 7" in doubt
+    disc[disc == 7] = 0
+    disc[2, 2] = 7  # a small thing by itself
+    Image.fromarray(disc).save(tmp_path / "m.png")
+    assert not read_first_mask(tmp_path / "m.png", size=(64, 64)).doubts
+
+
+def test_a_background_that_is_not_0(tmp_path: Path) -> None:
+    image = Image.frombytes("P", (10, 8), np.where(IDS == 3, 1, 2).astype(np.uint8).tobytes())
+    image.putpalette([0, 0, 0, 200, 0, 0, 0, 0, 200])
+    image.save(tmp_path / "m.png")
+    (doubt,) = read_first_mask(tmp_path / "m.png", size=SIZE).doubts
+    assert "no background" in doubt
+    image = Image.frombytes("P", (10, 8), np.where(IDS == 3, 0, 2).astype(np.uint8).tobytes())
+    image.putpalette([200, 0, 0, 0, 200, 0, 90, 90, 90])
+    image.save(tmp_path / "m.png")
+    (doubt,) = read_first_mask(tmp_path / "m.png", size=SIZE).doubts
+    assert "more of index 2 than of 0" in doubt
+    image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 0])
+    image.save(tmp_path / "m.png")
+    with pytest.raises(UserError, match="index 2 for black"):
+        read_first_mask(tmp_path / "m.png", size=SIZE)
+
+
 def test_grey_of_two_bits(tmp_path: Path) -> None:
     import struct
     import zlib
@@ -70,7 +120,8 @@ def test_grey_of_two_bits(tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(bytes([0, 0b00011011])))
     (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""))
-    assert read_first_mask(tmp_path / "m.png", size=(1, 4)).ids.tolist() == [[0, 1, 2, 3]]
+    assert read_ids(tmp_path / "m.png")[0].tolist() == [[0, 1, 2, 3]]
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 1, 2, 3]]
 
 
 def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
@@ -88,9 +139,11 @@ def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
     refused("10x8, but the video is 20x16", (16, 20))
     path.write_bytes(path.read_bytes()[:50])
     refused("cannot be read as a picture")
-    for mode in ("RGB", "RGBA", "LA"):
-        grey.convert(mode).save(path)
+    for mode in ("RGB", "RGBA"):
+        Image.merge("RGB", (grey, grey, Image.new("L", grey.size))).convert(mode).save(path)
         refused("palette index or its grey value")
+    Image.merge("LA", (grey, grey)).save(path)
+    refused("colours or transparency")
     Image.fromarray(np.zeros(SIZE, np.uint8)).save(path)
     refused("is empty")
     Image.fromarray(IDS.astype(np.uint16) * 2).save(path)
