@@ -180,7 +180,7 @@ class Bundle:
 
     def _changed(self, member: str) -> UserError:
         return UserError(
-            f"{member} in {self.path} is not what the manifest says of it",
+            f"{member} in {self.path} is damaged, or changed while it was in use",
             "copy or export it again",
         )
 

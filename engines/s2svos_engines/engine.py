@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import BATCH, TensorSpec, step_graph
+from s2svos_engines.errors import graph_errors
 from s2svos_engines.letterbox import NetworkFrame
 
 Compiled = TypeVar("Compiled")
@@ -75,10 +76,15 @@ class CompileCache(Generic[Compiled]):
         self._lock = RLock()
 
     def get(self, key: Hashable, compile_: Callable[[], Compiled]) -> Compiled:
-        """Return what has this key, compiled now if it is the first time."""
+        """Return what has this key, compiled now if it is the first time.
+
+        Raises:
+            UserError: the engine's library refuses it.
+        """
         with self._lock:
             if key not in self._compiled:
-                self._compiled[key] = compile_()
+                with graph_errors("A graph of the bundle cannot be run by this engine"):
+                    self._compiled[key] = compile_()
             return self._compiled[key]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -36,3 +38,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+_REASON = 300  # characters of a library's error, which may be of many lines
+
+
+@contextmanager
+def graph_errors(graphs: str) -> Iterator[None]:
+    """Turn a library's refusal of graphs, of whatever type, into a sentence.
+
+    Args:
+        graphs: what cannot be run, and by what: the beginning of the sentence.
+
+    Raises:
+        UserError: in place of the error, unless memory is short.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON]
+        raise UserError(
+            f"{graphs} ({reason})", "export the bundle again, or choose another --engine"
+        ) from error

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from s2svos_engines.cpu import cpu_count
-from s2svos_engines.errors import UserError, is_out_of_memory
+from s2svos_engines.errors import UserError, graph_errors, is_out_of_memory
 
 if TYPE_CHECKING:
     from s2svos_engines.bundle import Bundle
@@ -70,7 +70,6 @@ ENGINES = {
     ),
 }
 MAX_THREADS = 256  # of a step; more would do nothing but wait for each other
-_REASON = 300  # characters of a library's error, which may be of many lines
 GPU_ENGINES = tuple(name for name, entry in ENGINES.items() if entry.on_gpu)
 SLOW_ENGINES = ("torch",)
 """To be asked for by name. PyTorch, node by node, is what the others are compared with."""
@@ -148,18 +147,8 @@ def load_engine(
             f"install it anew with {remedy} --force-reinstall, or choose another --engine",
         ) from error
     engine_class = getattr(module, entry.class_name)
-    try:
+    with graph_errors(f"The graphs of {bundle.path} cannot be run by {name}"):
         engine = engine_class(bundle, precision=precision, threads=threads or cpu_count())
-    except UserError:
-        raise
-    except Exception as error:  # of whatever type the engine's library has
-        if is_out_of_memory(error):
-            raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON]
-        raise UserError(
-            f"The graphs of {bundle.path} cannot be run by {name} ({reason})",
-            "export the bundle again, or choose another --engine",
-        ) from error
     return cast("Engine", engine)
 
 

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import zipfile
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 
 from s2svos_engines import bundle as bundles
-from s2svos_engines.bundle import Bundle, write_bundle
+from s2svos_engines.bundle import SEAL, Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 
@@ -114,3 +116,84 @@ def test_a_graph_that_does_more_than_compute_is_refused(
     write_bundle(path, contract=CONTRACT, graphs={"fp32": {"init": graph, "step": graph}}, facts={})
     with pytest.raises(UserError, match=rf"evil\.s2s .*{reason}"):
         Bundle.open(path).graphs()
+
+
+def sealed(path: Path, members: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> Path:
+    """Write a bundle with any members, and the checksum that belongs to them."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+        archive.comment = b"0" * SEAL
+    digest = hashlib.sha256(path.read_bytes()[:-SEAL]).hexdigest()
+    path.write_bytes(path.read_bytes()[:-SEAL] + digest.encode())
+    return path
+
+
+def changed(path: Path, *keys: str | int, value: object) -> dict[str, bytes]:
+    """Return a bundle's members with one value of its manifest changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(members["manifest.json"])
+    place = manifest
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    return members | {"manifest.json": json.dumps(manifest).encode()}
+
+
+def test_a_resealed_bundle_is_read(path: Path) -> None:
+    members = changed(path, "network", value={"preset": "other"})
+    assert Bundle.open(sealed(path, members)).manifest.preset == "other"
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("format",), "2"),
+        (("format",), None),
+        (("contract",), []),
+        (("contract", "height"), 0),
+        (("contract", "height"), 1e9),
+        (("contract", "width"), 10**30),
+        (("contract", "states"), []),
+        (("contract", "states", 0, "shape"), [-1]),
+        (("contract", "states", 0, "shape"), [8192, 8192, 8]),
+        (("contract", "states", 0, "dtype"), "object"),
+        (("contract", "states", 0, "name"), "../x"),
+        (("graphs",), {"fp32": []}),
+        (("graphs",), {"fp32": {"step": "step.onnx"}}),
+        (("graphs", "fp32", "step"), "gone.onnx"),
+        (("graphs", "fp32", "step1000000"), "step.onnx"),
+        (("weights",), {"step.onnx": ["init.onnx"] * 1000}),
+        (("members",), {"init.onnx": 5}),
+        (("parity",), [1]),
+        (("plans",), {"a": 1}),
+        (("tools",), 7),
+    ],
+)
+def test_a_manifest_that_does_not_fit_the_schema(
+    path: Path, keys: tuple[str | int, ...], value: object
+) -> None:
+    with pytest.raises(UserError, match=r"x\.s2s is not a bundle or is damaged"):
+        Bundle.open(sealed(path, changed(path, *keys, value=value)))
+
+
+def test_a_manifest_without_an_end(path: Path) -> None:
+    members = changed(path, "network", value=0) | {"manifest.json": b"[" * 100_000}
+    with pytest.raises(UserError, match="damaged"):
+        Bundle.open(sealed(path, members))
+
+
+def test_members_that_would_fill_the_memory(path: Path) -> None:
+    members = changed(path, "network", value={})
+    with pytest.raises(UserError, match="compressed"):
+        Bundle.open(sealed(path, members, compression=zipfile.ZIP_DEFLATED))
+
+
+def test_a_member_is_checked_as_it_is_read(path: Path) -> None:
+    bundle = Bundle.open(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sealed(path, members | {"step.onnx": members["init.onnx"]})
+    with pytest.raises(UserError, match=r"step\.onnx in .* is damaged, or changed"):
+        bundle.graph("step")

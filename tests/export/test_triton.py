@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -248,3 +249,28 @@ def test_the_readme_is_filled_in(repository: Path, bundle: Bundle) -> None:
     assert bundle.sha256 in text
     assert "Triton itself" in text
     assert "{" not in text
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "", "..", "a/b", "a:b"])
+def test_a_model_name_is_no_path(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="no name of a model"):
+        write_model_repository(bundle, tmp_path / "r", name=name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["README.md", "client.py"])
+def test_files_of_others_stay(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match="is not of s2svos and would be overwritten"):
+        write_model_repository(bundle, tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_server_that_stalls_is_left(repository: Path, video: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        options = ("--url", address, "--out", tmp_path / "o", "--timeout", 1)
+        run = client(repository, video, "--mask", video.with_name("first.png"), *options)
+    assert run.returncode == 1
+    assert "did not follow the objects" in run.stderr
+    assert "Traceback" not in run.stderr

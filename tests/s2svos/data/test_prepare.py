@@ -319,3 +319,14 @@ def test_the_command_imports_no_torch(davis: Path, tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert not {"torch", "onnx", "matplotlib"} & set(ended.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    write_frames(root / "frames" / "a", [frame for frame, _ in CLIP])
+    write_masks(root / "masks" / "a", {f"{i:05d}": mask for i, (_, mask) in enumerate(CLIP)})
+    for number in range(2):
+        (root / "frames" / "a" / f"back{number}").symlink_to(root / "frames")
+        (root / "masks" / "a" / f"back{number}").symlink_to(root / "masks")
+    assert run(f"folder={root}", out=tmp_path / "out").files == 2 * len(CLIP)
