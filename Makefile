@@ -1,10 +1,10 @@
-# make demo | test | lint | clean. The environment is .venv; PYTHON chooses the interpreter.
+# make demo | test | lint | lowest | clean. The environment is .venv; PYTHON chooses the interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint lowest clean
 
 demo: .venv/cpu
 	$(BIN)/s2svos demo --out $(DEMO)
@@ -17,8 +17,16 @@ lint: .venv/all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The demo on both engines with the lowest versions that are allowed.
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet -c constraints/lowest.txt -e ".[cpu]"
+	.venv-lowest/bin/s2svos demo --out $(DEMO)-lowest
+	.venv-lowest/bin/s2svos infer $(DEMO)-lowest/clip.mp4 --mask $(DEMO)-lowest/first.png \
+		--engine onnxruntime --out $(DEMO)-lowest/onnxruntime --overwrite
+
 clean:
-	rm -rf .venv $(DEMO) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-lowest $(DEMO) $(DEMO)-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -69,6 +69,14 @@ def main() -> None:
             if ended.code == _STOPPED and interrupt.number:
                 sys.exit(128 + interrupt.number)
             raise
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            _end(
+                f"{error.filename} cannot be used ({error.strerror}); check that it is what you "
+                "meant, and its permissions.",
+                UserError.exit_code,
+            )
         except Exception as error:
             if is_out_of_memory(error):
                 _end(

@@ -16,7 +16,7 @@ Frame = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 """Object ids of a frame's pixels: uint8 [H, W], 0 for the background."""
 
-AnyMask = NDArray[np.integer[Any]] | NDArray[np.bool]
+AnyMask = NDArray[np.integer[Any]] | NDArray[np.bool_]
 """Object ids as a caller may have them: integer [H, W], 0 to 255, or bool of one object."""
 
 Masks = NDArray[np.uint8]

@@ -1,12 +1,14 @@
-"""The demonstration clip, drawn by formula: a koi and a turtle in a pond, with exact masks.
+"""Clips of a pond, drawn by formula: koi, turtle and lily pads, with exact masks.
 
-No file is read, so the demonstration works wherever the package does. The koi (1) swims beneath
-a lily pad and comes out again; the turtle (2) then crosses above it.
+No file is read, so the demonstration works wherever the package does. In :data:`MEASURED` the koi
+(1) swims beneath a lily pad and comes out again; the turtle (2) then crosses above it. In
+:data:`SHOWN` the koi is hidden for a while by a leaf, the turtle's way crosses its own, and a
+second koi (3) looks like the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -17,8 +19,40 @@ from s2svos.sample.sprites import Field, Sprite, fractal_noise, koi, lily_pad, p
 
 RATE = 24  # frames a second
 _KOI_SIZE, _TURTLE_SIZE = 0.5, 0.44  # lengths; all lengths and places are in heights of the frame
-_PADS = ((0.02, 0.1, 0.25), (0.14, 0.46, 0.17), (-0.15, -0.29, 0.2))  # x, y, radius
 _SUN = np.array([0.045, 0.06])  # how far a shadow falls from what casts it, per unit of depth
+
+Path = Callable[[float], tuple[float, float]]
+"""Where a thing is, from the beginning (0) to the end (1) of a clip: x and y."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """Who swims where.
+
+    Args:
+        koi: path of the koi, object 1.
+        turtle: of the turtle, object 2, which swims above it.
+        twin: of a second koi, object 3; None for none.
+        pads: x, y and radius of the lily pads, which float above all; the second has a flower.
+    """
+
+    koi: Path
+    turtle: Path
+    pads: tuple[tuple[float, float, float], ...]
+    twin: Path | None = None
+
+
+MEASURED = Story(
+    koi=lambda t: (-0.68 + 1.34 * t, 0.2 - 0.12 * np.sin(4.4 * t + 0.3)),
+    turtle=lambda t: (0.57 - 0.06 * t - 0.22 * t * t, -0.27 + 0.54 * t),
+    pads=((0.02, 0.1, 0.25), (0.14, 0.46, 0.17), (-0.15, -0.29, 0.2)),
+)
+SHOWN = Story(
+    koi=lambda t: (-0.72 + 1.5 * t, 0.24 - 0.05 * np.sin(4.4 * t)),
+    turtle=lambda t: (0.5 - 0.3 * t, -0.62 + 1.0 * t),
+    twin=lambda t: (-0.6 + 0.62 * t, -0.22 - 0.06 * np.sin(3 * t)),
+    pads=((-0.02, 0.24, 0.27), (0.7, -0.4, 0.17), (-0.62, 0.5, 0.15)),
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,11 @@ class _Pose:
 
 
 def render(
-    length: int = 72, height: int = 360, width: int = 640, seed: int = 0
+    length: int = 72,
+    height: int = 360,
+    width: int = 640,
+    seed: int = 0,
+    story: Story = MEASURED,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Draw the clip; equal arguments give equal frames.
 
@@ -49,10 +87,12 @@ def render(
         height: rows.
         width: columns.
         seed: of all patterns and of the sensor noise.
+        story: that is told.
 
     Yields:
         frame: uint8 [height, width, 3], RGB.
-        ids: uint8 [height, width], 1 koi, 2 turtle, 0 elsewhere, of visible pixels only.
+        ids: uint8 [height, width], 1 koi, 2 turtle, 3 the second koi, 0 elsewhere, of visible
+            pixels only.
     """
     rng = np.random.default_rng(seed)
     aspect = width / height
@@ -62,7 +102,7 @@ def render(
     reptile = _tint(turtle(_TURTLE_SIZE * height * 1.15, rng), 0.06)
     pads = [
         (lily_pad(radius * height * 1.1, rng, flower=index == 1), np.array(place), radius)
-        for index, (*place, radius) in enumerate(_PADS)
+        for index, (*place, radius) in enumerate(story.pads)
     ]
 
     for index in range(length):
@@ -72,9 +112,11 @@ def render(
         picture = _look(floor, camera, height)
         picture *= _caustics(ripples, seconds, camera, height)[..., None]
 
-        fish_layer = _layer(fish, _koi_pose(t, seconds), camera)
-        reptile_layer = _layer(reptile, _turtle_pose(t, seconds), camera)
-        leaves = np.zeros_like(fish_layer)
+        swimmers = [(1, _layer(fish, _koi_pose(story.koi, t, seconds), camera), 1.0)]
+        if story.twin:
+            swimmers.append((3, _layer(fish, _koi_pose(story.twin, t, seconds + 1), camera), 1.2))
+        swimmers.append((2, _layer(reptile, _turtle_pose(story.turtle, t, seconds), camera), 1.5))
+        leaves = np.zeros_like(swimmers[0][1])
         for number, (pad, place, radius) in enumerate(pads):
             sway = 0.012 * np.sin(1.7 * seconds + 2 * number + np.array([0.0, 1.2]))
             turn = 1.9 * number + 0.7 + 0.05 * np.sin(1.3 * seconds + number)
@@ -83,15 +125,19 @@ def render(
             _lay(leaves, leaf)
 
         # From the floor upwards: every thing darkens what lies below it before it is laid on.
-        _shade(picture, fish_layer, 1.0, height)
-        _shade(picture, reptile_layer, 1.5, height)
+        for _, layer, depth in swimmers:
+            _shade(picture, layer, depth, height)
         _shade(picture, leaves, 2.0, height)
-        _lay(picture, fish_layer)
-        _shade(picture, reptile_layer, 0.5, height)
-        _lay(picture, reptile_layer)
+        ids = np.zeros((height, width), np.uint8)
+        for number, (one, layer, _) in enumerate(swimmers):
+            if number:
+                _shade(picture, layer, 0.5, height)
+            _lay(picture, layer)
+            ids[layer[..., 3] > 0.5] = one
         _shade(picture, leaves, 0.35, height)
         _lay(picture, leaves)
-        yield _expose(picture, seed, index), _visible(fish_layer, reptile_layer, leaves)
+        ids[leaves[..., 3] > 0.5] = 0
+        yield _expose(picture, seed, index), ids
 
 
 def _camera(t: float, height: int, width: int) -> _Camera:
@@ -106,23 +152,22 @@ def _camera(t: float, height: int, width: int) -> _Camera:
     return _Camera(x.astype(np.float32), y.astype(np.float32))
 
 
-def _koi_pose(t: float, seconds: float) -> _Pose:
-    def path(at: float) -> NDArray[np.float64]:
-        return np.array([-0.68 + 1.34 * at, 0.2 - 0.12 * np.sin(4.4 * at + 0.3)])
-
-    ahead = path(t + 1e-3) - path(t)
+def _koi_pose(path: Path, t: float, seconds: float) -> _Pose:
     beat = 2 * np.pi * 1.5 * seconds
-    return _Pose(path(t), float(np.arctan2(ahead[1], ahead[0])), _KOI_SIZE, 0.055, beat)
+    return _Pose(np.array(path(t)), _heading(path, t), _KOI_SIZE, 0.055, beat)
 
 
-def _turtle_pose(t: float, seconds: float) -> _Pose:
-    def path(at: float) -> NDArray[np.float64]:
-        return np.array([0.57 - 0.06 * at - 0.22 * at * at, -0.27 + 0.54 * at])
-
-    ahead = path(t + 1e-3) - path(t)
-    angle = float(np.arctan2(ahead[1], ahead[0]) + 0.1 * np.sin(3 * seconds))
+def _turtle_pose(path: Path, t: float, seconds: float) -> _Pose:
+    angle = _heading(path, t) + 0.1 * float(np.sin(3 * seconds))
     size = _TURTLE_SIZE * (1 + 0.12 * t)
-    return _Pose(path(t), angle, size, swing=0.45 * np.sin(2 * np.pi * 0.8 * seconds))
+    swing = 0.45 * np.sin(2 * np.pi * 0.8 * seconds)
+    return _Pose(np.array(path(t)), angle, size, swing=swing)
+
+
+def _heading(path: Path, t: float) -> float:
+    """Return the angle at which a thing swims, from the x axis."""
+    ahead = np.array(path(t + 1e-3)) - path(t)
+    return float(np.arctan2(ahead[1], ahead[0]))
 
 
 def _layer(sprite: Sprite, pose: _Pose, camera: _Camera) -> Field:
@@ -180,15 +225,6 @@ def _lay(picture: Field, layer: Field) -> None:
     """Put ``layer`` on ``picture`` (with or without alpha) in place."""
     picture *= 1 - layer[..., 3:]
     picture += layer[..., : picture.shape[2]]
-
-
-def _visible(fish: Field, reptile: Field, leaves: Field) -> NDArray[np.uint8]:
-    """Ids of what is on top: uint8 [H, W]."""
-    ids = np.zeros(leaves.shape[:2], np.uint8)
-    ids[fish[..., 3] > 0.5] = 1
-    ids[reptile[..., 3] > 0.5] = 2
-    ids[leaves[..., 3] > 0.5] = 0
-    return ids
 
 
 def _expose(picture: Field, seed: int, index: int) -> NDArray[np.uint8]:
