@@ -1,10 +1,10 @@
-# make demo | test | lint | lowest | clean. The environment is .venv; PYTHON chooses the interpreter.
+# make demo | test | lint | fuzz | lowest | clean. The environment is .venv; PYTHON chooses the interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint lowest clean
+.PHONY: demo test lint fuzz lowest clean
 
 demo: .venv/cpu
 	$(BIN)/s2svos demo --out $(DEMO)
@@ -16,6 +16,10 @@ lint: .venv/all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# More damaged inputs for every reader than make test has, new ones each time.
+fuzz: .venv/all
+	S2SVOS_FUZZ=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest tests/test_fuzz.py
 
 # The demo on both engines with the lowest versions that are allowed.
 lowest:

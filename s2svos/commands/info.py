@@ -44,15 +44,14 @@ def info(
         f"{facts['path']}: {_megabytes(facts['bytes'])}, format {facts['format']}, "
         f"SHA-256 {facts['sha256']}"
     )
+    typer.echo(f"An object's state takes {_megabytes(facts['contract']['state_bytes'])}.")
     for title, rows in tables:
         print_table(rows, title=title)
 
 
 def _tables(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield titles and rows."""
-    contract = facts["contract"]
-    state = f"an object's state takes {_megabytes(contract['state_bytes'])}"
-    yield f"Contract; {state}", list(_contract(contract))
+    yield "Contract", list(_contract(facts["contract"]))
     yield "Precisions", list(_precisions(facts["precisions"]))
     yield "TensorRT plans", list(_plans(facts["plans"])) or [("none",)]
     yield "Parity with PyTorch", list(_parity(facts["parity"]))

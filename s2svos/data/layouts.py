@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from s2svos.data.files import BadFileError, SkippedFiles
-from s2svos.video.reader import natural_key
+from s2svos.video.reader import natural_key, unlike_name
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import is_plain_name
 
 FRAMES = {".jpg", ".jpeg", ".png"}
+FULL_RESOLUTION = "Full-Resolution"  # DAVIS's name for it
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ def davis(
     Raises:
         UserError: the folder, or the split, or all of its videos are missing.
     """
-    frames, masks = (
-        first_folder(root / kind, "480p", "Full-Resolution")
-        for kind in ("JPEGImages", "Annotations")
-    )
+    pictures = root / "JPEGImages"
+    full = (pictures / FULL_RESOLUTION).is_dir() and not (pictures / "480p").is_dir()
+    size = FULL_RESOLUTION if full else "480p"
+    frames, masks = pictures / size, root / "Annotations" / size
     names = [name for part in split.split("+") for name in _davis_names(root, year, part)]
     return _videos(root, names, frames, masks, skipped or SkippedFiles(), merge=year == 2016)
 
@@ -200,6 +201,12 @@ def _video(
     name: str, frames: Path, masks: Path, skipped: SkippedFiles, *, merge: bool
 ) -> VideoFiles:
     pictures, annotated = _stems(frames, FRAMES), _stems(masks, {".png"})
+    if odd := unlike_name([*pictures]):
+        raise BadFileError(
+            pictures[odd],
+            "has a name that is not like those of the other frames",
+            "take it out of the folder, or give it a number as they have",
+        )
     for stem in annotated.keys() - pictures.keys():
         path = annotated.pop(stem)
         skipped.add(BadFileError(path, f"has no frame in {frames}", "complete the data set"))

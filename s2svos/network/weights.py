@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from s2svos_engines.errors import UserError
+from s2svos_engines.files import need_regular_file
 
 
 def read_weights(path: Path, *, wanted: str = "a file of weights") -> dict[str, Any]:
@@ -20,10 +22,14 @@ def read_weights(path: Path, *, wanted: str = "a file of weights") -> dict[str, 
     Raises:
         UserError: missing, or no such file.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", f"name {wanted}")
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        need_regular_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist", f"name {wanted}") from error
+    try:
+        with warnings.catch_warnings():  # of other formats, which are then refused
+            warnings.simplefilter("ignore")
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # junk makes the unpickler raise anything
         raise UserError(f"{path} is damaged or is not {wanted}", "restore it") from error
     if not isinstance(data, dict):

@@ -177,7 +177,7 @@ def _read(name: str, *readers: str) -> dict[str, Any]:
             ) from error
     try:
         fields = yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise UserError(f"{name} is no YAML{line}", "correct it") from error

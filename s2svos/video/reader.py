@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -172,7 +172,11 @@ class Pictures:
     def __init__(self, path: Path, files: list[Path]) -> None:
         self.path, self._files = path, files
         self.names = [file.stem for file in files]
-        _check_alike(path, self.names)
+        if odd := unlike_name(self.names):
+            raise UserError(
+                f"{path} holds a picture {odd}, whose name is not like those of the other frames",
+                "take it out of the folder, or give it a number as they have",
+            )
         self.rate, self.time_base, self.pixel_aspect = Fraction(24), Fraction(1, 24), Fraction(1)
         self.losses = Losses()
         self.count: int = len(self._files)
@@ -210,22 +214,13 @@ class Pictures:
             )
 
 
-def _check_alike(path: Path, names: list[str]) -> None:
-    """Refuse a name that is not numbered as most of the others are: it may be no frame.
-
-    Raises:
-        UserError: there is one.
-    """
+def unlike_name(names: Sequence[str]) -> str | None:
+    """Return a name that is not numbered as most of the others are, which may be no frame's."""
     patterns = [re.sub("[0-9]+", "#", name) for name in names]
     usual, count = Counter(patterns).most_common(1)[0]
-    if "#" not in usual or count == len(names) or 2 * count <= len(names):
-        return
-    like = names[patterns.index(usual)]
-    odd = next(name for name, own in zip(names, patterns, strict=True) if own != usual)
-    raise UserError(
-        f"{path} holds a picture {odd}, whose name is not like that of the other frames, as {like}",
-        "take it out of the folder, or give it a number as they have",
-    )
+    if "#" not in usual or 2 * count <= len(names):
+        return None
+    return next((name for name, own in zip(names, patterns, strict=True) if own != usual), None)
 
 
 def _dark(file: Path) -> list[str]:

@@ -24,6 +24,12 @@ from s2svos_export.triton.graph import stream_graph
 
 CONTAINER = "26.09"
 """Release of Triton for which the configuration was written."""
+CLIENT = '''"""Follow the objects of a video with the model in this folder; needs s2svos[triton]."""
+
+from s2svos.triton_client import main
+
+main()
+'''
 
 
 def write_model_repository(
@@ -68,9 +74,8 @@ def write_model_repository(
         added = folder / str(_newest(folder) + 1)
         with _replacing(added) as beside:
             (beside / "model.onnx").write_bytes(model)
-            client = files(__package__).joinpath("client.py").read_bytes()
             readme = _readme(bundle, name, precision, sequences)
-            _write_ours(directory / "client.py", client)
+            _write_ours(directory / "client.py", CLIENT.encode())
             _write_ours(directory / "README.md", readme.encode())
             write_atomically(config, kept.encode())
     return added

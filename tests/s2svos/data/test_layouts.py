@@ -234,3 +234,20 @@ def test_lists_of_other_programs(tmp_path: Path) -> None:
     split.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UserError, match="is no text"):
         layouts.davis(tmp_path, 2017, "val")
+
+
+def test_a_mask_among_the_frames_is_told(tmp_path: Path, clip: Clip) -> None:
+    frames = tmp_path / "frames" / "v"
+    write_frames(frames, [frame for frame, _ in clip])
+    write_masks(frames, {"mask": clip[0][1]})
+    write_masks(tmp_path / "masks" / "v", {"00000": clip[0][1]})
+    with pytest.raises(UserError, match=r"mask\.png has a name that is not like"):
+        layouts.folder(tmp_path)
+
+
+def test_davis_in_full_resolution(tmp_path: Path, clip: Clip) -> None:
+    root = davis_2017(tmp_path, {"dog": clip[:2]})
+    for kind in ("JPEGImages", "Annotations"):
+        (root / kind / "480p").rename(root / kind / "Full-Resolution")
+    (video,) = layouts.davis(root, 2017, "val")
+    assert {path.parent.parent.name for path in video.frames} == {"Full-Resolution"}

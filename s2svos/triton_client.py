@@ -1,7 +1,7 @@
 """Follow the objects of a video with the model on a Triton server, and write a mask a frame.
 
     pip install "s2svos[triton]"
-    python client.py video.mp4 --mask first.png --out masks --url localhost:8001
+    python -m s2svos.triton_client video.mp4 --mask first.png --out masks --url localhost:8001
 
 The first request of the sequence brings the objects' masks, each of the others a frame alone: the
 objects' state stays on the server. All requests go through one gRPC stream, so that they meet the
