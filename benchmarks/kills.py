@@ -28,6 +28,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.report import append_json, print_table, run_script
+from s2svos_engines.errors import UserError
 
 WAYS = ("SIGKILL", "SIGTERM", "disk")
 HEIGHT, WIDTH, FRAMES = 90, 160, 24
@@ -89,7 +90,8 @@ def main(
                 continue
             began = time.perf_counter()
             whole = Path(folder, "whole")
-            _run(command.arguments, whole)
+            if (undisturbed := _run(command.arguments, whole)).returncode:
+                raise UserError(f"{command.name} ends with {undisturbed.stderr}")
             seconds = time.perf_counter() - began
             expected, largest = command.results(whole), _largest(whole)
             _remove(whole)
@@ -122,12 +124,12 @@ def _try(
     if tally.way == "SIGKILL":
         well &= ended.returncode in (0, -signal.SIGKILL)
     elif tally.way == "SIGTERM":
-        untouched = not out.exists() and ended.returncode == -signal.SIGTERM  # before it began
+        untouched = not _files(out) and ended.returncode == -signal.SIGTERM  # before it began
         well &= untouched or ended.returncode in (0, 128 + signal.SIGTERM)
     else:
         well &= ended.returncode == 0 or (ended.returncode in (1, 2) and bool(sentence))
     if tally.way != "SIGKILL":
-        well &= not list(out.parent.rglob("out*.part"))
+        well &= not list(out.rglob("*.part"))
     more = command.again if (out / "last.pt").exists() else None
     again = _run(more or command.arguments, out)
     same = again.returncode == 0 and command.results(out) == expected
@@ -135,10 +137,8 @@ def _try(
     tally.lost += not same
     tally.well += well and same
     if not (well and same):
-        reason = (sentence or [""])[0] + " | " + "".join(again.stderr.strip().splitlines()[-1:])
-        typer.echo(
-            f"  {command.name} {tally.way} {after:.2f} s {limit} B: {ended.returncode} {reason}"
-        )
+        then = "".join(again.stderr.strip().splitlines()[-1:])
+        typer.echo(f"  {ended.returncode} {''.join(sentence)} | {again.returncode} {then}")
     _remove(out)
 
 
@@ -150,15 +150,10 @@ def _run(
     after: float = 0,
     limit: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    words = [
-        sys.executable,
-        "-m",
-        "s2svos",
-        *(str(out) if one == "OUT" else one for one in arguments),
-    ]
-    before = (
-        None if limit is None else partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit,) * 2)
-    )
+    if any(one.startswith("OUT/") for one in arguments):
+        out.mkdir(exist_ok=True)
+    words = [sys.executable, "-m", "s2svos", *(one.replace("OUT", str(out)) for one in arguments)]
+    before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)) if limit else None
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before
     )
