@@ -58,6 +58,7 @@ def main(
     rate: Annotated[float, typer.Option(help="Learning rate.")] = AdaptConfig.learning_rate,
     bundle: Annotated[Path | None, typer.Option(help="Default: the one that ships.")] = None,
     engine: Annotated[str, typer.Option(help="openvino, onnxruntime or auto.")] = "auto",
+    window: Annotated[str, typer.Option(help="auto or off.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
 ) -> None:
@@ -79,7 +80,7 @@ def main(
         videos = [video for video in videos if video.name in sequence]
     if not videos:
         raise s2svos.UserError(f"The split {split} of {davis} lacks {sequence}", "choose another")
-    tracker = s2svos.load(bundle, engine=engine, threads=threads)
+    tracker = s2svos.load(bundle, engine=engine, threads=threads, window=window)
     config = AdaptConfig(steps=steps, learning_rate=rate)
     adapting = AdaptingTracker(tracker, config, threads)
     rows: list[list[str]] = []

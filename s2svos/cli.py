@@ -78,6 +78,8 @@ def main() -> None:
                 UserError.exit_code,
             )
         except Exception as error:
+            if interrupt.number and _was_stopped(error):
+                sys.exit(128 + interrupt.number)
             if is_out_of_memory(error):
                 _end(
                     "There is not enough memory; close other programs, or take smaller frames, "
@@ -85,6 +87,12 @@ def main() -> None:
                     UserError.exit_code,
                 )
             raise
+
+
+def _was_stopped(error: BaseException) -> bool:
+    """Return whether an error has a KeyboardInterrupt for its cause: Python 3.11 wraps some."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (cause is not None and _was_stopped(cause))
 
 
 def _need_current_folder() -> None:

@@ -112,7 +112,8 @@ class RunSummary:
         """Say in a sentence which results there are."""
         dropped = "" if self.dropped is None else f" ({self.dropped} late frames were dropped)"
         if self.damaged:
-            dropped += f" ({self.damaged} damaged ones could not be decoded)"
+            packets = "packet" if self.damaged == 1 else "packets"
+            dropped += f" ({self.damaged} damaged {packets} could not be decoded)"
         places = f"masks to {self.masks}" + (f", overlay {self.overlay}" if self.overlay else "")
         return f"{self.frames} frames{dropped}: {places}."
 

@@ -32,7 +32,7 @@ class Story:
     Args:
         koi: path of the koi, object 1.
         turtle: of the turtle, object 2, which swims above it.
-        twin: of a second koi, object 3; None for none.
+        twin: of a second koi with stains of its own, object 3; None for none.
         pads: x, y and radius of the lily pads, which float above all; the second has a flower.
     """
 
@@ -48,10 +48,10 @@ MEASURED = Story(
     pads=((0.02, 0.1, 0.25), (0.14, 0.46, 0.17), (-0.15, -0.29, 0.2)),
 )
 SHOWN = Story(
-    koi=lambda t: (-0.72 + 1.5 * t, 0.24 - 0.05 * np.sin(4.4 * t)),
-    turtle=lambda t: (0.5 - 0.3 * t, -0.62 + 1.0 * t),
-    twin=lambda t: (-0.6 + 0.62 * t, -0.22 - 0.06 * np.sin(3 * t)),
-    pads=((-0.02, 0.24, 0.27), (0.7, -0.4, 0.17), (-0.62, 0.5, 0.15)),
+    koi=lambda t: (-0.72 + 1.5 * t, 0.26 - 0.04 * np.sin(4.4 * t)),
+    turtle=lambda t: (0.62 - 0.42 * t, -0.28 + 0.5 * t),
+    twin=lambda t: (-0.6 + 0.5 * t, -0.24 - 0.05 * np.sin(3 * t)),
+    pads=((-0.1, 0.26, 0.27), (0.75, 0.45, 0.17), (-0.62, 0.52, 0.15)),
 )
 
 
@@ -104,6 +104,7 @@ def render(
         (lily_pad(radius * height * 1.1, rng, flower=index == 1), np.array(place), radius)
         for index, (*place, radius) in enumerate(story.pads)
     ]
+    other_fish = _tint(koi(_KOI_SIZE * height * 1.15, rng), 0.12) if story.twin else fish
 
     for index in range(length):
         t = index / max(length - 1, 1)
@@ -114,7 +115,8 @@ def render(
 
         swimmers = [(1, _layer(fish, _koi_pose(story.koi, t, seconds), camera), 1.0)]
         if story.twin:
-            swimmers.append((3, _layer(fish, _koi_pose(story.twin, t, seconds + 1), camera), 1.2))
+            pose = _koi_pose(story.twin, t, seconds + 1)
+            swimmers.append((3, _layer(other_fish, pose, camera), 1.2))
         swimmers.append((2, _layer(reptile, _turtle_pose(story.turtle, t, seconds), camera), 1.5))
         leaves = np.zeros_like(swimmers[0][1])
         for number, (pad, place, radius) in enumerate(pads):

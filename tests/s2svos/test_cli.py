@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from s2svos.cli import _was_stopped
+
 HEAVY = ("torch", "onnx", "torchvision")
 
 
@@ -79,3 +81,11 @@ def test_mistakes_end_in_a_sentence_and_code_2(
     assert words in run.stderr
     assert "Traceback" not in run.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_a_stop_signal_caused_is_no_error() -> None:
+    """Python 3.11 wraps a KeyboardInterrupt that comes while a class is made."""
+    wrapped = RuntimeError("Error calling __set_name__")
+    assert not _was_stopped(wrapped)
+    wrapped.__cause__ = KeyboardInterrupt()
+    assert _was_stopped(wrapped)
