@@ -262,6 +262,7 @@ def videos() -> dict[str, bytes]:
 
 @fuzz(150)
 @given(st.sampled_from([".mp4", ".mkv", ".ts", ".avi"]), EDITS)
+@example(".mkv", [(476, b"\x80", "o")])  # a title that is no UTF-8
 def test_video(suffix: str, edits: Edits) -> None:
     def read(path: Path) -> None:
         video = Video(path)

@@ -239,7 +239,7 @@ class VideoFile:
         try:
             need_regular_file(self.path, "The video")
             # A colon in a name is no protocol's.
-            container = av.open(f"file:{self.path}", options=_ONE_FILE)
+            container = av.open(f"file:{self.path}", options=_ONE_FILE, metadata_errors="replace")
         except FileNotFoundError as error:
             raise UserError(f"{self.path} does not exist", "check the path of the video") from error
         except (av.FFmpegError, OSError) as error:

@@ -127,7 +127,7 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
     """
     name = address_name(address)
     try:
-        container = av.open(address, timeout=timeout, options=_OPTIONS)
+        container = av.open(address, timeout=timeout, options=_OPTIONS, metadata_errors="replace")
     except av.ExitError as error:
         raise stalled(name, timeout) from error
     except (av.FFmpegError, OSError, ValueError) as error:
