@@ -17,6 +17,8 @@ import typer
 from benchmarks.report import append_json, print_table, run_script
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from s2svos.video.masks import FirstMask
     from s2svos.video.reader import Video
     from s2svos_engines.arrays import Frame, Masks
@@ -91,13 +93,49 @@ def main(
 def _network(bundle: Bundle, checkpoint: Path | None) -> Network:
     """Return the network in PyTorch, at the bundle's size."""
     if checkpoint is None:
-        from s2svos.adapt.network import BundleNetwork
-
-        return BundleNetwork(bundle)
+        return _BundleNetwork(bundle)
     from s2svos.network.checkpoint import load_network
 
     contract = bundle.contract
     return load_network(checkpoint, size=(contract.height, contract.width))
+
+
+class _BundleNetwork:
+    """A bundle's network in PyTorch, node by node.
+
+    Args:
+        bundle: with fp32 graphs.
+
+    Attributes:
+        contract: of the graphs.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        import onnx
+
+        from s2svos_engines.onnx_torch.graph import Graph
+
+        self.contract = bundle.contract
+        self._graphs = {
+            name: Graph(name, onnx.load_from_string(bundle.graph(name)))
+            for name in ("init", "step")
+        }
+
+    def init(self, frame: Tensor, first_masks: Tensor) -> tuple[Tensor, ...]:
+        """Run the ``init`` graph: uint8 [H, W, 3] and uint8 [N, H, W] to the states."""
+        return self._run("init", frame, first_masks)
+
+    def step(self, frame: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Run the ``step`` graph: uint8 [H, W, 3] and states to uint8 [N, H, W] and states."""
+        return self._run("step", frame, *states)
+
+    def _run(self, name: str, *inputs: Tensor) -> tuple[Tensor, ...]:
+        import torch
+
+        graph, interface = self._graphs[name], self.contract.interface(name)
+        values = dict(graph.constants_on(torch.device("cpu")))
+        values.update({spec.name: x for spec, x in zip(interface.inputs, inputs, strict=True)})
+        return tuple(graph.run(values, [spec.name for spec in interface.outputs]))
 
 
 def _engines(bundle: Bundle, threads: int) -> Iterator[Engine]:

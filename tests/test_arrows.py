@@ -38,7 +38,6 @@ ROOMS: Floors = (
     ("cli",),
     ("commands", "infer"),
     ("about", "doctor", "exporting", "inference", "triton_client"),
-    ("adapt",),
     ("training",),
     ("evaluation",),
     ("data",),

@@ -54,7 +54,6 @@ class _Document(Struct):
     training: _Mapping = {}
     tools: dict[str, str] = {}
     int8: _Mapping = {}
-    adapted: _Mapping = {}
     plans: list[_Mapping] = []
 
 
@@ -153,11 +152,6 @@ class Manifest:
     def int8(self) -> Mapping[str, Any]:
         """What int8 quantises and why (``Int8Choice.to_json``)."""
         return self._mapping("int8")
-
-    @property
-    def adapted(self) -> Mapping[str, Any]:
-        """The bundle whose weights were tuned to a first frame, and how."""
-        return self._mapping("adapted")
 
     @property
     def plans(self) -> Sequence[Mapping[str, Any]]:

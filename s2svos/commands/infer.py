@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s2svos.adapt.config import AdaptConfig
 from s2svos.commands.options import (
     LAST_FRAME,
-    MOST_STEPS,
     MOST_THREADS,
     EngineChoice,
     GraphPrecision,
@@ -25,7 +23,6 @@ from s2svos.commands.video_source import VideoSource
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
-    from s2svos.adapt.config import Adaptation, AdaptProgress
     from s2svos.inference.run import InferProgress, RunSummary
 
 
@@ -131,35 +128,17 @@ def infer(
             callback=within(0, 86400), help="Seconds without a frame that end the run.", **_INCOMING
         ),
     ] = 10.0,
-    adapt: Annotated[
-        bool,
-        typer.Option(
-            "--adapt",
-            help="Online learning: first tune the network to the objects of the mask, on views "
-            "invented from that one frame; needs the extra train.",
-        ),
-    ] = False,
-    adapt_steps: Annotated[
-        int,
-        typer.Option(min=1, max=MOST_STEPS, help="Steps of --adapt; its time grows with them."),
-    ] = AdaptConfig.steps,
-    adapt_rate: Annotated[
-        float, typer.Option(callback=within(0, 1), help="Learning rate of --adapt.")
-    ] = AdaptConfig.learning_rate,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run's results in OUT.")
     ] = False,
 ) -> None:
     """Follow the objects of the first frame's mask through a video."""
     _check(mask, start, end, save_frame, mask_frame)
-    if adapt and precision != GraphPrecision.FP32:
-        raise typer.BadParameter("--adapt tunes and runs in fp32", param_hint="--precision")
     source = VideoSource.of(
         video, camera, size=video_size or size, fps=fps, live=live, timeout=timeout, start=start
     )
 
     from s2svos import default_bundle
-    from s2svos.extras import needs
     from s2svos.inference.run import infer as run
     from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.incoming_sources import masks_only
@@ -170,10 +149,6 @@ def infer(
         _save_frame(source, save_frame, start, overwrite)
         return
     assert mask
-    config = AdaptConfig(steps=adapt_steps, learning_rate=adapt_rate)
-    if adapt:
-        with needs("train"):
-            from s2svos.adapt import tune
 
     @cache
     def tracker() -> Tracker:
@@ -196,7 +171,7 @@ def infer(
     try:
         with (
             masks_only() if to_pipe else nullcontext(out or source.default_out()) as place,
-            _progress(opened.count, config.steps if adapt else None) as (on_tuning_step, on_frame),
+            _progress(opened.count) as on_frame,
         ):
             summary = run(
                 opened,
@@ -206,9 +181,6 @@ def infer(
                 mask_frame=frame_of_mask,
                 overlay=not no_overlay,
                 overwrite=overwrite,
-                adapt=partial(tune.adapt, config=config, threads=threads, report=on_tuning_step)
-                if adapt
-                else None,
                 report=on_frame,
             )
     except (UserError, KeyboardInterrupt) as error:
@@ -262,40 +234,23 @@ def _warn(*doubts: str) -> None:
 
 
 def _closing_line(summary: RunSummary) -> str:
-    seconds, adapted = summary.seconds, summary.adapted
-    spent = seconds.load + (adapted.seconds if adapted else 0)
-    rate = summary.frames / max(seconds.total - spent, 1e-9)
-    line = f"{summary.tally().removesuffix('.')}; {summary.engine}, {rate:.1f} frames/s."
-    return f"{_adapted_line(adapted)}\n{line}" if adapted else line
-
-
-def _adapted_line(adapted: Adaptation) -> str:
-    """Say what tuning cost, and what it gained on the first frame, whose truth is known."""
-    line = (
-        f"Tuned to the first frame in {adapted.seconds:.1f} s ({adapted.steps} steps, "
-        f"{adapted.device}): J on views invented from it {adapted.before:.3f} before, "
-        f"{adapted.after:.3f} after"
-    )
-    return f"{line}." if adapted.used else f"{line}; the bundle's own weights were kept."
+    seconds = summary.seconds
+    rate = summary.frames / max(seconds.total - seconds.load, 1e-9)
+    return f"{summary.tally().removesuffix('.')}; {summary.engine}, {rate:.1f} frames/s."
 
 
 @contextmanager
-def _progress(
-    expected: int | None, steps: int | None
-) -> Iterator[
-    tuple[Callable[[AdaptProgress], None] | None, Callable[[InferProgress], None] | None]
-]:
-    """Show bars with rate and time left on a terminal, nothing elsewhere.
+def _progress(expected: int | None) -> Iterator[Callable[[InferProgress], None] | None]:
+    """Show a bar with rate and time left on a terminal, nothing elsewhere.
 
     Args:
         expected: frames of the video, or None where it does not say.
-        steps: of tuning; None for none.
 
     Yields:
-        functions to be called after every step of tuning, and after every frame; or None.
+        a function to be called after every frame; or None.
     """
     if not sys.stderr.isatty():
-        yield None, None
+        yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -303,13 +258,9 @@ def _progress(
     bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.description}  {task.fields[figures]}"),
+        TextColumn("frames  {task.fields[figures]}"),
         console=Console(stderr=True),
     )
-
-    def on_tuning_step(now: AdaptProgress) -> None:
-        figures = f"loss {now.loss:.3f}  {_clock(now.seconds_left)} left"
-        bar.update(tuning, completed=now.step, figures=figures)
 
     def on_frame(now: InferProgress) -> None:
         left = "" if now.seconds_left is None else f"  {_clock(now.seconds_left)} left"
@@ -317,9 +268,8 @@ def _progress(
         bar.update(frames, completed=now.frames, figures=f"{now.rate:.1f}/s{left}{dropped}")
 
     with bar:
-        tuning = bar.add_task("steps of tuning", total=steps, figures="", visible=bool(steps))
         frames = bar.add_task("frames", total=expected, figures="")
-        yield on_tuning_step, on_frame
+        yield on_frame
 
 
 def _clock(seconds: float) -> str:

@@ -25,10 +25,7 @@ from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
-    from s2svos.adapt.config import Adaptation
     from s2svos_engines.tracker import Stream, Tracker
-
-    Adapt = Callable[[Tracker, Frame, Labels], tuple[Tracker, Adaptation]]
 
 Shown = tuple[str, Frame, Fraction]
 """A frame's name and picture, and the seconds from the video's beginning at which it is shown."""
@@ -52,7 +49,6 @@ def infer(
     mask_frame: MaskFrame | None = None,
     overlay: bool = True,
     overwrite: bool = False,
-    adapt: Adapt | None = None,
     report: Callable[[InferProgress], None] | None = None,
 ) -> RunSummary:
     """Follow the objects of the first mask to the end of the video.
@@ -75,7 +71,6 @@ def infer(
             frame: then all of the video's frames are followed from it.
         overlay: also make ``overlay.mp4``, in a folder.
         overwrite: replace earlier runs' files in ``out``, and no others.
-        adapt: tunes the tracker to the first frame and its ids before they are followed.
         report: called after every frame.
 
     Raises:
@@ -92,12 +87,12 @@ def infer(
             "make the mask on the video's own first frame",
         )
     if not isinstance(out, Path):
-        return _Run(video, first, mask_frame, PipeOutput(out), adapt, report).run(tracker_loader)
+        return _Run(video, first, mask_frame, PipeOutput(out), report).run(tracker_loader)
     inputs = Path(video.path), first.path, *([mask_frame.path] if mask_frame else [])
     with locked_folder(out):
         results = ResultsFolder(out, overwrite=overwrite, overlay=overlay, inputs=inputs)
         output = FolderOutput(results, first.palette, overlay=overlay)
-        return _Run(video, first, mask_frame, output, adapt, report).run(tracker_loader)
+        return _Run(video, first, mask_frame, output, report).run(tracker_loader)
 
 
 class StageTimer:
@@ -139,16 +134,13 @@ class _Run:
         first: FirstMask,
         mask_frame: MaskFrame | None,
         output: FolderOutput | PipeOutput,
-        adapt: Adapt | None,
         report: Callable[[InferProgress], None] | None,
     ) -> None:
         self.video = video
         self.first = first
         self.mask_frame = mask_frame
         self.output = output
-        self.adapt = adapt
         self.report = report
-        self.adapted: Adaptation | None = None
         self.frames_per_call = 1
         self.began = time.perf_counter()
         self.seconds_loading = 0.0
@@ -263,8 +255,6 @@ class _Run:
             yield item[1]
 
     def _open(self, tracker: Tracker, frame: Frame) -> Stream:
-        if self.adapt:
-            tracker, self.adapted = self.adapt(tracker, frame, self.first.ids)
         with self._engine(tracker.engine_name):
             stream = tracker.open(frame, self.first.ids)
         if not self.video.live:
@@ -312,7 +302,6 @@ class _Run:
             complete=error is None,
             truncated=isinstance(error, EndedEarly),
             seconds=seconds,
-            adapted=self.adapted,
             version=__version__,
             masks=self.output.place,
             overlay=str(self.output.overlay) if self.output.overlay else None,

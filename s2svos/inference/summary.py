@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from s2svos.adapt.config import Adaptation
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,6 @@ class RunSummary:
         complete: False where the run ended early.
         truncated: the video ended early.
         seconds: where the time went.
-        adapted: how the network was tuned to the first frame; None if it was not.
         version: of s2svos.
         masks, overlay: where the results are.
     """
@@ -103,7 +99,6 @@ class RunSummary:
     complete: bool
     truncated: bool
     seconds: Seconds
-    adapted: Adaptation | None
     version: str
     masks: str
     overlay: str | None

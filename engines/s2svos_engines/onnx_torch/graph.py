@@ -114,7 +114,7 @@ class Graph:
         return UserError(
             f"The {self.name} graph of the bundle uses {operator} as PyTorch is not taught to "
             "run it",
-            "run the bundle without --adapt, on another engine than torch",
+            "run the bundle on another engine than torch",
         )
 
 

@@ -17,8 +17,6 @@ OPTIONS = {
     f"{INFER} --timeout": (*NO_NUMBERS, "0"),
     "infer - --video-size 8x8 --mask m.png --fps": (*NO_NUMBERS, "0"),
     "infer --camera 0 --mask m.png --fps": NO_NUMBERS,
-    f"{INFER} --adapt --adapt-rate": (*NO_NUMBERS, "0", "2"),
-    f"{INFER} --adapt --adapt-steps": (*WHOLE, "0"),
     f"{INFER} --threads": (*WHOLE, "0", "10000"),
     f"{INFER} --start": WHOLE,
     f"{INFER} --end": (*WHOLE, "0"),
