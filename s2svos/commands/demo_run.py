@@ -13,7 +13,7 @@ import numpy as np
 
 from s2svos.data.files import read_mask
 from s2svos.evaluation.metrics import region_similarity
-from s2svos.sample.render import RATE, render
+from s2svos.sample.render import RATE, SHOWN, render
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.writer import VideoWriter
 from s2svos_engines.arrays import Frame, Labels
@@ -21,12 +21,13 @@ from s2svos_engines.errors import UserError
 
 Clip = Sequence[tuple[Frame, Labels]]  # with true ids
 _MARK = ".s2svos.demo"
-OBJECTS = {1: "koi", 2: "turtle"}
-_COLOURS = {1: (20, 120, 255), 2: (255, 40, 200)}  # DAVIS's red and green vanish on koi and leaves
+OBJECTS = {1: "koi", 2: "turtle", 3: "second koi"}
+# DAVIS's red and green vanish on koi and leaves.
+_COLOURS = {1: (20, 120, 255), 2: (255, 40, 200), 3: (255, 220, 0)}
 
 
 def palette() -> bytes:
-    """DAVIS's palette with colours for the two objects that nothing else in the clip has."""
+    """DAVIS's palette with colours for the objects that nothing else in the clip has."""
     colours = bytearray(davis_palette())
     for number, colour in _COLOURS.items():
         colours[3 * number : 3 * number + 3] = bytes(colour)
@@ -43,7 +44,7 @@ def write_clip(out: Path) -> Clip:
         UserError: the folder cannot be written, or holds files of others.
     """
     _check(out)
-    clip = list(render())
+    clip = list(render(story=SHOWN))
     try:
         (out / "truth").mkdir(parents=True, exist_ok=True)
         (out / _MARK).touch()

@@ -180,7 +180,5 @@ def test_what_is_not_known_is_said(
     name: str, inputs: list[Array | None], attributes: dict[str, Any]
 ) -> None:
     one = model(name, inputs, attributes)
-    with pytest.raises(
-        UserError, match=rf"one graph .* uses {name} .* on another engine"
-    ):
+    with pytest.raises(UserError, match=rf"one graph .* uses {name} .* on another engine"):
         followed(one, X)
