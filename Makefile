@@ -21,13 +21,12 @@ lint: .venv/all
 fuzz: .venv/all
 	S2SVOS_FUZZ=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest tests/test_fuzz.py
 
-# The demo on both engines with the lowest versions that are allowed.
+# With the lowest versions that are allowed: the demo, and doctor, which compares the engines.
 lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet -c constraints/lowest.txt -e ".[cpu]"
 	.venv-lowest/bin/s2svos demo --out $(DEMO)-lowest
-	.venv-lowest/bin/s2svos infer $(DEMO)-lowest/clip.mp4 --mask $(DEMO)-lowest/first.png \
-		--engine onnxruntime --out $(DEMO)-lowest/onnxruntime --overwrite
+	.venv-lowest/bin/s2svos doctor
 
 clean:
 	rm -rf .venv .venv-lowest $(DEMO) $(DEMO)-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache
