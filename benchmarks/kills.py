@@ -124,15 +124,18 @@ def _try(
     if tally.way == "SIGKILL":
         well &= ended.returncode in (0, -signal.SIGKILL)
     elif tally.way == "SIGTERM":
-        untouched = not _files(out) and ended.returncode == -signal.SIGTERM  # before it began
-        well &= untouched or ended.returncode in (0, 128 + signal.SIGTERM)
+        # Before Python has begun and after all is written the signal ends it as it ends others.
+        outside = ended.returncode == -signal.SIGTERM and (
+            not _files(out) or _is_whole(command, out, expected)
+        )
+        well &= outside or ended.returncode in (0, 128 + signal.SIGTERM)
     else:
         well &= ended.returncode == 0 or (ended.returncode in (1, 2) and bool(sentence))
     if tally.way != "SIGKILL":
         well &= not list(out.rglob("*.part"))
     more = command.again if (out / "last.pt").exists() else None
     again = _run(more or command.arguments, out)
-    same = again.returncode == 0 and command.results(out) == expected
+    same = again.returncode == 0 and _is_whole(command, out, expected)
     tally.tried += 1
     tally.lost += not same
     tally.well += well and same
@@ -140,6 +143,13 @@ def _try(
         then = "".join(again.stderr.strip().splitlines()[-1:])
         typer.echo(f"  {ended.returncode} {''.join(sentence)} | {again.returncode} {then}")
     _remove(out)
+
+
+def _is_whole(command: Command, out: Path, expected: Digests) -> bool:
+    try:
+        return command.results(out) == expected
+    except UserError:  # a checkpoint is not there yet
+        return False
 
 
 def _run(
