@@ -223,7 +223,7 @@ def _times(
     steps[PYTORCH] = _pytorch(network, frame, masks)
     for engine in _engines(bundle, threads):
         runner = engine.runner(engine.init(frame, masks))
-        steps[f"{engine.precision} {engine.name}"] = runner.step
+        steps[f"{engine.precision} {engine.title}"] = runner.step
     samples: dict[str, list[float]] = {name: [] for name in steps}
     for index in range(rounds + 2):
         for name, step in steps.items():

@@ -1,88 +1,21 @@
-"""What a graph has to compute and to move, and what this machine can at best.
+"""What this machine can at best.
 
-FLOPs are two for every multiplication and addition of convolutions and matrix products. Bytes are
-those that cannot be avoided: all weights once, every input and every output of the graph. Results
-in between are not counted, since caches may keep them; so the share of the roofline is a lower
-bound of what the kernels achieve.
+What a graph has to move is counted without the results in between, since caches may keep them; so
+the share of the roofline is a lower bound of what the kernels achieve.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s2svos_engines.registry import gpu_count
 
-if TYPE_CHECKING:
-    import onnx
-
 SIDE = 1024  # of the square matrices
 COPIED = 1 << 27  # bytes; far more than caches hold
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one call of a graph costs."""
-
-    flops: int
-    bytes: int
-
-
-def count(model: bytes, *, objects: int) -> Work:
-    """Count the work of a graph.
-
-    Args:
-        model: ONNX.
-        objects: what its only free dimension is.
-
-    Raises:
-        ValueError: the shape of a convolution or matrix product cannot be inferred.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load_from_string(model)
-    for value in graph.graph.input:
-        for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param:
-                dimension.dim_value = objects
-    del graph.graph.value_info[:]
-    for value in graph.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    graph = onnx.shape_inference.infer_shapes(graph, data_prop=True)
-    shapes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*graph.graph.input, *graph.graph.value_info, *graph.graph.output)
-    }
-    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
-    shapes |= {name: list(tensor.dims) for name, tensor in weights.items()}
-    flops = sum(_flops(node, shapes) for node in graph.graph.node)
-    moved = sum(numpy_helper.to_array(tensor).nbytes for tensor in weights.values())
-    for value in (*graph.graph.input, *graph.graph.output):
-        tensor_type = value.type.tensor_type
-        item = onnx.helper.tensor_dtype_to_np_dtype(tensor_type.elem_type).itemsize
-        moved += item * math.prod(shapes[value.name])
-    return Work(flops, moved)
-
-
-def _flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
-    if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
-        return 0
-    left, right, out = (shapes.get(x, [0]) for x in (*node.input[:2], node.output[0]))
-    if not all(math.prod(shape) for shape in (left, right, out)):
-        raise ValueError(f"the shapes of {node.op_type} {node.name!r} are not known")
-    if node.op_type == "Conv":  # weights [outputs, inputs / groups, *kernel]
-        return 2 * math.prod(out) * math.prod(right[1:])
-    if node.op_type == "ConvTranspose":  # weights [inputs, outputs / groups, *kernel]
-        return 2 * math.prod(left) * math.prod(right[1:])
-    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    return 2 * math.prod(out) * (left[-2] if transposed else left[-1])
 
 
 class Ceiling:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from benchmarks.latency.gpu import gpu_state
 from benchmarks.latency.groups import Group, groups
 from benchmarks.latency.isolated import measure_alone, peak_mib
 from benchmarks.latency.records import BENCHMARK, Row, SuiteResult, label
-from benchmarks.latency.roofline import Work, ceilings, count, gpu_ceilings
+from benchmarks.latency.roofline import ceilings, gpu_ceilings
 from benchmarks.latency.stages import stage_times
 from benchmarks.latency.statistics import misses, summary
 from benchmarks.latency.timing import Agreement, Clock, Measurement, compare, warm_up
@@ -30,11 +31,13 @@ from s2svos.environment import environment
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.cpu import cpu_count
 from s2svos_engines.errors import UserError
+from s2svos_export.work import Work, count
 
 if TYPE_CHECKING:
     from rich.status import Status
 
 ALONE_SECONDS = 300.0  # after which a process of its own is given up
+DRAWN = 360, 640  # rows and columns of all ponds of a clip
 MIN_ROUNDS = 3  # fewer do not show how they vary
 NO_TIME = "does not fit in the time"
 
@@ -149,20 +152,52 @@ def measure(
     }
 
 
-def picture_clip(bundle: Bundle, frames: int) -> tuple[list[Pictures], Pictures]:
-    """Draw frames at the network's size, and the mask, uint8 [H, W], of one object on the first.
+class PictureClip(NamedTuple):
+    """Frames at the network's size, and the objects on the first.
 
-    Sizes below the scene's least are cut from a larger drawing.
+    Args:
+        frames: uint8 [H, W, 3] each.
+        masks: uint8 [N, H, W], 0 and 255; no two overlap, since objects compete for every pixel.
     """
+
+    frames: list[Pictures]
+    masks: Pictures
+
+
+def picture_clip(bundle: Bundle, frames: int, objects: int = 1) -> PictureClip:
+    """Draw a pond, or several side by side, with an animal to follow in each."""
     import cv2
 
-    from s2svos.sample.render import render
+    from s2svos.sample.render import MEASURED, Story, render
+
+    # Of many ponds, each seen from near, a koi with stains of its own, which stays in sight.
+    alone = Story(
+        koi=lambda t: (-0.2 + 0.3 * t, 0.08 - 0.16 * t), turtle=lambda t: (9 + t, 9.0), pads=()
+    )
 
     size = (bundle.contract.width, bundle.contract.height)
-    drawn = list(render(length=frames))
-    clip = [np.asarray(cv2.resize(frame, size), np.uint8) for frame, _ in drawn]
-    mask = (drawn[0][1] == drawn[0][1].max()).astype(np.uint8) * np.uint8(255)
-    return clip, np.asarray(cv2.resize(mask, size), np.uint8)
+    columns = math.ceil(math.sqrt(objects))
+    rows = math.ceil(objects / columns)
+    height, width = DRAWN[0] // rows, DRAWN[1] // columns
+    drawn = np.zeros((frames, rows * height, columns * width, 3), np.uint8)
+    masks = np.zeros((objects, *drawn.shape[1:3]), np.uint8)
+    for index in range(objects):
+        y, x = height * (index // columns), width * (index % columns)
+        place = np.s_[y : y + height, x : x + width]
+        near = 1 + (objects > 1)
+        story = alone if objects > 1 else MEASURED
+        pond = list(render(frames, near * height, near * width, index, story))
+        seen = np.s_[
+            (near - 1) * height // 2 : (near + 1) * height // 2,
+            (near - 1) * width // 2 : (near + 1) * width // 2,
+        ]
+        masks[index][place] = np.uint8(255) * (pond[0][1] == pond[0][1].max())[seen]
+        for whole, (frame, _) in zip(drawn, pond, strict=True):
+            whole[place] = frame[seen]
+    return PictureClip(
+        [np.asarray(cv2.resize(frame, size), np.uint8) for frame in drawn],
+        np.stack([np.asarray(cv2.resize(mask, size), np.uint8) for mask in masks]),
+    )
 
 
 class Budget:
@@ -212,7 +247,7 @@ class SuiteRun:
         self._budget = Budget(plan.seconds, clock)
         self.bundle, self._plan = Bundle.open(path), plan
         self._video, self._status = video, status
-        self._clip, self._first = picture_clip(self.bundle, plan.frames + 1)
+        self._clips: dict[int, PictureClip] = {}
         self._factory = VariantFactory(self.bundle, threads=plan.threads, checkpoint=checkpoint)
         self.limits = [*ceilings(plan.threads), *gpu_ceilings()]
         self.rows: list[Row] = []
@@ -308,20 +343,18 @@ class SuiteRun:
 
     def _prepare(self, variant: Variant) -> Measurement:
         began, clock, seconds = self._budget.now(), self._budget.now, self._plan.warm_up
-        # Shifted, so that no two objects are the same.
-        shifts = [np.roll(self._first, 8 * index, axis=1) for index in range(variant.objects)]
-        masks = np.stack(shifts)
-        if variant.objects not in self._references:
-            self._references[variant.objects] = Reference(self._factory, self._clip, masks)
+        objects = variant.objects
+        if objects not in self._references:
+            self._clips[objects] = picture_clip(self.bundle, self._plan.frames + 1, objects)
+            self._references[objects] = Reference(self._factory, *self._clips[objects])
+        clip, masks = self._clips[objects]
         count_of_loops = 1 if variant.in_one_loop else variant.streams
-        loops = [self._factory.loop(variant, self._clip[0], masks) for _ in range(count_of_loops)]
+        loops = [self._factory.loop(variant, clip[0], masks) for _ in range(count_of_loops)]
         if variant not in self._iou:
-            reference = self._references[variant.objects]
-            self._iou[variant] = compare(
-                variant, loops[0], self._clip, reference, seconds, clock=clock
-            )
+            reference = self._references[objects]
+            self._iou[variant] = compare(variant, loops[0], clip, reference, seconds, clock=clock)
         self._cost(variant)
-        measurement = warm_up(variant, loops, self._clip, self._iou[variant], seconds, clock=clock)
+        measurement = warm_up(variant, loops, clip, self._iou[variant], seconds, clock=clock)
         took = self._budget.now() - began
         self._preparing[variant.name] = max(took, self._preparing.get(variant.name, 0))
         return measurement
@@ -334,7 +367,7 @@ class SuiteRun:
             for limit in self.limits:
                 limit.measure_round()
             for measurement in measurements:
-                measurement.measure_round(self._clip)
+                measurement.measure_round(self._clips[measurement.variant.objects].frames)
             began.append(self._budget.now())
         rounds = len(began) - 1
         control = next(limit.rounds for limit in self.limits if limit.name == "fp32")

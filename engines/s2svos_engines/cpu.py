@@ -1,10 +1,11 @@
-"""How many processors this process may use."""
+"""What processors this process may use: how many, and with which instructions."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+_CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -41,6 +42,16 @@ def cpu_quota() -> float | None:
     files = [[above / "cpu.max"] for above in (folder, *folder.parents)]
     files.append([first / "cpu.cfs_quota_us", first / "cpu.cfs_period_us"])
     return min((quota for each in files if (quota := _quota(each))), default=None)
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the names that Linux has for what the processor can; none on other systems."""
+    lines = _CPUINFO.read_text().splitlines() if _CPUINFO.is_file() else ()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
 
 
 def _quota(files: list[Path]) -> float | None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import BATCH, TensorSpec, step_graph
-from s2svos_engines.errors import graph_errors
+from s2svos_engines.errors import UserError, graph_errors
 from s2svos_engines.letterbox import NetworkFrame
+from s2svos_engines.profile import Layer
 
 Compiled = TypeVar("Compiled")
 Buffer = TypeVar("Buffer")
@@ -28,6 +29,7 @@ class Engine(ABC):
     Args:
         bundle: with the graphs.
         precision: of the graphs.
+        threads: processor threads of a step, for those who have a say in that.
 
     Attributes:
         contract: names, shapes and dtypes of the graphs' tensors.
@@ -37,16 +39,31 @@ class Engine(ABC):
         max_in_flight: how many calls of a runner may be in flight.
     """
 
-    name: str
+    name: ClassVar[str]
     on_gpu: ClassVar[bool] = False
     """Whether it computes on a GPU, and takes frames that are there."""
 
-    def __init__(self, bundle: Bundle, *, precision: str) -> None:
+    def __init__(self, bundle: Bundle, *, precision: str, threads: int = 1) -> None:
         self.contract = bundle.contract
         self.precision = precision
         self.frames_per_call = bundle.frames_per_call(precision)
         self.batches = BATCH in bundle.graph_names(precision)
         self.max_in_flight = 1
+
+    @property
+    def title(self) -> str:
+        """The name, with the arithmetic where that is not the usual."""
+        return self.name
+
+    @classmethod
+    def fast_precisions(cls) -> tuple[str, ...]:
+        """Return the precisions that are faster than fp32 here, the fastest first."""
+        return ()
+
+    @classmethod
+    def variants(cls, bundle: Bundle, *, precision: str, threads: int) -> list[Engine]:
+        """Return the engine once for each arithmetic that another processor may make it choose."""
+        return [cls(bundle, precision=precision, threads=threads)]
 
     @abstractmethod
     def init(self, frame: NetworkFrame, first_masks: Masks) -> States:
@@ -56,6 +73,17 @@ class Engine(ABC):
             frame: uint8 [H, W, 3] RGB at the contract's size.
             first_masks: uint8 [N, H, W], 0 to 255.
         """
+
+    def profile_step(self, objects: int, *, repeats: int) -> list[Layer]:
+        """Return the layers of a step with so many objects, slowest first.
+
+        Raises:
+            UserError: the engine has no counters.
+        """
+        raise UserError(
+            f"The engine {self.name} does not tell the time of its layers",
+            "choose openvino or onnxruntime",
+        )
 
     @abstractmethod
     def runner(self, states: States, owners: NDArray[np.int64] | None = None) -> Runner[Any]:

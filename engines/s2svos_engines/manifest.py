@@ -18,6 +18,9 @@ from msgspec import Meta, Struct
 from s2svos_engines.contract import StateSpec, StepContract
 
 LARGEST = 8192  # rows or columns of the network's frame, and elements along an axis of a state
+BUDGET = 0.98
+"""Least mean IoU with PyTorch of precisions other than fp32, unless another is asked for."""
+
 MAX_STATE_BYTES = 1 << 28  # of one object
 
 _Side = Annotated[int, Meta(ge=1, le=LARGEST)]
@@ -122,6 +125,17 @@ class Manifest:
         """Return the mean IoU with PyTorch that the export found; None if that is unknown."""
         found = self.parity.get(precision, {}).get("mean_iou")
         return float(found) if isinstance(found, (int, float)) else None
+
+    def holds(self, precision: str, engine: str) -> bool:
+        """Return whether the export measured a precision on an engine, and found it within budget.
+
+        Args:
+            precision: of the graphs.
+            engine: the name of it, with its arithmetic if that is not the usual.
+        """
+        engines = self.parity.get(precision, {}).get("engines", ())
+        iou = self.mean_iou(precision)
+        return engine in engines and iou is not None and iou >= BUDGET
 
     @property
     def parity(self) -> Mapping[str, Mapping[str, Any]]:

@@ -26,11 +26,10 @@ class _Entry(NamedTuple):
     on_gpu: bool = False
 
 
-# Fastest first. A step alone takes both about as long on two AVX2 cores (33 and 30 ms), but ONNX
-# Runtime's threads spin between steps, which decoding and encoding pay for: infer with an overlay
-# ran at 18.7 frames/s with OpenVINO and at 16.9 with ONNX Runtime. Those of the GPU are last, so
-# that they have to be asked for: they were written without one, and TensorRT builds plans for
-# minutes when first used.
+# Fastest first. In fp32 the first two take about as long (infer with an overlay ran at 20.4 and
+# 21.7 frames/s on two busy AVX-512 cores), but OpenVINO alone computes in bf16, and gains by int8.
+# Those of the GPU are last, so that they have to be asked for: they were written without one, and
+# TensorRT builds plans for minutes when first used.
 ENGINES = {
     "openvino": _Entry("backends.openvino", "OpenVinoEngine", "cpu", (("openvino",),)),
     "onnxruntime": _Entry("backends.onnxruntime", "OnnxRuntimeEngine", "cpu", (("onnxruntime",),)),
@@ -69,6 +68,7 @@ ENGINES = {
         on_gpu=True,
     ),
 }
+AUTO = "auto"
 MAX_THREADS = 256  # of a step; more would do nothing but wait for each other
 GPU_ENGINES = tuple(name for name, entry in ENGINES.items() if entry.on_gpu)
 SLOW_ENGINES = ("torch",)
@@ -115,7 +115,8 @@ def load_engine(
     Args:
         bundle: checked bundle.
         name: an engine, or ``auto`` for the fastest that is installed, none of the slow ones.
-        precision: of the graphs, one that the bundle has.
+        precision: of the graphs, one that the bundle has; or ``auto`` for the fastest on this
+            processor of those that the bundle's export found to keep the masks.
         threads: processor threads of a step; None for :func:`~s2svos_engines.cpu.cpu_count`.
 
     Raises:
@@ -126,11 +127,38 @@ def load_engine(
         raise UserError(
             f"A step cannot have {threads!r} threads", f"choose a number from 1 to {MAX_THREADS}"
         )
-    if name == "auto":
+    if name == AUTO:
         usable = [engine for engine in usable_engines() if engine not in SLOW_ENGINES]
         if not usable:
             raise UserError("No engine is installed", 'install one with pip install "s2svos[cpu]"')
         name = usable[0]
+    engine_class = _engine_class(name)
+    with graph_errors(f"The graphs of {bundle.path} cannot be run by {name}"):
+        if precision == AUTO:
+            return _fastest_that_holds(engine_class, bundle, threads or cpu_count())
+        return engine_class(bundle, precision=precision, threads=threads or cpu_count())
+
+
+def engine_variants(bundle: Bundle, name: str, *, precision: str, threads: int) -> list[Engine]:
+    """Return an engine once for each arithmetic that another processor may make it choose.
+
+    Raises:
+        UserError: as :func:`load_engine`.
+    """
+    return _engine_class(name).variants(bundle, precision=precision, threads=threads)
+
+
+def _fastest_that_holds(engine_class: type[Engine], bundle: Bundle, threads: int) -> Engine:
+    for precision in engine_class.fast_precisions():
+        if precision in bundle.precisions:
+            engine = engine_class(bundle, precision=precision, threads=threads)
+            if bundle.manifest.holds(precision, engine.title):
+                return engine
+    exact = "fp32" if "fp32" in bundle.precisions else bundle.precisions[0]
+    return engine_class(bundle, precision=exact, threads=threads)
+
+
+def _engine_class(name: str) -> type[Engine]:
     if name not in ENGINES:
         raise UserError(f"There is no engine {name!r}", f"choose auto, {' or '.join(ENGINES)}")
     entry = ENGINES[name]
@@ -146,10 +174,7 @@ def load_engine(
             f"The engine {name} is installed but does not load ({error})",
             f"install it anew with {remedy} --force-reinstall, or choose another --engine",
         ) from error
-    engine_class = getattr(module, entry.class_name)
-    with graph_errors(f"The graphs of {bundle.path} cannot be run by {name}"):
-        engine = engine_class(bundle, precision=precision, threads=threads or cpu_count())
-    return cast("Engine", engine)
+    return cast("type[Engine]", getattr(module, entry.class_name))
 
 
 def _importable(name: str) -> bool:

@@ -11,7 +11,6 @@ All other states stay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -69,7 +68,7 @@ class Look(NamedTuple):
 
 
 def moved_states(
-    engine: Engine, look: Look, target: Letterbox, states: States, first_states: Sequence[States]
+    engine: Engine, look: Look, target: Letterbox, states: States, first_states: States
 ) -> States:
     """Return the states after a move of the window.
 
@@ -78,14 +77,14 @@ def moved_states(
         look: at the latest frame.
         target: the letterbox of the new window.
         states: of N objects, in the old window.
-        first_states: of the objects of each entry, in their order, on their first frames.
+        first_states: of the N objects on the frames where they entered.
     """
     masks = look.letterbox.warp(look.masks, target, border=cv2.BORDER_CONSTANT)
     recent = engine.init(to_network(look.frame, target), masks)
     moved = []
     for index, (spec, state) in enumerate(zip(engine.contract.states, states, strict=True)):
         if spec.name.startswith("first"):
-            moved.append(np.concatenate([one[index] for one in first_states]))
+            moved.append(np.asarray(first_states[index]))
         elif spec.name.startswith("last"):
             moved.append(np.asarray(recent[index]))
         elif len(spec.shape) == 3 and not spec.name.startswith("slow"):

@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.manifest import BUDGET
 
 DRIFT = "drift.json"
 """The member of a bundle that holds its drift report."""
 
 EXACT = 0.999
 """Least mean IoU of fp32, whose graphs compute what PyTorch computes."""
-
-BUDGET = 0.98
-"""Least mean IoU of the other precisions, unless another is asked for."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,10 @@ class DriftReport:
         return failures
 
     def parity(self) -> dict[str, dict[str, Any]]:
-        """Return the manifest's ``parity``: for each precision the figures of the worst engine."""
+        """Return the manifest's ``parity``: for each precision the figures of the worst engine.
+
+        ``engines`` are all that were measured, with arithmetic other than the usual in their names.
+        """
         worst: dict[str, Drift] = {}
         for drift in sorted(self.drifts, key=lambda drift: drift.mean_iou):
             worst.setdefault(drift.precision, drift)
@@ -252,6 +253,7 @@ class DriftReport:
                     name: _to_null(drift.free_running.tensors[name].largest) for name in drift.init
                 },
                 "engine": drift.engine,
+                "engines": sorted({d.engine for d in self.drifts if d.precision == precision}),
             }
             for precision, drift in sorted(worst.items())
         }

@@ -201,7 +201,7 @@ class _EngineRun:
         """Return what was found, errors in units of ``scale``."""
         states = dict(list(scale.items())[1:])
         return Drift(
-            engine=self._engine.name,
+            engine=self._engine.title,
             precision=self._engine.precision,
             graph=step_graph(self._count),
             iou=_rows(np.concatenate(self._free_running.iou)),

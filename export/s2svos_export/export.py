@@ -18,9 +18,16 @@ from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import BATCH, StepContract, step_graph
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
-from s2svos_engines.registry import GPU_ENGINES, SLOW_ENGINES, installed_engines, load_engine
+from s2svos_engines.manifest import BUDGET
+from s2svos_engines.registry import (
+    GPU_ENGINES,
+    SLOW_ENGINES,
+    engine_variants,
+    installed_engines,
+    load_engine,
+)
 from s2svos_export.calibrate import Clip, activations, calibration_samples
-from s2svos_export.drift import BUDGET, DRIFT, DriftReport
+from s2svos_export.drift import DRIFT, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift
 from s2svos_export.graphs import MAX_OBJECTS, OPSET, Network, describe, export_graph
 from s2svos_export.int8 import PARTS, Int8Choice, Int8Search, ReferenceRun
@@ -115,12 +122,12 @@ def export(
             graphs["int8"], choice = exporter.int8(graphs["fp32"], clip, calibration, trials)
             facts["int8"] = choice.to_json()
         engines = [
-            # One thread: of two that share a step one waits for the other, and here many run.
-            trials.load(graphs[precision], precision, engine, threads=1)
+            engine
             for precision in config.precisions
-            for engine in installed_engines()
+            for name in installed_engines()
             # Those of the GPU are s2svos doctor's to prove; PyTorch is what all are compared with.
-            if engine not in (*GPU_ENGINES, *SLOW_ENGINES)
+            if name not in (*GPU_ENGINES, *SLOW_ENGINES)
+            for engine in trials.variants(graphs[precision], precision, name)
         ]
         log(f"following {config.frames} frames beside PyTorch")
         report = measure_drift(
@@ -167,18 +174,29 @@ class _TrialEngines:
     def __exit__(self, *error: object) -> None:
         self._folder.cleanup()
 
-    def load(
-        self, graphs: Graphs, precision: str, name: str = "auto", *, threads: int | None = None
-    ) -> Engine:
-        """Return an engine with the graphs.
+    def load(self, graphs: Graphs, precision: str) -> Engine:
+        """Return the fastest engine with the graphs.
 
         Raises:
             UserError: the temporary folder cannot be written.
         """
+        return load_engine(self._bundle(graphs, precision), precision=precision)
+
+    def variants(self, graphs: Graphs, precision: str, name: str) -> list[Engine]:
+        """Return an engine with the graphs in each arithmetic that it may choose.
+
+        Raises:
+            UserError: the temporary folder cannot be written.
+        """
+        # One thread: of two that share a step one waits for the other, and here many run.
+        bundle = self._bundle(graphs, precision)
+        return engine_variants(bundle, name, precision=precision, threads=1)
+
+    def _bundle(self, graphs: Graphs, precision: str) -> Bundle:
         path = Path(self._folder.name) / "trial.s2s"
         with _temporary_folder_errors():
             write_bundle(path, contract=self._contract, graphs={precision: graphs}, facts={})
-        return load_engine(Bundle.open(path), name, precision=precision, threads=threads)
+        return Bundle.open(path)
 
 
 @contextmanager

@@ -8,13 +8,16 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import onnx
 
 from s2svos_engines.closed_loop import NetworkClip, mask_iou
 from s2svos_engines.engine import Engine
+from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import Activation, Clip
 from s2svos_export.quantise import convolutions, quantise
 
 PARTS = 16
+PROFILED = 30  # steps whose median time counts
 
 Part = tuple[str, ...]
 """Weights of convolutions that follow each other in the graph."""
@@ -28,7 +31,8 @@ class Int8Choice:
 
     Args:
         weights: of the convolutions in int8.
-        kept_fp32: weights of the other convolutions, those of the most harmful part first.
+        kept_fp32: weights of the other convolutions: those that int8 would not make faster, then
+            those of the parts with the most harm for their gain.
         solo_iou: for each part, named by its first and last weights, the mean IoU with fp32 if it
             alone is in int8.
         iou: mean IoU with fp32 if all of ``weights`` are in int8.
@@ -96,9 +100,12 @@ class Int8Search:
 
     def run(self, target: float) -> Int8Choice:
         """Return as much for int8 as a mean IoU with fp32 of at least ``target`` allows."""
-        macs = {name: self._activations[name].macs for name in convolutions(self._step)}
-        parts = split(macs, self._parts)
-        return choose(parts, macs, self.quick_iou, self.full_iou, target=target)
+        gains = self._gains()
+        faster = {name: gain for name, gain in gains.items() if gain > 0}
+        parts = split(faster, self._parts)
+        choice = choose(parts, faster, self.quick_iou, self.full_iou, target=target)
+        slower = tuple(name for name in gains if name not in faster)
+        return replace(choice, kept_fp32=(*slower, *choice.kept_fp32))
 
     def quick_iou(self, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over the first frames."""
@@ -108,33 +115,60 @@ class Int8Search:
         """Return the mean IoU with these weights in int8 over all frames."""
         return self._reference.iou(self._engine(weights))
 
+    def _gains(self) -> dict[str, float]:
+        """Return how much of a step int8 saves for each convolution.
+
+        Seconds by the engine's counters, between nothing in int8 and all of it, so that the other
+        layers are computed as beside int8 (in bf16, where the processor has it). Of an engine
+        without counters, the multiplications.
+        """
+        weights = convolutions(self._step)
+        try:
+            float_times, int8_times = (
+                self._convolution_seconds(self._engine(frozenset(some))) for some in ((), weights)
+            )
+        except UserError:
+            return {name: float(self._activations[name].macs) for name in weights}
+        return {name: float_times[name] - int8_times[name] for name in weights}
+
+    def _convolution_seconds(self, engine: Engine) -> dict[str, float]:
+        seconds = {one.node: one.seconds for one in engine.profile_step(1, repeats=PROFILED)}
+        nodes = onnx.load_model_from_string(self._step).graph.node
+        convolved = [node for node in nodes if node.op_type == "Conv"]
+        if not {node.name for node in convolved} <= seconds.keys():
+            raise UserError("The engine's layers have other names than the graph's.")
+        found: dict[str, float] = {}
+        for node in convolved:
+            found[node.input[1]] = found.get(node.input[1], 0) + seconds[node.name]
+        return found
+
     def _engine(self, weights: frozenset[str]) -> Engine:
         return self._load(quantise(self._step, self._activations, weights))
 
 
 def choose(
     parts: Sequence[Part],
-    macs: Mapping[str, int],
+    gains: Mapping[str, float],
     quick_iou: Iou,
     full_iou: Iou,
     *,
     target: float,
 ) -> Int8Choice:
-    """Choose what int8 takes: all but the parts with the most error per multiplication.
+    """Choose what int8 takes: all but the parts with the most error for their gain.
 
     Args:
         parts: of the graph, from :func:`split`.
-        macs: multiplications of all convolutions by their weights.
+        gains: of the convolutions, by their weights.
         quick_iou: measures a part alone, for the order of the parts.
         full_iou: measures all parts but the worst.
         target: least mean IoU with fp32.
     """
     solo_iou = [quick_iou(frozenset(part)) for part in parts]
-    error_per_mac = [
-        (1 - iou) / sum(macs[name] for name in part)
+    error_for_gain = [
+        (1 - iou) / sum(gains[name] for name in part)
         for iou, part in zip(solo_iou, parts, strict=True)
     ]
-    order = [parts[index] for index in np.argsort(error_per_mac, kind="stable")[::-1]]
+    order = [parts[index] for index in np.argsort(error_for_gain, kind="stable")[::-1]]
 
     # Bisection over how many parts stay in fp32: fewer than ``low`` do not do, ``high`` do.
     low, high, reached = 0, len(order), 1.0
@@ -153,10 +187,19 @@ def choose(
     )
 
 
-def split(weights: Iterable[str], count: int) -> list[Part]:
-    """Split the convolutions into at most ``count`` parts that follow each other in the graph."""
-    arrays = np.array_split(np.array(list(weights), dtype=object), count)
-    return [tuple(part) for part in arrays if len(part)]
+def split(gains: Mapping[str, float], count: int) -> list[Part]:
+    """Split convolutions into at most ``count`` parts of about the same gain.
+
+    Args:
+        gains: above 0, by weights, in the graph's order.
+        count: of parts, whose convolutions follow each other.
+    """
+    values = np.array(list(gains.values()))
+    centres = (np.cumsum(values) - values / 2) / values.sum()
+    parts: dict[int, list[str]] = {}
+    for name, centre in zip(gains, centres, strict=True):
+        parts.setdefault(int(count * centre), []).append(name)
+    return [tuple(part) for part in parts.values()]
 
 
 def _names(parts: Iterable[Part]) -> frozenset[str]:

@@ -43,6 +43,8 @@ def quantise(
     """
     proto = onnx.load_model_from_string(model)
     chosen = [n for n in proto.graph.node if n.op_type == "Conv" and n.input[1] in weights]
+    if not chosen:  # of no nodes the quantizer would take all
+        return model
     ranges = {}
     for node in chosen:
         seen = activations[node.input[1]]

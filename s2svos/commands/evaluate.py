@@ -134,7 +134,7 @@ def evaluate(
             typer.echo(f"What is finished is in {out}; the same command goes on.", err=True)
             raise
     scored_at = f"scored at {size or 'native size'}"
-    typer.echo(f"{videos.name}, {result.engine} {precision.value}, {scored_at}")
+    typer.echo(f"{videos.name}, {result.engine}, {scored_at}")
     print_table(result.scores)
     if not result.plotted:
         typer.echo(

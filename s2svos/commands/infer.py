@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -39,9 +40,33 @@ def infer(
         ),
     ] = None,
     mask: Annotated[
-        Path | None,
-        typer.Option(help="Objects on the first frame: PNG, palette index or grey value = id."),
+        list[str] | None,
+        typer.Option(
+            metavar="[N=]PNG",
+            help="Objects on the first frame: palette index or grey value = id, or a colour an "
+            "object. N=PNG is of frame N: a correction, or objects that enter there; may be given "
+            "more than once.",
+        ),
     ] = None,
+    mask_at: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=LAST_FRAME,
+            help="Index of the frame that --mask is of, from which the objects are followed both "
+            "to the end and back to the beginning.",
+        ),
+    ] = None,
+    backwards: Annotated[
+        bool,
+        typer.Option(
+            "--backwards", help="Also follow the objects back from the first mask to --start."
+        ),
+    ] = False,
+    snap: Annotated[
+        bool,
+        typer.Option("--snap", help="Let the network draw the edges of masks drawn in a hurry."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -133,7 +158,8 @@ def infer(
     ] = False,
 ) -> None:
     """Follow the objects of the first frame's mask through a video."""
-    _check(mask, start, end, save_frame, mask_frame)
+    masks = _masks(mask or [], start if mask_at is None else mask_at)
+    _check(masks, start, end, save_frame, mask_frame)
     source = VideoSource.of(
         video, camera, size=video_size or size, fps=fps, live=live, timeout=timeout, start=start
     )
@@ -143,12 +169,19 @@ def infer(
     from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.incoming_sources import masks_only
     from s2svos.video.masks import read_first_mask
+    from s2svos.video.reader import Video
     from s2svos_engines.tracker import Tracker
 
     if save_frame:
         _save_frame(source, save_frame, start, overwrite)
         return
-    assert mask
+    backwards = backwards or mask_at is not None
+    (began, first_path), *others = sorted(masks.items())
+    if source.incoming and (others or backwards or began != start):
+        raise typer.BadParameter(
+            "only a file or a folder has masks of later frames, or goes backwards",
+            param_hint="--mask",
+        )
 
     @cache
     def tracker() -> Tracker:
@@ -162,16 +195,22 @@ def infer(
 
     if source.incoming:
         tracker()  # while that loads the objects on the first frame would move on
-    opened = source.open(start, end, beside=[path for path in (mask, mask_frame) if path])
+    beside = [path for path in (*masks.values(), mask_frame) if path]
+    opened = source.open(began, end, beside=beside)
     size_opened = opened.height, opened.width
-    first = read_first_mask(mask, size=size_opened)
+    first = read_first_mask(first_path, size=size_opened)
+    later = {index: read_first_mask(path, size=size_opened) for index, path in others}
+    before = None
+    if backwards and began > start:
+        assert isinstance(opened, Video)
+        before = opened.part(start, began)
     frame_of_mask = read_mask_frame(mask_frame, size=size_opened) if mask_frame else None
-    _warn(*opened.doubts, *first.doubts)
+    _warn(*opened.doubts, *first.doubts, *(doubt for one in later.values() for doubt in one.doubts))
     to_pipe = out == Path("-")
     try:
         with (
             masks_only() if to_pipe else nullcontext(out or source.default_out()) as place,
-            _progress(opened.count) as on_frame,
+            _progress(_sum(opened.count, before.count if before else 0)) as on_frame,
         ):
             summary = run(
                 opened,
@@ -179,6 +218,9 @@ def infer(
                 tracker,
                 out=place,
                 mask_frame=frame_of_mask,
+                later=later,
+                before=before,
+                snap=snap,
                 overlay=not no_overlay,
                 overwrite=overwrite,
                 report=on_frame,
@@ -190,8 +232,35 @@ def infer(
     typer.echo(_closing_line(summary), err=to_pipe)
 
 
+def _masks(texts: list[str], start: int) -> dict[int, Path]:
+    """Return the masks' paths by the index of their frame, of ``[N=]PATH`` each.
+
+    Raises:
+        typer.BadParameter: two are of one frame.
+    """
+    found: dict[int, Path] = {}
+    for text in texts:
+        numbered = re.fullmatch(r"([0-9]{1,9})=(.+)", text)
+        if numbered and not Path(text).exists():
+            index, path = int(numbered[1]), Path(numbered[2])
+        else:
+            index, path = start, Path(text)
+        if index in found:
+            raise typer.BadParameter(
+                f"{found[index]} and {path} are both of frame {index}; say N={path} for frame N",
+                param_hint="--mask",
+            )
+        found[index] = path
+    return found
+
+
+def _sum(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
 def _check(
-    mask: Path | None,
+    masks: dict[int, Path],
     start: int,
     end: int | None,
     save_frame: Path | None,
@@ -204,9 +273,19 @@ def _check(
         raise typer.BadParameter(
             "a frame is saved without loss, as NAME.png", param_hint="--save-frame"
         )
-    if save_frame and mask:
+    if save_frame and masks:
         raise typer.BadParameter("it stops before a mask is used", param_hint="--save-frame")
-    if not mask and (mask_frame or not save_frame):
+    if masks and min(masks) < start:
+        raise typer.BadParameter(
+            f"a mask is of frame {min(masks)}, before --start {start}", param_hint="--mask"
+        )
+    if masks and end is not None and max(masks) >= end:
+        raise typer.BadParameter(
+            f"a mask is of frame {max(masks)}, but the run ends before {end}", param_hint="--mask"
+        )
+    if mask_frame and len(masks) > 1:
+        raise typer.BadParameter("it takes one --mask alone", param_hint="--mask-frame")
+    if not masks and (mask_frame or not save_frame):
         raise typer.BadParameter(
             "missing; mark the objects on the first frame, which --save-frame FRAME.png saves",
             param_hint="--mask",

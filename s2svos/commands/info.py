@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2svos.commands.options import EngineChoice, GraphPrecision
+
+if TYPE_CHECKING:
+    from s2svos.profile import Profile
+
 LONGEST = 8  # elements of a list that are shown
+SHORT = ("Precisions", "TensorRT plans", "Parity with PyTorch")
+SMALL = 0.005  # share of a step below which a layer is not worth a line
+MOST_OBJECTS = 255
 
 
 def info(
@@ -16,8 +24,21 @@ def info(
         Path | None, typer.Argument(help="Bundle, NAME.s2s; default: the one that ships.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also contract, drift, network, training, tools.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Tell where a step's time goes, layer by layer.")
+    ] = False,
+    engine: Annotated[EngineChoice, typer.Option(help="What --profile runs.")] = "auto",
+    precision: Annotated[
+        GraphPrecision, typer.Option(help="Of the graphs that --profile runs.")
+    ] = GraphPrecision.FP32,
+    objects: Annotated[
+        int, typer.Option(min=1, max=MOST_OBJECTS, help="That --profile follows.")
+    ] = 1,
 ) -> None:
-    """Tell what a bundle is: contract, precisions, plans, parity, training."""
+    """Tell what a bundle is: precisions, parity, plans; or how long its layers take."""
     import json
 
     from s2svos import UserError, default_bundle
@@ -28,6 +49,13 @@ def info(
 
     need_standard_output()
     opened = Bundle.open(bundle or default_bundle())
+    if profile:
+        from s2svos.profile import profile as measure
+
+        _print_profile(
+            measure(opened, engine=engine, precision=precision.value, objects=objects), as_json
+        )
+        return
     try:
         facts = about(opened)
         tables = list(_tables(facts))
@@ -46,7 +74,50 @@ def info(
     )
     typer.echo(f"An object's state takes {_megabytes(facts['contract']['state_bytes'])}.")
     for title, rows in tables:
-        print_table(rows, title=title)
+        if everything or title in SHORT:
+            print_table(rows, title=title)
+    if not everything:
+        typer.echo("\n--all tells of contract, drift, network, training and tools, too.")
+
+
+def _print_profile(found: Profile, as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
+    from s2svos.commands.terminal import print_table
+
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+        return
+    whole = sum(layer.milliseconds for layer in found.layers)
+    typer.echo(
+        f"A step of {found.objects} object{'s'[: found.objects > 1]} on {found.engine} in "
+        f"{found.precision} has {len(found.layers)} layers, which take {whole:.1f} ms; counting "
+        f"makes them slower. The peak is {found.peak / 1e9:.0f} GFLOP/s in fp32."
+    )
+    head = ("layer", "operator", "ms", "share", "MFLOP", "of peak", "kernel")
+    rows = [
+        (
+            layer.name,
+            layer.operator,
+            f"{layer.milliseconds:.3f}",
+            f"{layer.share:.1%}",
+            f"{layer.megaflops:.1f}" if layer.megaflops else "",
+            f"{layer.of_peak:.0%}" if layer.megaflops else "",
+            layer.kernel,
+        )
+        for layer in found.layers
+        if layer.share >= SMALL
+    ]
+    kinds: dict[str, float] = {}
+    for layer in found.layers:
+        kind = f"{layer.operator} {layer.kernel}"
+        kinds[kind] = kinds.get(kind, 0) + layer.milliseconds
+    print_table([head, *rows], title=f"Layers of {SMALL:.1%} or more")
+    slowest = sorted(kinds.items(), key=lambda one: -one[1])
+    print_table(
+        [(f"{ms:.3f} ms", f"{ms / whole:.1%}", kind) for kind, ms in slowest], title="Kinds"
+    )
 
 
 def _tables(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:

@@ -49,8 +49,9 @@ def within(
 
 
 class GraphPrecision(StrEnum):
-    """Precision of a bundle's graphs."""
+    """Precision of a bundle's graphs; ``auto`` is the fastest here that keeps the masks."""
 
+    AUTO = "auto"
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"

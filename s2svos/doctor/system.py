@@ -8,15 +8,12 @@ import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
-from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from s2svos.doctor.finding import Finding, State
 from s2svos.environment import environment
-from s2svos_engines.cpu import cpu_count, cpu_quota, usable_cpus
-
-CPUINFO = Path("/proc/cpuinfo")
+from s2svos_engines.cpu import cpu_count, cpu_flags, cpu_quota, usable_cpus
 
 # By the flags of x86 and Arm in /proc/cpuinfo.
 FEATURES = {
@@ -31,7 +28,7 @@ FEATURES = {
 
 def examine_processor() -> Iterator[Finding]:
     """Examine its model, and the instructions that engines make use of."""
-    model, flags = environment()["cpu"], _flags()
+    model, flags = environment()["cpu"], cpu_flags()
     has = [name for name, any_of in FEATURES.items() if flags & any_of]
     lacks = ", ".join(name for name in FEATURES if name not in has)
     text = f"{model}, {platform.machine()}"
@@ -68,16 +65,6 @@ def examine_encoder() -> Iterator[Finding]:
             "PyAV was built without the encoder libx264, so that overlay.mp4 cannot be written",
             "pip install --force-reinstall --only-binary av av",
         )
-
-
-def _flags() -> set[str]:
-    """Return the flags of the first core; none where the system does not tell."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else ()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return set(value.split())
-    return set()
 
 
 PACKAGE = "s2svos"

@@ -39,7 +39,7 @@ class Result:
 
     Attributes:
         scores: in the order of the videos.
-        engine: name of the engine that was used.
+        engine: name of the engine that was used, and its precision.
         plotted: J over time was drawn, which needs matplotlib, or there was nothing to draw.
     """
 
@@ -95,8 +95,8 @@ def evaluate(
             out,
             {
                 "network": sha256,
-                "engine": tracker.engine_name,
-                "precision": precision,
+                "engine": tracker.engine.title,
+                "precision": tracker.engine.precision,
                 **({} if window == "off" else {"window": window}),
                 "data": videos.name,
                 "size": list(size) if size else None,
@@ -116,7 +116,14 @@ def evaluate(
             report(done, total)
 
         job = Job(
-            bundle.path, tracker.engine_name, precision, window, threads, size, videos.late, store
+            bundle.path,
+            tracker.engine_name,
+            tracker.engine.precision,
+            window,
+            threads,
+            size,
+            videos.late,
+            store,
         )
         scores = evaluate_videos(job, videos.files, tracker, jobs=jobs, report=count)
         facts = {
@@ -132,7 +139,7 @@ def evaluate(
         if videos.submission:
             write_submission(out / "submission.zip", store.masks, [score.name for score in scores])
         plotted = _draw(out, scores, videos.files, store.masks)
-        return Result(scores, tracker.engine_name, plotted)
+        return Result(scores, f"{tracker.engine.title} {tracker.engine.precision}", plotted)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from io import FileIO
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from s2svos import __version__
+from s2svos.inference.objects import ObjectRecords
 from s2svos.inference.outputs import FolderOutput, PipeOutput, ResultsFolder
 from s2svos.inference.summary import InferProgress, RunSummary, Seconds
 from s2svos.interrupt import Interrupt
@@ -20,7 +26,7 @@ from s2svos.pipeline import EndedEarly, Source, StageFailed
 from s2svos.video.first_frame import MaskFrame
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import FirstMask
-from s2svos.video.reader import Video
+from s2svos.video.reader import Video, backwards
 from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.errors import UserError
 
@@ -47,11 +53,14 @@ def infer(
     *,
     out: Path | FileIO,
     mask_frame: MaskFrame | None = None,
+    later: Mapping[int, FirstMask] = MappingProxyType({}),
+    before: Video | None = None,
+    snap: bool = False,
     overlay: bool = True,
     overwrite: bool = False,
     report: Callable[[InferProgress], None] | None = None,
 ) -> RunSummary:
-    """Follow the objects of the first mask to the end of the video.
+    """Follow the objects of the first mask to the end of the video, and back to its beginning.
 
     Writes ``out/masks/<frame>.png`` with the first mask's ids and palette, ``out/overlay.mp4`` and
     ``out/run.json``, or bare masks to a file. If it ends early, by an error or Ctrl-C, what is
@@ -69,6 +78,11 @@ def infer(
             that takes uint8 [H, W] ids, one mask after the other, and nothing else.
         mask_frame: the picture that the first mask was drawn on, if that is not the video's first
             frame: then all of the video's frames are followed from it.
+        later: corrections, by the index of their frame in the whole video: where their objects are
+            from there on, and objects that enter there. Of a file or folder alone.
+        before: the frames before the first one of ``video``, which are followed backwards from it;
+            their masks wait in memory (some 3 kB each) and are written first.
+        snap: let the network draw the edges of the given masks.
         overlay: also make ``overlay.mp4``, in a folder.
         overwrite: replace earlier runs' files in ``out``, and no others.
         report: called after every frame.
@@ -86,13 +100,15 @@ def infer(
             ),
             "make the mask on the video's own first frame",
         )
+    given = _Given(first, mask_frame, dict(sorted(later.items())), before, snap)
     if not isinstance(out, Path):
-        return _Run(video, first, mask_frame, PipeOutput(out), report).run(tracker_loader)
-    inputs = Path(video.path), first.path, *([mask_frame.path] if mask_frame else [])
+        return _Run(video, given, PipeOutput(out), report).run(tracker_loader)
+    others = [one.path for one in (*later.values(), *([mask_frame] if mask_frame else ()))]
     with locked_folder(out):
+        inputs = Path(video.path), first.path, *others
         results = ResultsFolder(out, overwrite=overwrite, overlay=overlay, inputs=inputs)
         output = FolderOutput(results, first.palette, overlay=overlay)
-        return _Run(video, first, mask_frame, output, report).run(tracker_loader)
+        return _Run(video, given, output, report).run(tracker_loader)
 
 
 class StageTimer:
@@ -125,20 +141,30 @@ class StageTimer:
             self._paused += time.perf_counter() - began
 
 
+class _Given(NamedTuple):
+    """What says where the objects are; see :func:`infer`."""
+
+    first: FirstMask
+    mask_frame: MaskFrame | None
+    later: dict[int, FirstMask]
+    before: Video | None
+    snap: bool
+
+
 class _Run:
     """One call of ``infer``: decode -> step (this thread) -> write masks, and paint and encode."""
 
     def __init__(
         self,
         video: Video | IncomingVideo,
-        first: FirstMask,
-        mask_frame: MaskFrame | None,
+        given: _Given,
         output: FolderOutput | PipeOutput,
         report: Callable[[InferProgress], None] | None,
     ) -> None:
         self.video = video
-        self.first = first
-        self.mask_frame = mask_frame
+        self.given = given
+        self.first = given.first
+        self.mask_frame = given.mask_frame
         self.output = output
         self.report = report
         self.frames_per_call = 1
@@ -146,6 +172,7 @@ class _Run:
         self.seconds_loading = 0.0
         self.seconds_to_first_mask: float | None = None
         self.stepping = StageTimer()
+        self.objects = ObjectRecords()
 
     def run(self, tracker_loader: Callable[[], Tracker]) -> RunSummary:
         """Run the stages; whatever ends them, what is whole is finished."""
@@ -201,6 +228,9 @@ class _Run:
     def _follow(self, tracker: Tracker) -> None:
         """Hand every frame's mask to the output, and report progress."""
         first_done = 0.0
+        expected = self.video.count
+        if expected is not None and self.given.before:
+            expected += self.video.start - self.given.before.start
         for done, (shown, labels) in enumerate(self._masks(tracker), 1):
             if done == 1:
                 first_done = time.perf_counter()
@@ -211,7 +241,7 @@ class _Run:
                 self.report(
                     InferProgress.after(
                         done,
-                        expected=self.video.count,
+                        expected=expected,
                         seconds=time.perf_counter() - first_done,
                         dropped=self.reader.dropped,
                     )
@@ -220,15 +250,39 @@ class _Run:
     def _masks(self, tracker: Tracker) -> Iterator[tuple[Shown, Labels]]:
         """Yield every frame that is read with its labels."""
         frames = iter(self.reader)
+        index = self.video.start
         if self.mask_frame:
-            stream = self._open(tracker, self.mask_frame.frame)
+            stream = self._open(tracker, self.mask_frame.frame, self.first.ids)
+            index -= 1  # of the frame that is done
         else:
             if (first := next(frames, None)) is None:
                 return
-            stream = self._open(tracker, first[1])
-            yield first, self.first.ids
+            drawn = self._snapped(tracker, first[1], self.first.ids)
+            if self.given.before:
+                yield from self._backwards(tracker, self.given.before, first[1], drawn)
+            stream = self._open(tracker, first[1], drawn)
+            yield first, drawn
         taken: deque[Shown] = deque()  # whose labels are not there yet
-        followed = self._labels(stream, self._take(frames, taken))
+        source = self._take(frames, taken)
+        for at, mask in self.given.later.items():
+            yield from self._follow_some(tracker, stream, islice(source, at - index - 1), taken)
+            if (shown := next(frames, None)) is None:
+                raise EndedEarly(
+                    f"{self.video.path} ended before frame {at}, whose mask {mask.path} was not "
+                    "used.",
+                )
+            with self._engine(tracker.engine_name):
+                stream.step(shown[1])
+            drawn = self._snapped(tracker, shown[1], mask.ids)
+            with self._engine(tracker.engine_name):
+                yield shown, stream.correct(shown[1], drawn)
+            index = at
+        yield from self._follow_some(tracker, stream, source, taken)
+
+    def _follow_some(
+        self, tracker: Tracker, stream: Stream, frames: Iterator[Frame], taken: deque[Shown]
+    ) -> Iterator[tuple[Shown, Labels]]:
+        followed = self._labels(stream, frames)
         while True:
             with self._engine(tracker.engine_name):
                 labels = next(followed, None)
@@ -236,7 +290,31 @@ class _Run:
                 return
             if self.seconds_to_first_mask is None:
                 self.seconds_to_first_mask = time.perf_counter() - self.began
-            yield taken.popleft(), labels
+            shown = taken.popleft()
+            self.objects.add(shown[0], stream.confidence)
+            yield shown, labels
+
+    def _backwards(
+        self, tracker: Tracker, before: Video, frame: Frame, drawn: Labels
+    ) -> Iterator[tuple[Shown, Labels]]:
+        """Follow the frames before the first, the last of them first, and yield them in order."""
+        stream = self._open(tracker, frame, drawn)
+        packed: list[bytes] = []
+        for earlier in backwards(before):
+            with self._engine(tracker.engine_name):
+                labels = stream.step(earlier)
+            packed.append(zlib.compress(labels.tobytes(), 1))
+        for shown in before.timed():
+            if not packed:
+                return
+            ids = np.frombuffer(zlib.decompress(packed.pop()), np.uint8)
+            yield shown, ids.reshape(drawn.shape)
+
+    def _snapped(self, tracker: Tracker, frame: Frame, ids: Labels) -> Labels:
+        if not self.given.snap:
+            return ids
+        with self._engine(tracker.engine_name):
+            return tracker.snap(frame, ids)
 
     def _labels(self, stream: Stream, frames: Iterator[Frame]) -> Iterator[Labels]:
         if self.video.live:  # whose masks would be late by the frames that a call waits for
@@ -254,9 +332,9 @@ class _Run:
             taken.append(item)
             yield item[1]
 
-    def _open(self, tracker: Tracker, frame: Frame) -> Stream:
+    def _open(self, tracker: Tracker, frame: Frame, ids: Labels) -> Stream:
         with self._engine(tracker.engine_name):
-            stream = tracker.open(frame, self.first.ids)
+            stream = tracker.open(frame, ids)
         if not self.video.live:
             self.frames_per_call = max(tracker.engine.frames_per_call)
         return stream
@@ -285,10 +363,12 @@ class _Run:
         return RunSummary(
             video=str(self.video.path),
             mask=str(self.first.path),
+            later_masks={index: str(one.path) for index, one in self.given.later.items()},
+            objects=self.objects.summaries(),
             mask_frame=str(self.mask_frame.path) if self.mask_frame else None,
             bundle=str(tracker.bundle.path),
             bundle_sha256=tracker.bundle.sha256,
-            engine=tracker.engine_name,
+            engine=tracker.engine.title,
             precision=tracker.engine.precision,
             window=tracker.window,
             frames_per_call=self.frames_per_call,
@@ -297,7 +377,7 @@ class _Run:
             damaged=self.video.losses.packets,
             size=(self.video.width, self.video.height),
             rate=float(self.video.rate),
-            start=self.video.start,
+            start=(self.given.before or self.video).start,
             end=self.video.end,
             complete=error is None,
             truncated=isinstance(error, EndedEarly),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from s2svos.inference.objects import ObjectSummary
+
 
 @dataclass(frozen=True)
 class InferProgress:
@@ -63,6 +65,8 @@ class RunSummary:
 
     Args:
         video, mask: what was read.
+        later_masks: paths of the corrections, by the index of their frame.
+        objects: what is known of each.
         mask_frame: the picture that the mask belongs to; None for the video's first frame.
         bundle, bundle_sha256, engine, precision: what segmented it.
         window: which part of the frames the network saw, ``auto`` or ``off``.
@@ -82,6 +86,8 @@ class RunSummary:
 
     video: str
     mask: str
+    later_masks: dict[int, str]
+    objects: tuple[ObjectSummary, ...]
     mask_frame: str | None
     bundle: str
     bundle_sha256: str
@@ -109,8 +115,9 @@ class RunSummary:
         if self.damaged:
             packets = "packet" if self.damaged == 1 else "packets"
             dropped += f" ({self.damaged} damaged {packets} could not be decoded)"
+        lost = "".join(one.text for one in self.objects)
         places = f"masks to {self.masks}" + (f", overlay {self.overlay}" if self.overlay else "")
-        return f"{self.frames} frames{dropped}: {places}."
+        return f"{self.frames} frames{dropped}: {places}.{lost}"
 
     def facts(self) -> dict[str, Any]:
         """Return what ``run.json`` holds: all of this, seconds to the tenth of a millisecond."""

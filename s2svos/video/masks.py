@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from s2svos.video.colours import read_colours
 from s2svos.video.pictures import (
     BROKEN,
     HOW_IDS_ARE_READ,
+    InColoursError,
     NoIdsError,
     picture_size,
     read_ids,
@@ -51,12 +53,14 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
     """Read the mask of the first frame; ids stay as they are in the file.
 
     Args:
-        path: a palette or grey picture, 1 to 16 bits, without loss.
+        path: a palette or grey picture, 1 to 16 bits, without loss; or one in which each colour
+            is an object.
         size: height and width of the video.
 
     Raises:
-        UserError: missing, no picture, of another size, coloured, lossy, without an object, with
-            an id above 255, with ids of smoothed edges, or a palette whose background is not 0.
+        UserError: missing, no picture, of another size, lossy, without an object, in colours
+            without a background, with an id above 255, with ids of smoothed edges, or a palette
+            whose background is not 0.
     """
     path = Path(path)
     try:
@@ -66,7 +70,7 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
                 f"The mask {path} is {width}x{height}, but the video is {size[1]}x{size[0]}",
                 "make the mask on the video's own first frame",
             )
-        ids, palette = read_ids(path)
+        ids, palette, painted = _read(path)
     except FileNotFoundError as error:
         raise UserError(f"The mask {path} does not exist", "check its path") from error
     except NoIdsError as error:
@@ -77,8 +81,22 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
         ) from error
     if not ids.any():
         raise UserError(f"The mask {path} is empty", HOW_IDS_ARE_READ)
-    doubts = [*specks(ids, f"The mask {path}"), *_background(ids, palette, f"The mask {path}")]
+    doubts = [
+        *painted,
+        *specks(ids, f"The mask {path}"),
+        *_background(ids, palette, f"The mask {path}"),
+    ]
     return FirstMask(path, ids, palette or davis_palette(), tuple(doubts))
+
+
+def _read(path: Path) -> tuple[Labels, bytes | None, list[str]]:
+    """Return ids, palette, and which colour was taken for which id."""
+    try:
+        return *read_ids(path), []
+    except InColoursError:
+        painted = read_colours(path, davis_palette())
+        told = f"The mask {path} is in colours: object {painted.text}."
+        return painted.ids, painted.palette, [told]
 
 
 def specks(ids: Labels, name: str) -> list[str]:

@@ -33,6 +33,10 @@ class NoIdsError(Exception):
     """A picture holds no ids; says what it holds instead, a sentence that goes on from its name."""
 
 
+class InColoursError(NoIdsError):
+    """A picture has several channels that differ, or places that are transparent."""
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """Return width and height of a picture, upright.
 
@@ -128,4 +132,4 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
         opaque = not image.mode.endswith("A") or bool((channels[..., -1] == 255).all())
         if opaque and (colours == colours[..., :1]).all():
             return np.ascontiguousarray(colours[..., 0])
-    raise NoIdsError(f"has colours or transparency ({image.mode})")
+    raise InColoursError(f"has colours or transparency ({image.mode})")

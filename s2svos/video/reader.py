@@ -20,6 +20,7 @@ from s2svos.video.pictures import (
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
+_PIECE = 1 << 28  # bytes of frames that are decoded at once to be shown backwards
 _DARK = 1 << 13  # of 65535: an eighth
 
 
@@ -67,6 +68,7 @@ class Video:
         self.path = Path(path)
         self.start = start
         self.end = end
+        self._beside = beside
         self._source = _open(self.path, beside)
         self.width, self.height = self._source.width, self._source.height
         self.rate, self.time_base = self._source.rate, self._source.time_base
@@ -81,6 +83,10 @@ class Video:
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
         return ((name, frame) for name, frame, _ in self.timed())
+
+    def part(self, start: int, end: int | None) -> Video:
+        """Return the same video from another frame to another."""
+        return Video(self.path, start=start, end=end, beside=self._beside)
 
     def timed(self) -> Iterator[tuple[str, Frame, Fraction]]:
         """Yield names and frames as iterating does, and when each is shown, in rising seconds."""
@@ -111,6 +117,21 @@ def _open(path: Path, beside: Collection[Path]) -> Pictures | VideoFile:
         raise UserError(
             f"{path} cannot be read ({error.strerror})", "change its permissions"
         ) from error
+
+
+def backwards(video: Video) -> Iterator[Frame]:
+    """Yield the frames of a video from its ``end``, which it has to have, to its ``start``.
+
+    A video file is decoded in pieces, each from the file's beginning, so that memory is bounded.
+
+    Yields:
+        uint8 [H, W, 3] RGB.
+    """
+    assert video.end is not None
+    length = max(1, _PIECE // (3 * video.width * video.height))
+    for end in range(video.end, video.start, -length):
+        piece = video.part(max(video.start, end - length), end)
+        yield from reversed([frame for _, frame in piece])
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -14,7 +14,6 @@ from benchmarks.latency.__main__ import app
 from benchmarks.latency.comparison import compare_results
 from benchmarks.latency.groups import groups
 from benchmarks.latency.records import append, by_group, find, read
-from benchmarks.latency.roofline import Work, count
 from benchmarks.latency.statistics import misses, ratio, summary
 from benchmarks.latency.suite import NO_TIME, Plan, measure
 from benchmarks.latency.tables import BEGIN, END, document
@@ -22,6 +21,7 @@ from benchmarks.latency.variants import OURS, Variant, VariantFactory
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import load_engine
+from s2svos_export.work import count
 
 
 def _bundle(folder, **names):
@@ -220,7 +220,8 @@ def test_flops_and_bytes_by_hand():
     deconv = 2 * (3 * 8 * 10 * 6) * (5 * 2 * 2)
     product = 2 * (3 * 5 * 20 * 7) * 12
     moved = 4 * (8 * 2 * 9 + 8 * 5 * 4 + 12 * 7 + 3 * 4 * 60 + 3 * 5 * 20 * 7)
-    assert count(model.SerializeToString(), objects=3) == Work(conv + deconv + product, moved)
+    work = count(model.SerializeToString(), objects=3)
+    assert (work.flops, work.bytes) == (conv + deconv + product, moved)
 
 
 def test_percentiles_need_samples_beyond_them():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -184,3 +185,126 @@ def test_an_engine_whose_library_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.delitem(sys.modules, "s2svos_engines.backends.onnxruntime", raising=False)
     with pytest.raises(UserError, match=r"onnxruntime is installed but does not load .*libonnx"):
         s2svos.load(engine="onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("bf16", "flags", "measured", "chosen"),
+    [
+        (True, {"avx512_vnni"}, {"int8": 0.985, "fp16": 0.99}, "int8"),
+        (True, {"avx512_vnni"}, {"int8": 0.97, "fp16": 0.99}, "fp16"),
+        (True, {"avx512_vnni"}, {"int8": 0.97, "fp16": 0.97}, "fp32"),
+        (False, {"avx_vnni"}, {"int8": 0.985, "fp16": 0.99}, "int8"),
+        (False, {"avx2"}, {"int8": 0.985, "fp16": 0.99}, "fp32"),
+    ],
+)
+def test_auto_is_the_fastest_precision_that_was_found_to_hold(
+    bf16: bool,
+    flags: set[str],
+    measured: dict[str, float],
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    module = importlib.import_module("s2svos_engines.backends.openvino")
+    monkeypatch.setattr(module, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
+    good = Bundle.open(s2svos.default_bundle())
+    small = {name: good.graph(name) for name in ("init", "step")}
+    path, precisions = tmp_path / "x.s2s", ("fp32", "fp16", "int8")
+
+    def write(engines: list[str]) -> None:
+        parity = {name: {"mean_iou": iou, "engines": engines} for name, iou in measured.items()}
+        graphs = dict.fromkeys(precisions, small)
+        write_bundle(path, contract=good.contract, graphs=graphs, facts={"parity": parity})
+
+    write(["openvino", "openvino bf16"])
+    engine = s2svos.load(path, engine="openvino", precision="auto").engine
+    assert engine.precision == chosen
+    assert engine.title == ("openvino bf16" if bf16 and chosen != "fp32" else "openvino")
+    assert s2svos.load(path, engine="onnxruntime", precision="auto").engine.precision == "fp32"
+    write(["onnxruntime"])  # what was not measured does not count
+    assert s2svos.load(path, engine="openvino", precision="auto").engine.precision == "fp32"
+
+
+# Corrections, confidence, sloppy masks
+
+
+def iou(labels: NDArray[np.uint8], truth: NDArray[np.uint8], one: int) -> float:
+    union = ((labels == one) | (truth == one)).sum()
+    return float(((labels == one) & (truth == one)).sum() / union)
+
+
+def test_a_correction_is_what_is_remembered(tracker: Tracker, clip: Clip) -> None:
+    frame, truth = clip[0]
+    floor = np.zeros_like(truth)
+    floor[300:340, 20:120] = 2  # stones, which are no turtle
+    stream = tracker.open(frame, np.where(truth == 1, truth, floor))
+    stream.step(clip[1][0])
+    turtle = np.where(clip[1][1] == 2, 2, 0)
+    koi_before = stream.labels == 1
+    labels = stream.correct(clip[1][0], turtle)
+    assert ((labels == 2) == (turtle == 2)).all()
+    assert ((labels == 1) == (koi_before & (turtle == 0))).all()
+    assert stream.ids.tolist() == [1, 2]
+    for frame, _ in clip[2:]:
+        labels = stream.step(frame)
+    assert iou(labels, clip[-1][1], 1) > 0.6
+    assert iou(labels, clip[-1][1], 2) > 0.6
+
+
+def test_a_correction_brings_new_objects_and_ids_rise(tracker: Tracker, clip: Clip) -> None:
+    frame, truth = clip[0]
+    stream = tracker.open(frame, np.where(truth == 2, 2, 0))
+    assert stream.ids.tolist() == [2]
+    stream.correct(frame, np.where(truth == 1, 1, 0))
+    assert stream.ids.tolist() == [1, 2]
+    expected = tracker.open(frame, truth)
+    for frame, _ in clip[1:4]:
+        assert (stream.step(frame) == expected.step(frame)).mean() > 0.999
+    with pytest.raises(UserError, match="no object"):
+        stream.correct(frame, np.zeros_like(truth))
+    assert "objects [1, 2]" in repr(stream)
+
+
+def test_corrections_while_the_window_moves(clip: Clip) -> None:
+    tracker = s2svos.load(window="auto")
+    frame, truth = clip[0]
+    stream = tracker.open(frame, np.where(truth == 2, 2, 0))
+    stream.correct(frame, np.where(truth == 1, 1, 0))
+    for index, (frame, truth) in enumerate(clip[1:]):
+        labels = stream.step(frame)
+        if index == 3:
+            stream.correct(frame, truth)
+        if index in (4, 5):
+            assert iou(labels, truth, 1) > 0.5
+            assert iou(labels, truth, 2) > 0.8
+
+
+def test_confidence_tells_what_is_seen(tracker: Tracker, clip: Clip) -> None:
+    stream = tracker.open(*clip[0])
+    assert stream.confidence == {}
+    stream.step(clip[1][0])
+    assert list(stream.confidence) == [1, 2]
+    turtle = stream.confidence[2]
+    assert not turtle.lost
+    assert 0.5 < turtle.certainty <= 1
+    assert 0 < turtle.area < 0.3
+    assert turtle.growth == 1  # nothing is known of the frame before
+    followed = stream.follow(frame for frame, _ in clip[2:4])
+    next(followed)
+    assert stream.confidence[2].growth != 1
+    followed.close()
+    nothing = np.full_like(clip[0][0], 120)
+    for _ in range(12):
+        stream.step(nothing)
+    assert stream.confidence[1].lost
+    assert stream.confidence[1].doubtful
+    assert stream.confidence[1].certainty == 0
+
+
+def test_a_sloppy_mask_snaps_to_its_object(tracker: Tracker, clip: Clip) -> None:
+    frame, truth = clip[0]
+    turtle = np.where(truth == 2, 2, 0).astype(np.uint8)
+    thin = cv2.erode(turtle, np.ones((9, 9), np.uint8))
+    snapped = tracker.snap(frame, thin)
+    assert iou(snapped, turtle, 2) > iou(thin, turtle, 2) + 0.05  # 0.68 to 0.83

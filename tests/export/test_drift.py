@@ -22,7 +22,7 @@ from s2svos.sample.render import render
 from s2svos_engines.arrays import Frame, Labels, Masks
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import Engine, Runner
-from s2svos_engines.registry import load_engine
+from s2svos_engines.registry import engine_variants
 from s2svos_export.drift import DriftReport, Failure
 from s2svos_export.drift_measure import measure_drift
 from s2svos_export.drift_report import draw_drift, print_drift
@@ -43,12 +43,12 @@ def loaded(
     names: Sequence[str] = ENGINES,
     **graphs: bytes,
 ) -> list[Engine]:
-    """Engines of the small network, with other graphs in the place of its own."""
+    """Engines of the small network, with other graphs in the place of its own; none in bf16."""
     graphs = {name: small_graph("lite", name) for name in ("init", "step")} | graphs
     path = folder / "x.s2s"
     write_bundle(path, contract=small_contract("lite"), graphs={precision: graphs}, facts={})
     bundle = Bundle.open(path)
-    return [load_engine(bundle, name, precision=precision, threads=1) for name in names]
+    return [engine_variants(bundle, name, precision=precision, threads=1)[0] for name in names]
 
 
 def measured(engines: Sequence[Engine], clip: Clip, **options: Any) -> DriftReport:

@@ -129,13 +129,17 @@ def test_manifest_and_report_hold_the_proof(bundle: Bundle) -> None:
     assert report is not None
     labels = {drift.label for drift in report.drifts}
     assert {"int8 openvino", "fp16 onnxruntime step4"} <= labels
-    assert len(labels) == 3 * 2 * 2
+    in_bf16 = {label for label in labels if "bf16" in label}
+    assert len(labels - in_bf16) == 3 * 2 * 2
+    assert {label.split()[0] for label in in_bf16} <= {"fp16", "int8"}
+    for precision, one in parity.items():
+        assert set(one["engines"]) == {d.engine for d in report.drifts if d.precision == precision}
 
 
 def test_the_manifest_says_what_int8_takes(bundle: Bundle) -> None:
     int8 = bundle.manifest.int8
     assert list(int8) == ["weights", "spared", "alone", "iou"]
-    assert len(int8["alone"]) == CONFIG.int8_parts
+    assert len(int8["alone"]) <= CONFIG.int8_parts  # those that int8 makes faster here
     step = onnx.load_model_from_string(bundle.graph("step", precision="int8")).graph
     quantised = {one.name for one in step.initializer if one.data_type == TensorProto.INT8}
     assert {f"{name}_quantized" for name in int8["weights"]} <= quantised

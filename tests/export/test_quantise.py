@@ -96,21 +96,21 @@ def test_only_what_is_asked_for_is_quantised() -> None:
 
 
 def test_what_errs_most_for_what_it_saves_stays_in_fp32() -> None:
-    macs = {f"{index}.weight": 10 for index in range(32)}
-    macs["31.weight"] = 1000
-    parts = split(macs, 16)
+    gains = {f"{index}.weight": 10.0 for index in range(32)}
+    parts = [(f"{index}.weight", f"{index + 1}.weight") for index in range(0, 32, 2)]
+    gains["31.weight"] = 1000.0
     harmful = {"3.weight": 0.05, "17.weight": 0.01, "31.weight": 0.04}
 
     def iou(weights: frozenset[str]) -> float:
         return 1 - sum(harm for name, harm in harmful.items() if name in weights)
 
-    choice = choose(parts, macs, iou, iou, target=0.945)
+    choice = choose(parts, gains, iou, iou, target=0.945)
     assert "3.weight" in choice.kept_fp32
     assert not {"17.weight", "31.weight"} & set(choice.kept_fp32)
     assert choice.iou == pytest.approx(0.95)
     assert choice.weights.isdisjoint(choice.kept_fp32)
     assert len(choice.weights) + len(choice.kept_fp32) == 32
-    assert choose(parts, macs, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
+    assert choose(parts, gains, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
 
 
 def test_the_manifest_keeps_its_names() -> None:
@@ -123,9 +123,17 @@ def test_the_manifest_keeps_its_names() -> None:
     }
 
 
-def test_parts_follow_each_other_in_the_graph() -> None:
-    assert split("abcde", 2) == [("a", "b", "c"), ("d", "e")]
-    assert split("ab", 8) == [("a",), ("b",)]
+def test_nothing_to_quantise_leaves_the_graph_as_it_is() -> None:
+    model = two_convolutions()
+    assert quantise(model, activations(model, FEEDS), []) == model
+
+
+def test_parts_gain_alike_and_follow_each_other_in_the_graph() -> None:
+    assert split(dict.fromkeys("abcd", 1.0), 2) == [("a", "b"), ("c", "d")]
+    assert split({"a": 1.0, "b": 1.0, "c": 6.0, "d": 2.0}, 2) == [("a", "b"), ("c", "d")]
+    assert split({"a": 6.0, "b": 1.0, "c": 1.0}, 4) == [("a",), ("b", "c")]
+    assert split(dict.fromkeys("ab", 1.0), 8) == [("a",), ("b",)]
+    assert split({}, 8) == []
 
 
 def test_short_clips_are_refused() -> None:

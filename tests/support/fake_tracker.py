@@ -31,6 +31,7 @@ class FakeTracker:
     frames_per_call: tuple[int, ...] = (1,)
     max_in_flight: int = 1
     engine_name: str = "fake"
+    title: str = "fake"
     precision: str = "fp32"
     window: str = "off"
     on_gpu: bool = False
@@ -53,6 +54,9 @@ class FakeTracker:
 
     def runner(self, states: list[Pictures]) -> FakeTracker:
         return self
+
+    def states(self) -> list[Pictures]:
+        return []
 
     def step(self, frame: Pictures) -> Pictures:
         return self.submit([frame]).wait()[0]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +18,7 @@ from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import Interface, TensorSpec
 from s2svos_engines.engine import CompileCache, CpuRunner, Engine, copy_frames
 from s2svos_engines.letterbox import NetworkFrame
+from s2svos_engines.profile import WARM_UP, Layer, layers, sample_input
 
 ort.disable_telemetry_events()  # which its builds for Windows send
 
@@ -31,10 +36,15 @@ class OnnxRuntimeEngine(Engine):
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
         super().__init__(bundle, precision=precision)
+        self._bundle = bundle
         self._graphs = bundle.graphs(precision)
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.log_severity_level = 3
+        # Threads that spin while they wait take the cores from decoding and writing, and from each
+        # other where a virtual machine has less of a core than it seems: on two cores that were
+        # busy a stream ran at 30 frames/s without, at 15 with it.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._sessions: CompileCache[ort.InferenceSession] = CompileCache()
         for graph in ("init", "step"):
             self.session(graph)
@@ -56,9 +66,39 @@ class OnnxRuntimeEngine(Engine):
         states: States = self.session("init").run(names, inputs)
         return states
 
+    def profile_step(self, objects: int, *, repeats: int) -> list[Layer]:
+        """Return the layers of a step with so many objects, slowest first."""
+        frame, masks = sample_input(self.contract, objects)
+        inputs: dict[str, NDArray[Any]] = {self.contract.frame.name: frame}
+        states = self.init(frame, masks)
+        inputs |= {s.input.name: x for s, x in zip(self.contract.states, states, strict=True)}
+        with TemporaryDirectory(prefix="s2svos-") as folder:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = self._options.intra_op_num_threads
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "step")
+            model = self._bundle.graph("step", precision=self.precision)
+            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            for _ in range(WARM_UP + repeats):
+                session.run(None, inputs)
+            events = json.loads(Path(session.end_profiling()).read_text())
+        return layers(_steps(events)[WARM_UP:])
+
     def runner(self, states: States, owners: NDArray[np.int64] | None = None) -> OnnxRuntimeRunner:
         """Return a runner that starts from a copy of ``states``."""
         return OnnxRuntimeRunner(self, states, owners)
+
+
+def _steps(events: Iterable[Mapping[str, Any]]) -> list[Counter[tuple[str, str, str]]]:
+    """Return the seconds of each step by node, operator and kernel, of ONNX Runtime's events."""
+    steps: list[Counter[tuple[str, str, str]]] = []
+    for event in sorted(events, key=lambda event: int(event["ts"])):
+        if event["name"] == "model_run":
+            steps.append(Counter())
+        elif event["name"].endswith("_kernel_time") and steps:
+            node, operator = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
+            steps[-1][node, operator, event["args"]["provider"]] += event["dur"] / 1e6
+    return steps
 
 
 class OnnxRuntimeRunner(CpuRunner[NDArray[Any]]):

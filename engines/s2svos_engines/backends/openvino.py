@@ -6,12 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks, States
-from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs
+from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs, has_bf16
+from s2svos_engines.backends.openvino_profile import profile_step
 from s2svos_engines.backends.openvino_runner import OpenVinoRunner
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.cpu import cpu_flags
 from s2svos_engines.engine import Engine
 from s2svos_engines.letterbox import NetworkFrame
+from s2svos_engines.profile import Layer, sample_input
 
+VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _MAX_ENCODERS = 8  # that run at once, so that many cores do not mean many frames in memory
 
 
@@ -27,17 +31,26 @@ class OpenVinoEngine(Engine):
         threads: processor threads of a step.
         precision: of the graphs.
         arithmetic: what floating point is computed in, ``f32``, or ``bf16`` where
-            :func:`~s2svos_engines.backends.openvino_graphs.has_bf16`.
+            :func:`~s2svos_engines.backends.openvino_graphs.has_bf16`; None for the faster of them
+            that goes with the precision: no bf16 in fp32.
     """
 
     name = "openvino"
 
     def __init__(
-        self, bundle: Bundle, *, threads: int, precision: str = "fp32", arithmetic: str = "f32"
+        self,
+        bundle: Bundle,
+        *,
+        threads: int,
+        precision: str = "fp32",
+        arithmetic: str | None = None,
     ) -> None:
         super().__init__(bundle, precision=precision)
-        if arithmetic != "f32":
-            self.name = f"{self.name} {arithmetic}"
+        if arithmetic is None:
+            # A step on AVX-512 takes 0.63 of fp32's time in bf16, and 0.62 with int8 besides,
+            # which beside f32 takes 0.70.
+            arithmetic = "bf16" if precision != "fp32" and has_bf16() else "f32"
+        self._arithmetic = arithmetic
         encoders = min(threads, _MAX_ENCODERS)
         # One more for each encoder at work: 28 ms a frame with 4 calls, 30 with 3, 33 with 2.
         self.max_in_flight = 2 * encoders if threads > 1 else 1
@@ -49,6 +62,24 @@ class OpenVinoEngine(Engine):
             arithmetic=arithmetic,
         )
 
+    @property
+    def title(self) -> str:
+        """The name, and ``bf16`` where that is the arithmetic."""
+        return self.name if self._arithmetic == "f32" else f"{self.name} {self._arithmetic}"
+
+    @classmethod
+    def fast_precisions(cls) -> tuple[str, ...]:
+        """Those that this processor has instructions for; without, fp16 and int8 gain nothing."""
+        if has_bf16():
+            return "int8", "fp16"
+        return ("int8",) if cpu_flags() & VNNI else ()
+
+    @classmethod
+    def variants(cls, bundle: Bundle, *, precision: str, threads: int) -> list[Engine]:
+        """In ``f32``, and in ``bf16`` besides if it goes with the precision and can run here."""
+        kinds = ["f32", "bf16"] if precision != "fp32" and has_bf16() else ["f32"]
+        return [cls(bundle, threads=threads, precision=precision, arithmetic=one) for one in kinds]
+
     def init(self, frame: NetworkFrame, first_masks: Masks) -> States:
         """Return the states of objects that enter on ``frame``."""
         request = self.graphs.full("init", len(first_masks)).create_infer_request()
@@ -56,6 +87,12 @@ class OpenVinoEngine(Engine):
             {self.contract.frame.name: frame, self.contract.first_masks.name: first_masks}
         )
         return [results[spec.name].copy() for spec in self.contract.init_outputs]
+
+    def profile_step(self, objects: int, *, repeats: int) -> list[Layer]:
+        """Return the layers of a step with so many objects, slowest first."""
+        frame, masks = sample_input(self.contract, objects)
+        states = self.init(frame, masks)
+        return profile_step(self.graphs, self.contract, frame, states, repeats=repeats)
 
     def runner(self, states: States, owners: NDArray[np.int64] | None = None) -> OpenVinoRunner:
         """Return a runner that starts from a copy of ``states``."""

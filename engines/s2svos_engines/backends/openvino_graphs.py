@@ -79,6 +79,11 @@ class OpenVinoGraphs:
             lambda: CORE.compile_model(self._model(graph, objects, streams), "CPU", self._settings),
         )
 
+    def counted(self, graph: str, objects: int) -> ov.CompiledModel:
+        """Return a graph whose requests count the time of its layers."""
+        model = self._model(graph, objects, 1)
+        return CORE.compile_model(model, "CPU", {**self._settings, "PERF_COUNT": True})
+
     def split(self, graph: str, objects: int, streams: int = 1) -> SplitGraph:
         """Return the same as the encoder of one stream's frames, and what needs the state."""
         return self._split.get(

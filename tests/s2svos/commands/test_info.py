@@ -31,7 +31,7 @@ def shown(*arguments: object) -> str:
 
 
 def test_it_tells_of_the_bundle_that_ships(shipped: Bundle) -> None:
-    text = shown()
+    text = shown("--all")
     assert shipped.sha256 in text
     for section in ("Contract", "Precisions", "TensorRT plans", "Parity with PyTorch", "Training"):
         assert f"\n{section}\n" in text
@@ -42,6 +42,43 @@ def test_it_tells_of_the_bundle_that_ships(shipped: Bundle) -> None:
         assert f"\n{precision}  " in text
     assert "lite" in text
     assert "bear" in text
+
+
+def test_it_is_short_unless_all_is_asked_for(shipped: Bundle) -> None:
+    text = shown()
+    assert shipped.sha256 in text
+    assert "Precisions" in text
+    assert "Contract" not in text
+    assert text.count("\n") < 25
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_profile_names_the_layers_and_what_they_take(engine: str) -> None:
+    arguments = ("--profile", "--json", "--engine", engine, "--objects", 2)
+    found = json.loads(shown(*arguments))
+    assert (found["engine"], found["precision"], found["objects"]) == (engine, "fp32", 2)
+    layers = found["layers"]
+    assert sum(layer["share"] for layer in layers) == pytest.approx(1)
+    assert layers == sorted(layers, key=lambda layer: -layer["milliseconds"])
+    assert all(layer["milliseconds"] > 0 for layer in layers)
+    if engine == "openvino":
+        (gates,) = [layer for layer in layers if layer["name"] == "cell.gates"]
+        # 3x3 of 48 channels to 4 x 64 at 16x28 places, of two objects; two FLOPs a product.
+        assert gates["megaflops"] == pytest.approx(2 * 9 * 48 * 256 * 16 * 28 * 2 / 1e6)
+        assert gates["of_peak"] > 0
+
+
+def test_a_profile_is_a_table_too() -> None:
+    text = shown("--profile")
+    assert "A step of 1 object on openvino in fp32" in text
+    assert "\ncell.gates" in text
+    assert "\nKinds\n" in text
+
+
+def test_pytorch_has_no_counters() -> None:
+    result = CliRunner().invoke(app, ["info", "--profile", "--engine", "torch"])
+    assert isinstance(result.exception, s2svos.UserError)
+    assert "does not tell the time of its layers" in str(result.exception)
 
 
 def test_json_has_all_of_it(shipped: Bundle) -> None:
@@ -79,7 +116,7 @@ def planned(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_plans_and_drift_are_told(planned: Path) -> None:
-    text = shown(planned)
+    text = shown(planned, "--all")
     plans = text.partition("TensorRT plans\n")[2].splitlines()[0]
     for word in ("fp32", "step", "8 objects", "2.5 MB", "TensorRT 11.0.0", "NVIDIA H200", "580.65"):
         assert word in plans

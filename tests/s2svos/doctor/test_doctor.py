@@ -208,7 +208,7 @@ def test_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_features_of_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     info = tmp_path / "cpuinfo"
-    monkeypatch.setattr(machine, "CPUINFO", info)
+    monkeypatch.setattr(cpu, "_CPUINFO", info)
     for text, has in (
         ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", ["AVX2", "AVX-512", "VNNI for int8"]),
         ("Features\t: fp asimddp bf16 i8mm\n", ["bf16", "dot product for int8"]),

@@ -22,14 +22,17 @@ from video_files import HEIGHT, WIDTH, cut, picture, reds, write_video
 
 from s2svos import UserError
 from s2svos.inference import outputs as module
+from s2svos.inference.objects import ObjectRecords
 from s2svos.inference.outputs import ResultsFolder
 from s2svos.inference.run import InferProgress, RunSummary, default_out, infer
 from s2svos.locks import content, locked_folder
 from s2svos.pipeline import EndedEarly, Sink, Source, StageFailed
+from s2svos.video import reader
 from s2svos.video.decoder import TruncatedVideo
 from s2svos.video.incoming import Feed, IncomingVideo, evenly_timed
-from s2svos.video.masks import davis_palette, read_first_mask, write_mask
-from s2svos.video.reader import Video
+from s2svos.video.masks import FirstMask, davis_palette, read_first_mask, write_mask
+from s2svos.video.reader import Video, backwards
+from s2svos_engines.confidence import Confidence
 from s2svos_engines.letterbox import Letterbox
 
 FRAMES = 30
@@ -99,6 +102,59 @@ def test_masks_overlay_and_facts(clip: Path, tmp_path: Path, palette: bytes, lab
     }
     assert [now.frames for now in seen] == list(range(1, FRAMES + 1))
     assert seen[-1].expected == FRAMES and seen[-1].seconds_left == 0 and seen[-1].rate > 0
+
+
+def given(folder: Path, index: int) -> FirstMask:
+    """The mask of a frame, as a file."""
+    path = folder / f"given-{index}.png"
+    write_mask(path, reds(picture(index), 255), davis_palette())
+    return read_first_mask(path, size=(HEIGHT, WIDTH))
+
+
+def test_later_masks_and_frames_before(clip: Path, tmp_path: Path) -> None:
+    opened = Video(clip, start=5, end=20)
+    out, tracker = tmp_path / "out", FakeTracker()
+    later = {12: given(tmp_path, 12), 9: given(tmp_path, 9)}
+    summary = infer(
+        opened, given(tmp_path, 5), lambda: tracker, out=out, later=later, before=opened.part(2, 5)
+    )
+    assert names(out) == [f"{index:05d}.png" for index in range(2, 20)]
+    for index in range(2, 20):
+        ids = np.array(Image.open(out / "masks" / f"{index:05d}.png"))
+        assert ((ids > 0) != (reds(picture(index)) > 0)).mean() < 0.05
+    assert len(list(Video(out / "overlay.mp4"))) == 18
+    assert (summary.start, summary.end, summary.frames) == (2, 20, 18)
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["later_masks"] == {str(i): str(later[i].path) for i in (9, 12)}
+    assert [one["id"] for one in facts["objects"]] == [255]
+
+
+def test_a_mask_of_a_frame_that_does_not_come(clip: Path, tmp_path: Path) -> None:
+    first, later = given(tmp_path, 0), {FRAMES + 3: given(tmp_path, 4)}
+    with pytest.raises(EndedEarly, match=r"ended before frame 33, whose mask .*given-4.png"):
+        infer(Video(clip), first, FakeTracker, out=tmp_path / "out", later=later)
+    assert whole(tmp_path / "out") == FRAMES
+
+
+def test_frames_backwards_in_pieces(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [frame for _, frame in Video(clip, start=3, end=17)]
+    monkeypatch.setattr(reader, "_PIECE", 4 * 3 * WIDTH * HEIGHT)
+    found = list(backwards(Video(clip, start=3, end=17)))
+    assert len(found) == 14
+    assert all(np.array_equal(a, b) for a, b in zip(found, reversed(frames), strict=True))
+
+
+def test_where_an_object_was_lost() -> None:
+    records = ObjectRecords()
+    sure, unsure, gone = Confidence(0.9, 0.1), Confidence(0.6, 0.1), Confidence(0.0, 0.0)
+    for index, one in enumerate([sure, gone, gone, sure, unsure, unsure, gone, sure]):
+        records.add(f"{index:05d}", {4: one, 7: sure})
+    four, seven = records.summaries()
+    assert four.lost == (("00001", "00002"), ("00006", "00006"))
+    assert four.doubtful == (("00004", "00005"),)
+    assert four.certainty == pytest.approx((3 * 0.9 + 2 * 0.6) / 5)
+    assert four.text == (" Object 4 was out of sight or lost in frames 00001 to 00002, 00006.")
+    assert (seven.lost, seven.doubtful, seven.text) == ((), (), "")
 
 
 def test_part_of_a_video_without_overlay(clip: Path, tmp_path: Path) -> None:

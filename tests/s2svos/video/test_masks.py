@@ -62,6 +62,50 @@ def test_other_depths(tmp_path: Path) -> None:
     assert np.array_equal(read_first_mask(tmp_path / "16.png", size=SIZE).ids, IDS)
 
 
+def painted(*areas: tuple[int, int, tuple[int, ...]], channels: int = 3) -> np.ndarray:
+    """Squares of 20 pixels at places, in colours, on nothing."""
+    picture = np.zeros((60, 90, channels), np.uint8)
+    for y, x, colour in areas:
+        picture[y : y + 20, x : x + 20] = colour
+    return picture
+
+
+def test_each_colour_is_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    for channels, opaque in ((3, ()), (4, (255,))):
+        red, green = (250, 20, 20, *opaque), (20, 250, 20, *opaque)
+        picture = painted((5, 5, red), (30, 40, green), channels=channels)
+        picture[30:35, 40:60] = 0  # the green is smaller
+        Image.fromarray(picture).save(path)
+        mask = read_first_mask(path, size=(60, 90))
+        assert mask.objects == (1, 2)
+        assert ((mask.ids == 1) == (picture[..., 0] == 250)).all()
+        assert mask.palette[3:9] == bytes((250, 20, 20, 20, 250, 20))
+        assert mask.doubts == (
+            f"The mask {path} is in colours: object 1 is #fa1414, 2 is #14fa14.",
+        )
+
+
+def test_smoothed_edges_of_colours_go_to_the_nearest(tmp_path: Path) -> None:
+    picture = painted((25, 5, (240, 0, 0)), (5, 5, (240, 0, 0)), (5, 25, (0, 0, 240)))
+    smooth = cv2.GaussianBlur(picture, (3, 3), 0)
+    Image.fromarray(smooth).save(tmp_path / "m.png")
+    mask = read_first_mask(tmp_path / "m.png", size=(60, 90))
+    assert mask.objects == (1, 2)
+    assert set(np.unique(mask.ids[7:23, 7:23])) == {1}
+    assert set(np.unique(mask.ids[7:23, 27:43])) == {2}
+    assert not mask.ids[50:].any()
+
+
+def test_colours_of_a_known_palette_keep_their_ids(tmp_path: Path) -> None:
+    ids = np.zeros((60, 90), np.uint8)
+    ids[5:30, 5:30], ids[30:50, 40:80] = 7, 2
+    write_mask(tmp_path / "p.png", ids, davis_palette())
+    Image.open(tmp_path / "p.png").convert("RGB").save(tmp_path / "m.png")
+    mask = read_first_mask(tmp_path / "m.png", size=(60, 90))
+    assert np.array_equal(mask.ids, ids)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_grey_in_several_channels_is_grey(tmp_path: Path, mode: str) -> None:
     Image.fromarray(IDS).convert(mode).save(tmp_path / "m.png")
@@ -140,10 +184,12 @@ def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     refused("cannot be read as a picture")
     for mode in ("RGB", "RGBA"):
-        Image.merge("RGB", (grey, grey, Image.new("L", grey.size))).convert(mode).save(path)
-        refused("palette index or its grey value")
-    Image.merge("LA", (grey, grey)).save(path)
-    refused("colours or transparency")
+        blue = Image.new("L", grey.size, 99)
+        Image.merge("RGB", (grey, grey, blue)).convert(mode).save(path)
+        refused("no black or transparent background.*palette index or its grey value")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)).save(path)
+    refused("colours of which 0 fill an area|no black or transparent background")
     Image.fromarray(np.zeros(SIZE, np.uint8)).save(path)
     refused("is empty")
     Image.fromarray(IDS.astype(np.uint16) * 2).save(path)
