@@ -17,6 +17,7 @@ from s2svos.commands.export import export
 from s2svos.commands.infer import infer
 from s2svos.commands.info import info
 from s2svos.commands.prepare import prepare
+from s2svos.commands.studio import studio
 from s2svos.commands.train import train
 from s2svos.interrupt import Interrupt
 from s2svos.standard_streams import mend_standard_streams
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (infer, prepare, train, evaluate, export, info, doctor, demo):
+for command in (infer, studio, prepare, train, evaluate, export, info, doctor, demo):
     app.command()(command)
 
 

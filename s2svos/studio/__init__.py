@@ -1,0 +1,1 @@
+"""The page on which a first mask is made, followed, corrected and kept."""
