@@ -86,6 +86,7 @@ def studio(
         frames,
         hosts=frozenset(f"{name}:{number}" for name in names),
         token=token,
+        stopping=lambda: server.should_exit,
     )
     address = f"http://{LOCAL if host == '0.0.0.0' else host}:{number}/?token={token}"
     typer.echo(f"{address}\nCtrl-C ends it; all that was painted is in {work.folder}.")

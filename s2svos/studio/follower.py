@@ -179,9 +179,10 @@ class Follower:
         self, stream: Stream, pictures: Iterator[Frame], at: int, last: int, step: int
     ) -> Iterator[int]:
         def wanted() -> Iterator[Frame]:
-            for _ in range(abs(last - at)):
+            for index in range(at + step, last + step, step):
                 if self._stop.is_set() or (frame := next(pictures, None)) is None:
                     return
+                self._frames.keep(index, frame)
                 yield frame
 
         for number, labels in enumerate(stream.follow(wanted()), 1):

@@ -43,14 +43,23 @@ class Frames:
             self._kept.move_to_end(index)
             return self._kept[index]
 
+    def keep(self, index: int, frame: Frame) -> None:
+        """Keep a frame that was decoded elsewhere, for the looks to come."""
+        with self._lock:
+            self._kept[index] = frame
+            self._drop()
+
+    def _drop(self) -> None:
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
     def _read_to(self, index: int) -> None:
         if self._reading is None or not self._next <= index < self._next + AHEAD:
             self._reading, self._next = iter(self._video.part(index, None)), index
         for _, frame in self._reading:
             self._kept[self._next] = frame
             self._next += 1
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            self._drop()
             if self._next > index:
                 return
         self._reading = None

@@ -91,7 +91,13 @@ class Guard(BaseHTTPMiddleware):
 
 
 def studio_app(
-    project: Project, follower: Follower, frames: Frames, *, hosts: frozenset[str], token: str
+    project: Project,
+    follower: Follower,
+    frames: Frames,
+    *,
+    hosts: frozenset[str],
+    token: str,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """Return the application.
 
@@ -101,8 +107,9 @@ def studio_app(
         frames: of its video.
         hosts: ``name:port`` with which the server may be addressed.
         token: that lets the page in.
+        stopping: whether the server is about to end, so that no answer may go on.
     """
-    studio = _Studio(project, follower, frames)
+    studio = _Studio(project, follower, frames, stopping)
     routes = [
         Route("/", studio.page),
         Route("/page/{name}", studio.page),
@@ -130,8 +137,15 @@ async def _mistake(request: Request, error: Exception) -> Response:
 class _Studio:
     """The answers to the page; work that takes long is done in threads."""
 
-    def __init__(self, project: Project, follower: Follower, frames: Frames) -> None:
+    def __init__(
+        self,
+        project: Project,
+        follower: Follower,
+        frames: Frames,
+        stopping: Callable[[], bool],
+    ) -> None:
         self._project, self._follower, self._frames = project, follower, frames
+        self._stopping = stopping
 
     async def page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
@@ -215,7 +229,7 @@ class _Studio:
 
         async def events() -> AsyncIterator[str]:
             last = None
-            while not await request.is_disconnected():
+            while not self._stopping() and not await request.is_disconnected():
                 if (now := self._follower.progress) != last:
                     last = now
                     sure = self._project.confidence.get(now.frame, {})

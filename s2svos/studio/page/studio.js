@@ -6,6 +6,7 @@ import { Timeline } from "/page/timeline.js";
 import { View } from "/page/view.js";
 
 const DOUBTFUL = 0.75; // certainty below which a mask is worth a look
+const PREVIEW = 300; // milliseconds from one frame that is shown while following to the next
 const byId = (id) => document.getElementById(id);
 const view = new View(byId("stage"), byId("frame"), byId("overlay"));
 const timeline = new Timeline(byId("timeline"), (index) => show(index));
@@ -14,6 +15,7 @@ const state = { index: 0, wanted: 0, count: 0, objects: [], given: [], followed:
 let mask = null;
 let points = []; // of a polygon, lasso or box that is not closed yet
 let shown = 0; // number of the latest call of show
+let previewed = 0;
 let saving = Promise.resolve();
 const undone = [], done = []; // patches with their frame
 
@@ -261,7 +263,10 @@ api.progress((now) => {
   if (now.running) {
     const left = now.rate ? Math.round((now.total - now.done) / now.rate) : 0;
     tell(`${now.done} of ${now.total} frames, ${now.rate.toFixed(1)} frames/s, ${left} s left`);
-    if (now.frame >= 0) show(now.frame);
+    if (now.frame >= 0 && performance.now() > previewed + PREVIEW) {
+      previewed = performance.now();
+      show(now.frame);
+    }
   } else if (was.running) {
     tell(now.error || `${now.done} frames followed, ${now.rate.toFixed(1)} frames/s.`);
     tried(async () => { take(await api.project()); await show(now.frame >= 0 ? now.frame : state.index); });

@@ -255,3 +255,14 @@ def test_nothing_comes_from_elsewhere(browser: Browser, server: Server) -> None:
     assert asked
     assert all(re.match(f"{own}|blob:{own}", url) for url in asked)
     context.close()
+
+
+def test_axes_rules_of_accessibility_hold(page: Page) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    box_around(page, truth(0, 1))
+    saved(page, 1)
+    for dialog in (False, True):
+        if dialog:
+            page.keyboard.press("?")
+        found = axe.Axe().run(page).response["violations"]
+        assert not [(one["id"], one["help"]) for one in found]
