@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from studio_server import HEIGHT, WIDTH, pond
 
 import s2svos
 from s2svos.sample.render import render
+from s2svos.video.masks import davis_palette, read_first_mask, write_mask
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import SLOW_ENGINES, usable_engines
@@ -308,3 +310,21 @@ def test_a_sloppy_mask_snaps_to_its_object(tracker: Tracker, clip: Clip) -> None
     thin = cv2.erode(turtle, np.ones((9, 9), np.uint8))
     snapped = tracker.snap(frame, thin)
     assert iou(snapped, turtle, 2) > iou(thin, turtle, 2) + 0.05  # 0.68 to 0.83
+
+
+def test_videos_in_a_line(tmp_path: Path) -> None:
+    video = pond(tmp_path / "pond.mp4", 6)
+    truth = [ids for _, ids in render(6, HEIGHT, WIDTH)]
+    frames = s2svos.read(video)
+    stream = s2svos.load().open(next(frames), truth[0])
+    assert len(list(stream.follow(frames))) == 5
+    for index in (0, 3):
+        write_mask(tmp_path / f"{index}.png", truth[index], davis_palette())
+    later = {3: tmp_path / "3.png"}
+    summary = s2svos.infer(video, tmp_path / "0.png", tmp_path / "out", later=later)
+    assert summary.frames == 6
+    assert [one.id for one in summary.objects] == [1, 2]
+    masks = sorted((tmp_path / "out" / "masks").iterdir())
+    assert len(masks) == 6
+    kept = read_first_mask(masks[3], size=(HEIGHT, WIDTH)).ids
+    assert (kept == truth[3]).all()
