@@ -157,7 +157,7 @@ def sizes(bundle: Bundle) -> dict[str, int]:
 
 
 class _TrialEngines:
-    """Engines with graphs that are in no bundle yet: one is written for each, and overwritten.
+    """Engines with graphs that are in no bundle yet: one is written for each, and removed.
 
     Args:
         contract: of the graphs.
@@ -174,13 +174,14 @@ class _TrialEngines:
     def __exit__(self, *error: object) -> None:
         self._folder.cleanup()
 
-    def load(self, graphs: Graphs, precision: str) -> Engine:
-        """Return the fastest engine with the graphs.
+    def load(self, graphs: Graphs, precision: str, threads: int | None = None) -> Engine:
+        """Return the fastest engine with the graphs, which it has read then.
 
         Raises:
             UserError: the temporary folder cannot be written.
         """
-        return load_engine(self._bundle(graphs, precision), precision=precision)
+        with self._bundle(graphs, precision) as bundle:
+            return load_engine(bundle, precision=precision, threads=threads)
 
     def variants(self, graphs: Graphs, precision: str, name: str) -> list[Engine]:
         """Return an engine with the graphs in each arithmetic that it may choose.
@@ -189,14 +190,20 @@ class _TrialEngines:
             UserError: the temporary folder cannot be written.
         """
         # One thread: of two that share a step one waits for the other, and here many run.
-        bundle = self._bundle(graphs, precision)
-        return engine_variants(bundle, name, precision=precision, threads=1)
+        with self._bundle(graphs, precision) as bundle:
+            return engine_variants(bundle, name, precision=precision, threads=1)
 
-    def _bundle(self, graphs: Graphs, precision: str) -> Bundle:
-        path = Path(self._folder.name) / "trial.s2s"
+    @contextmanager
+    def _bundle(self, graphs: Graphs, precision: str) -> Iterator[Bundle]:
+        with (
+            _temporary_folder_errors(),
+            tempfile.NamedTemporaryFile(dir=self._folder.name, suffix=".s2s", delete=False) as file,
+        ):
+            path = Path(file.name)
         with _temporary_folder_errors():
             write_bundle(path, contract=self._contract, graphs={precision: graphs}, facts={})
-        return Bundle.open(path)
+        yield Bundle.open(path)
+        path.unlink()
 
 
 @contextmanager
@@ -247,7 +254,7 @@ class _Exporter:
         search = Int8Search(
             exact["step"],
             ranges,
-            lambda step: trials.load({**init, "step": step}, "int8"),
+            lambda step, threads: trials.load({**init, "step": step}, "int8", threads),
             ReferenceRun(engine, clip, frames=config.frames),
             parts=config.int8_parts,
             quick_frames=max(1, config.frames // 6),

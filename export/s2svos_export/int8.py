@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 
 from s2svos_engines.closed_loop import NetworkClip, mask_iou
+from s2svos_engines.cpu import cpu_count
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import Activation, Clip
@@ -79,7 +81,7 @@ class Int8Search:
     Args:
         step: the step graph in fp32, as the exporter wrote it.
         activations: of its convolutions.
-        load: returns an engine that runs a step graph.
+        load: returns an engine that runs a step graph, on so many threads, or one a core.
         reference: what the engines are compared with.
         parts: how many parts of the graph there are to choose from.
         quick_frames: over how many frames parts are compared with each other.
@@ -89,7 +91,7 @@ class Int8Search:
         self,
         step: bytes,
         activations: Mapping[str, Activation],
-        load: Callable[[bytes], Engine],
+        load: Callable[[bytes, int | None], Engine],
         reference: ReferenceRun,
         *,
         parts: int = PARTS,
@@ -109,7 +111,8 @@ class Int8Search:
 
     def quick_iou(self, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over the first frames."""
-        return self._reference.iou(self._engine(weights), self._quick_frames)
+        # On a thread, since as many are tried at once as there are cores.
+        return self._reference.iou(self._engine(weights, threads=1), self._quick_frames)
 
     def full_iou(self, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over all frames."""
@@ -142,8 +145,8 @@ class Int8Search:
             found[node.input[1]] = found.get(node.input[1], 0) + seconds[node.name]
         return found
 
-    def _engine(self, weights: frozenset[str]) -> Engine:
-        return self._load(quantise(self._step, self._activations, weights))
+    def _engine(self, weights: frozenset[str], threads: int | None = None) -> Engine:
+        return self._load(quantise(self._step, self._activations, weights), threads)
 
 
 def choose(
@@ -159,11 +162,12 @@ def choose(
     Args:
         parts: of the graph, from :func:`split`.
         gains: of the convolutions, by their weights.
-        quick_iou: measures a part alone, for the order of the parts.
+        quick_iou: measures a part alone, for the order of the parts; called in several threads.
         full_iou: measures all parts but the worst.
         target: least mean IoU with fp32.
     """
-    solo_iou = [quick_iou(frozenset(part)) for part in parts]
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        solo_iou = list(pool.map(quick_iou, map(frozenset, parts)))
     error_for_gain = [
         (1 - iou) / sum(gains[name] for name in part)
         for iou, part in zip(solo_iou, parts, strict=True)

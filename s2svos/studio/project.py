@@ -249,4 +249,5 @@ class Project:
 
 def default_folder(video: Path) -> Path:
     """Return the folder of a video's project: beside it."""
-    return video.resolve().with_name(f"{video.name}.studio")
+    path = video if video.name else video.resolve()
+    return path.with_name(f"{path.name}.studio")
