@@ -36,7 +36,7 @@ Floors = Sequence[tuple[str, ...]]
 ROOMS: Floors = (
     ("__main__",),
     ("cli",),
-    ("commands",),
+    ("api", "commands"),
     ("about", "doctor", "exporting", "inference", "profile", "studio", "triton_client"),
     ("training",),
     ("evaluation",),

@@ -47,10 +47,10 @@ SLACK = {"fp32": 1, "fp16": 2, "int8": 16}
 A sum that falls to the other side of a half makes a whole step of int8: up to 13 levels were seen
 (OpenVINO), where one object's mask for another's would be 110 or more.
 """
-TRAINED_IOU = {"fp32": 0.999, "fp16": 0.998, "int8": 0.97}
+TRAINED_IOU = {"fp32": 0.999, "fp16": 0.985, "int8": 0.96}
 """Least IoU with the reference in fp32, of the bundle that ships.
 
-int8 reaches 0.982 (OpenVINO) and 0.989 (ONNX Runtime) of the object where it is less.
+Where OpenVINO computes in bf16, fp16 reaches 0.994 of the object where it is less; else 0.999.
 """
 UNTRAINED_IOU = {"fp32": 0.999, "fp16": 0.99, "int8": 0.85}
 """The same for untrained networks, whose masks lie near one half everywhere."""

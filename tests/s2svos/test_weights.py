@@ -24,7 +24,7 @@ def test_it_is_small_and_tells_its_origin() -> None:
     assert sum(sum(one["stills"].values()) for one in stills) == 7374
     parity = bundle.manifest.parity
     assert parity["fp32"]["mean_iou"] >= 0.999
-    assert parity["fp16"]["mean_iou"] >= 0.997
+    assert parity["fp16"]["mean_iou"] >= 0.99  # in bf16; 0.999 in fp16
     assert parity["int8"]["mean_iou"] >= 0.98
     card = (path.parent / "MODEL_CARD.md").read_text()
     assert "research" in card
