@@ -13,6 +13,7 @@ from s2svos.commands.options import (
     MOST_THREADS,
     EngineChoice,
     GraphPrecision,
+    PrecisionOption,
     WindowChoice,
     parse_frame_size,
 )
@@ -58,9 +59,7 @@ def evaluate(
         WindowChoice,
         typer.Option(help="What the network sees: a window that follows the objects, or all."),
     ] = WindowChoice.AUTO,
-    precision: Annotated[
-        GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
-    ] = GraphPrecision.FP32,
+    precision: PrecisionOption = GraphPrecision.FP32,
     jobs: Annotated[
         int,
         typer.Option(

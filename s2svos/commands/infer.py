@@ -15,8 +15,10 @@ import typer
 from s2svos.commands.options import (
     LAST_FRAME,
     MOST_THREADS,
-    EngineChoice,
+    BundleOption,
+    EngineOption,
     GraphPrecision,
+    PrecisionOption,
     WindowChoice,
     within,
 )
@@ -76,13 +78,9 @@ def infer(
             "(the id) a pixel, to standard output.",
         ),
     ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Network, NAME.s2s; default: the one that ships.")
-    ] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
-    precision: Annotated[
-        GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
-    ] = GraphPrecision.FP32,
+    bundle: BundleOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = GraphPrecision.FP32,
     threads: Annotated[
         int | None,
         typer.Option(

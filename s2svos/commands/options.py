@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -55,6 +56,15 @@ class GraphPrecision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+
+
+BundleOption = Annotated[
+    Path | None, typer.Option(help="Network, NAME.s2s; default: the one that ships.")
+]
+EngineOption = Annotated[EngineChoice, typer.Option(help="What runs it.")]
+PrecisionOption = Annotated[
+    GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
+]
 
 
 class WindowChoice(StrEnum):

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2svos.commands.options import EngineChoice, GraphPrecision
+from s2svos.commands.options import (
+    BundleOption,
+    EngineOption,
+    GraphPrecision,
+    PrecisionOption,
+)
 
 if TYPE_CHECKING:
     from s2svos_engines.tracker import Tracker
@@ -29,13 +34,9 @@ def studio(
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address and open nothing.")
     ] = False,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Network, NAME.s2s; default: the one that ships.")
-    ] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
-    precision: Annotated[
-        GraphPrecision, typer.Option(help="Of the graphs, one that the bundle has.")
-    ] = GraphPrecision.FP32,
+    bundle: BundleOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = GraphPrecision.FP32,
 ) -> None:
     """Paint a first mask in the browser, follow it, correct it, keep it."""
     import secrets

@@ -47,9 +47,7 @@ class _Record:
 
 
 class ObjectRecords:
-    """Collects, frame by frame, what :class:`ObjectSummary` tells; of constant size but for the
-    stretches.
-    """
+    """Collects, frame by frame, what :class:`ObjectSummary` tells."""
 
     def __init__(self) -> None:
         self._records: dict[int, _Record] = {}
