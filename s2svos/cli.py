@@ -63,12 +63,14 @@ def main() -> None:
             finally:
                 sys.stdout.flush()
         except UserError as error:
+            if interrupt.number and _was_stopped(error):  # an engine that was just being loaded
+                _stop(interrupt)
             _end(str(error), error.exit_code)
         except KeyboardInterrupt:
-            sys.exit(128 + (interrupt.number or signal.SIGINT))
+            _stop(interrupt)
         except SystemExit as ended:
             if ended.code == _STOPPED and interrupt.number:
-                sys.exit(128 + interrupt.number)
+                _stop(interrupt)
             raise
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):
@@ -80,7 +82,7 @@ def main() -> None:
             )
         except Exception as error:
             if interrupt.number and _was_stopped(error):
-                sys.exit(128 + interrupt.number)
+                _stop(interrupt)
             if is_out_of_memory(error):
                 _end(
                     "There is not enough memory; close other programs, or take smaller frames, "
@@ -105,6 +107,13 @@ def _need_current_folder() -> None:
 
 
 _STOPPED = 130  # what typer makes of a KeyboardInterrupt
+
+
+def _stop(interrupt: Interrupt) -> NoReturn:
+    # A KeyboardInterrupt that leaves an exec of text, as where a dataclass is made, has Python end
+    # by SIGINT whatever code it is given (pymain_main, Py_RunMain), until the next exec of text.
+    exec("")
+    sys.exit(128 + (interrupt.number or signal.SIGINT))
 
 
 def _end(sentence: str, code: int) -> NoReturn:

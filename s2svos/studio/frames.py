@@ -11,13 +11,14 @@ from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
 KEPT = 1 << 28  # bytes of frames that were looked at lately
-AHEAD = 400  # frames that are decoded on the way to one rather than beginning anew
+AHEAD = 100  # frames that are decoded on the way to one rather than looking for a key frame
+BEHIND = 24  # frames before one that are kept with it: who goes back goes on to go back
 
 
 class Frames:
     """Frames by their index; those seen lately are kept, up to :data:`KEPT` bytes.
 
-    A video file is decoded from its beginning, or from where the last look ended.
+    A video file is decoded from a key frame, or from where the last look ended.
 
     Args:
         video: from its first frame.
@@ -55,7 +56,8 @@ class Frames:
 
     def _read_to(self, index: int) -> None:
         if self._reading is None or not self._next <= index < self._next + AHEAD:
-            self._reading, self._next = iter(self._video.part(index, None)), index
+            self._next = max(0, index - min(BEHIND, self._most - 1))
+            self._reading = iter(self._video.part(self._next, None))
         for _, frame in self._reading:
             self._kept[self._next] = frame
             self._next += 1

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from s2svos.pipeline import EndedEarly
+from s2svos.video.seeking import FrameIndex, packets_are_frames
 from s2svos.video.truncation import is_cut_off
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
@@ -31,6 +32,7 @@ FALLBACK_RATE = Fraction(24)  # frames a second, where nothing better is known
 _LEAP = 3600  # seconds between two frames from which on a clock was set anew
 _QUARTERS = (1, 0), (0, 1), (-1, 0), (0, -1)  # cosine and sine of quarter turns, anticlockwise
 _ODD = 0.02  # of a display matrix: about a degree, which FFmpeg takes for none
+_SEEK_FROM = 60  # frames, that are decoded in the time in which a file is opened anew
 _DEMUX_FAILURES = 20  # after which a file counts as ended
 # Small files that say where the video is: a file is itself, and names no others.
 _LISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"}
@@ -199,6 +201,12 @@ class VideoFile:
             self.time_base = fine_time_base(stream, self.rate)
             aspect = stream.sample_aspect_ratio or Fraction(1)
             self.count = frame_count(container, stream, self.rate)
+            self._index = (
+                FrameIndex(self._packets())
+                if packets_are_frames(container, stream)
+                and not is_cut_off(self.path, container.format.name)
+                else None
+            )
             first = next(self._whole_frames(container, stream), None)
         if first is None:
             raise UserError(
@@ -218,21 +226,64 @@ class VideoFile:
         Raises:
             TruncatedVideo: after the last whole frame, where more should follow.
         """
-        picture, clock = RgbPictures(self._coded_size), Clock(self.rate)
-        self.losses.packets, index = 0, -1
+        self.losses.packets = 0
+        if start >= _SEEK_FROM and self._index and (stamps := self._index.stamps(start)):
+            with self._open() as (container, stream):
+                if (whole := self._seek(container, stream, stamps)) is not None:
+                    clock = Clock(self.rate)
+                    for stamp in stamps[:-1]:
+                        clock(stamp * cast("Fraction", stream.time_base))
+                    yield from self._named(whole, stream, clock, start, start)
+                    return
         with self._open() as (container, stream):
             whole = self._whole_frames(container, stream)
-            while True:
-                try:
-                    frame = next(whole)
-                except StopIteration as end:
-                    if end.value:
-                        raise TruncatedVideo(self.path, index, frame_name(index)) from None
-                    return
-                index += 1
-                time = clock(time_stamp(frame, stream))
-                if index >= start:
-                    yield frame_name(index), picture(frame), time
+            yield from self._named(whole, stream, Clock(self.rate), 0, start)
+
+    def _named(
+        self,
+        whole: Generator[VideoFrame, None, bool],
+        stream: VideoStream,
+        clock: Clock,
+        index: int,
+        start: int,
+    ) -> Iterator[tuple[str, Frame, Fraction]]:
+        """Yield frames from ``start`` on, of those whose first has the number ``index``."""
+        picture = RgbPictures(self._coded_size)
+        while True:
+            try:
+                frame = next(whole)
+            except StopIteration as end:
+                if end.value:
+                    raise TruncatedVideo(self.path, index - 1, frame_name(index - 1)) from None
+                return
+            time = clock(time_stamp(frame, stream))
+            if index >= start:
+                yield frame_name(index), picture(frame), time
+            index += 1
+
+    def _seek(
+        self, container: InputContainer, stream: VideoStream, stamps: list[int]
+    ) -> Generator[VideoFrame, None, bool] | None:
+        """Return the frames from that of the last time stamp on, decoded from a key frame.
+
+        None where they are not to be reached that way, as of a file whose key frames are none.
+        """
+        assert self._index
+        key = self._index.key_frame(len(stamps) - 1)
+        if key is None or key.index < 1:
+            return None
+        container.seek(key.pts, stream=stream)
+        whole = self._whole_frames(container, stream)
+        frame = next(whole, None)
+        if frame is None or frame.pts is None or frame.pts > key.pts:
+            return None
+        while frame is not None and frame.pts is not None and frame.pts < stamps[-1]:
+            frame = next(whole, None)
+        return _before(frame, whole) if frame and frame.pts == stamps[-1] else None
+
+    def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        with self._open() as (container, stream):
+            yield from container.demux(stream)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -264,6 +315,13 @@ class VideoFile:
             stream.thread_type = "SLICE"
         frames = _decode(container, stream, cut, self.losses)
         return (yield from _without_damaged_end(frames))
+
+
+def _before(
+    first: VideoFrame, others: Generator[VideoFrame, None, bool]
+) -> Generator[VideoFrame, None, bool]:
+    yield first
+    return (yield from others)
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

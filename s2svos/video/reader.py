@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -63,18 +64,18 @@ class Video:
         end: int | None = None,
         beside: Collection[Path] = (),
     ) -> None:
-        if start < 0 or (end is not None and end <= start):
-            raise UserError(f"No frames lie from {start} to {end}", "choose 0 <= start < end")
         self.path = Path(path)
-        self.start = start
-        self.end = end
-        self._beside = beside
         self._source = _open(self.path, beside)
         self.width, self.height = self._source.width, self._source.height
         self.rate, self.time_base = self._source.rate, self._source.time_base
         self.pixel_aspect, self.losses = self._source.pixel_aspect, self._source.losses
         self.doubts = self._source.doubts
-        self.count = self._source.count
+        self._choose(start, end)
+
+    def _choose(self, start: int, end: int | None) -> None:
+        if start < 0 or (end is not None and end <= start):
+            raise UserError(f"No frames lie from {start} to {end}", "choose 0 <= start < end")
+        self.start, self.end, self.count = start, end, self._source.count
         if isinstance(self._source, Pictures) and start >= self._source.count:
             raise self._ends_before_start(self._source.count)
         if self.count is not None:
@@ -86,7 +87,9 @@ class Video:
 
     def part(self, start: int, end: int | None) -> Video:
         """Return the same video from another frame to another."""
-        return Video(self.path, start=start, end=end, beside=self._beside)
+        part = copy.copy(self)
+        part._choose(start, end)
+        return part
 
     def timed(self) -> Iterator[tuple[str, Frame, Fraction]]:
         """Yield names and frames as iterating does, and when each is shown, in rising seconds."""
@@ -122,7 +125,7 @@ def _open(path: Path, beside: Collection[Path]) -> Pictures | VideoFile:
 def backwards(video: Video) -> Iterator[Frame]:
     """Yield the frames of a video from its ``end``, which it has to have, to its ``start``.
 
-    A video file is decoded in pieces, each from the file's beginning, so that memory is bounded.
+    A video file is decoded in pieces, so that memory is bounded.
 
     Yields:
         uint8 [H, W, 3] RGB.

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +90,15 @@ def test_an_error_that_a_stop_signal_caused_is_no_error() -> None:
     assert not _was_stopped(wrapped)
     wrapped.__cause__ = KeyboardInterrupt()
     assert _was_stopped(wrapped)
+
+
+def test_a_stop_while_a_class_is_made_ends_with_the_code_of_the_signal(tmp_path: Path) -> None:
+    """Python notes a KeyboardInterrupt that leaves an exec of text, and ends by SIGINT at last."""
+    (tmp_path / "stopped.py").write_text(
+        "import os, signal\n"
+        "from s2svos import cli\n"
+        "cli.app = lambda: exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "cli.main()\n"
+    )
+    run = subprocess.run([sys.executable, "-m", "stopped"], cwd=tmp_path, capture_output=True)
+    assert run.returncode == 128 + signal.SIGTERM
