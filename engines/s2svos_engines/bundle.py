@@ -140,8 +140,7 @@ class Bundle:
         Raises:
             UserError: the bundle lacks this precision, or the model could do more than compute.
         """
-        member = self._members(precision)[name]
-        model = b"".join(map(self.read, self.manifest.pieces(member)))
+        model = b"".join(map(self.read, self.pieces(name, precision=precision)))
         try:
             check_graph(model)
         except ValueError as error:
@@ -150,6 +149,18 @@ class Bundle:
                 "do not run it; export the bundle again from a checkpoint that you trust",
             ) from error
         return model
+
+    def pieces(self, name: str, *, precision: str = "fp32") -> tuple[str, ...]:
+        """Return the members that one after the other are an ONNX model.
+
+        Args:
+            name: one of :meth:`graph_names`.
+            precision: one of :attr:`precisions`.
+
+        Raises:
+            UserError: the bundle lacks this precision.
+        """
+        return self.manifest.pieces(self._members(precision)[name])
 
     def graphs(self, precision: str = "fp32") -> dict[str, bytes]:
         """Return all ONNX models of a precision by name.

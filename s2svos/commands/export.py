@@ -23,9 +23,13 @@ class PlanLibrary(StrEnum):
 
 def export(
     checkpoint: Annotated[
-        Path,
-        typer.Argument(help="Checkpoint that s2svos train wrote, or a bundle to add plans to."),
-    ],
+        Path | None,
+        typer.Argument(
+            help="Checkpoint that s2svos train wrote, or a bundle for --plan and --web; for --web "
+            "the default is the bundle that ships.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Bundle to write, NAME.s2s.")
     ] = None,
@@ -84,15 +88,23 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="Also write a Triton model repository."),
     ] = None,
+    web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a page in which the network runs in the browser, for any web server.",
+        ),
+    ] = None,
+    web_packages: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NODE_MODULES", help="With the page's libraries; default: npm fetches them."
+        ),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, compared with PyTorch frame by frame."""
-    if checkpoint.suffix == ".s2s":
-        if not plan:
-            raise typer.BadParameter("name the plans to add to the bundle", param_hint="--plan")
-        from s2svos.locks import locked_file
-
-        with locked_file(checkpoint):
-            _add_plans(checkpoint, plan, max_objects=max_objects)
+    if checkpoint is None or checkpoint.suffix == ".s2s":
+        _add_to_bundle(checkpoint, plan, web, web_packages, max_objects=max_objects)
         return
     frame_size = parse_frame_size(size, example="448x256")
     parsed = frame_size and frame_size.shape
@@ -149,6 +161,31 @@ def export(
         _print_sizes(out, picture)
         if triton:
             _write_model_repository(out, triton, precision="fp16" if fp16 else precisions[0])
+        if web:
+            _write_web_page(out, web, web_packages)
+
+
+def _add_to_bundle(
+    bundle: Path | None,
+    plan: list[PlanLibrary] | None,
+    web: Path | None,
+    web_packages: Path | None,
+    *,
+    max_objects: int | None,
+) -> None:
+    """Do what needs no checkpoint: plans, which go into the bundle, and the page."""
+    from s2svos import default_bundle
+    from s2svos.locks import locked_file
+
+    if not (plan or web):
+        raise typer.BadParameter("name a checkpoint, or --plan or --web for a bundle")
+    if plan:
+        if bundle is None:
+            raise typer.BadParameter("name the bundle to add plans to", param_hint="--plan")
+        with locked_file(bundle):
+            _add_plans(bundle, plan, max_objects=max_objects)
+    if web:
+        _write_web_page(bundle or default_bundle(), web, web_packages)
 
 
 @contextmanager
@@ -205,6 +242,14 @@ def _write_model_repository(out: Path, directory: Path, *, precision: str) -> No
         from s2svos_export.triton import write_model_repository
     folder = write_model_repository(Bundle.open(out), directory, precision=precision)
     typer.echo(f"{folder}: model repository in {precision}; its README says how to serve it.")
+
+
+def _write_web_page(bundle: Path, out: Path, packages: Path | None) -> None:
+    from s2svos.studio.web_page import write_web_page
+    from s2svos_engines.bundle import Bundle
+
+    write_web_page(Bundle.open(bundle), out, packages=packages)
+    typer.echo(f"{out}: the page; look at it with s2svos studio --serve {out}.")
 
 
 def _log(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,16 @@ LOCAL = "127.0.0.1"
 
 
 def studio(
-    video: Annotated[Path, typer.Argument(help="A video file or a folder of pictures.")],
+    video: Annotated[
+        Path | None,
+        typer.Argument(help="A video file or a folder of pictures.", show_default=False),
+    ] = None,
+    serve: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Instead send the page that s2svos export --web wrote there."
+        ),
+    ] = None,
     project: Annotated[
         Path | None, typer.Option(help="Folder of the project; default: VIDEO.studio beside it.")
     ] = None,
@@ -39,20 +49,23 @@ def studio(
     precision: PrecisionOption = GraphPrecision.FP32,
 ) -> None:
     """Paint a first mask in the browser, follow it, correct it, keep it."""
+    if (video is None) == (serve is None):
+        raise typer.BadParameter("name a video, or a folder to --serve", param_hint="VIDEO")
+    if serve:
+        _serve(serve, host, port, no_browser=no_browser)
+        return
+    assert video
     import secrets
-    import socket
-    import webbrowser
 
     from s2svos import UserError, default_bundle
     from s2svos.extras import needs
 
     with needs("studio"):
-        import uvicorn
-
         from s2svos.studio.server import studio_app
     from s2svos.locks import locked_folder
     from s2svos.studio.follower import Follower
     from s2svos.studio.frames import Frames
+    from s2svos.studio.listener import Listener
     from s2svos.studio.project import Project, default_folder
     from s2svos.video.reader import Video
     from s2svos_engines.tracker import Tracker
@@ -72,32 +85,40 @@ def studio(
 
     frames, token = Frames(opened), secrets.token_urlsafe(24)
     follower = Follower(work, frames, load)
-    try:
-        listening = socket.create_server((host, port))
-    except OSError as error:
-        raise UserError(
-            f"Port {port} of {host} cannot be listened on ({error.strerror})",
-            "choose another --port, or 0 for any",
-        ) from error
-    number = listening.getsockname()[1]
-    names = {LOCAL, "localhost", host}
+    listener = Listener(host, port)
     app = studio_app(
         work,
         follower,
         frames,
-        hosts=frozenset(f"{name}:{number}" for name in names),
+        hosts=listener.names,
         token=token,
-        stopping=lambda: server.should_exit,
+        stopping=lambda: listener.stopping,
     )
-    address = f"http://{LOCAL if host == '0.0.0.0' else host}:{number}/?token={token}"
-    typer.echo(f"{address}\nCtrl-C ends it; all that was painted is in {work.folder}.")
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    typer.echo(
+        f"{listener.address}?token={token}\n"
+        f"Ctrl-C ends it; all that was painted is in {work.folder}."
     )
     with locked_folder(work.folder):
         if not no_browser:
-            webbrowser.open(address)
+            webbrowser.open(f"{listener.address}?token={token}")
         try:
-            server.run(sockets=[listening])
+            listener.run(app)
         finally:
             follower.stop()
+
+
+def _serve(folder: Path, host: str, port: int, *, no_browser: bool) -> None:
+    from s2svos import UserError
+    from s2svos.extras import needs
+
+    with needs("studio"):
+        from s2svos.studio.static import static_app
+    from s2svos.studio.listener import Listener
+
+    if not (folder / "index.html").is_file():
+        raise UserError(f"{folder} holds no page", "write one with s2svos export --web DIR")
+    listener = Listener(host, port)
+    typer.echo(f"{listener.address}\nCtrl-C ends it.")
+    if not no_browser:
+        webbrowser.open(listener.address)
+    listener.run(static_app(folder, hosts=listener.names))

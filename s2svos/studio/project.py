@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from s2svos.locks import content
+from s2svos.video.decoder import frame_name
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.overlay import overlay_colours
 from s2svos.video.pictures import BROKEN, NoIdsError, read_ids
@@ -209,6 +211,17 @@ class Project:
                 "confidence": self.confidence,
                 "command": self.command(),
             }
+
+    def write_zip(self, path: Path) -> None:
+        """Write the masks of all frames that have one into a zip, as ``masks/00000.png`` ...
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for index in sorted(self._masks[GIVEN] | self._masks[FOLLOWED]):
+                kind = GIVEN if index in self._masks[GIVEN] else FOLLOWED
+                archive.write(self._path(kind, index), f"masks/{frame_name(index)}.png")
 
     def command(self) -> str:
         """Return the command that follows the painted masks without the page."""

@@ -12,6 +12,7 @@ import asyncio
 import io
 import json
 import secrets
+import tempfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import (
@@ -41,7 +43,12 @@ from s2svos_engines.errors import UserError
 
 COOKIE = "s2svos-studio"
 PAGE = Path(__file__).parent / "page"
-KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+KINDS = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 SENT_AFTER = 0.1  # seconds between two messages on progress
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -113,11 +120,11 @@ def studio_app(
     routes = [
         Route("/", studio.page),
         Route("/page/{name}", studio.page),
-        Route("/favicon.ico", studio.no_icon),
         Route("/api/project", studio.project),
         Route("/api/frames/{index:int}", studio.frame),
         Route("/api/masks/{index:int}", studio.mask, methods=["GET"]),
         Route("/api/masks/{index:int}", studio.paint, methods=["PUT"]),
+        Route("/api/masks.zip", studio.download),
         Route("/api/snap/{index:int}", studio.snap, methods=["POST"]),
         Route("/api/objects/{one:int}", studio.name, methods=["PUT"]),
         Route("/api/objects/{one:int}", studio.remove, methods=["DELETE"]),
@@ -154,9 +161,6 @@ class _Studio:
             return PlainTextResponse("There is no such file.", 404)
         return FileResponse(path, media_type=KINDS[path.suffix])
 
-    async def no_icon(self, request: Request) -> Response:
-        return Response(status_code=204)
-
     async def project(self, request: Request) -> Response:
         facts = await asyncio.to_thread(self._project.facts)
         return JSONResponse({**facts, "progress": self._follower.progress.to_json()})
@@ -182,6 +186,16 @@ class _Studio:
         """Send a frame's ids, a byte each, compressed as zlib does; 204 if there are none."""
         labels = await asyncio.to_thread(self._project.mask, request.path_params["index"])
         return Response(status_code=204) if labels is None else _packed(labels)
+
+    async def download(self, request: Request) -> Response:
+        """Send all masks as ``masks/00000.png`` ... in a zip."""
+        with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+            path = Path(file.name)
+        await asyncio.to_thread(self._project.write_zip, path)
+        removal = BackgroundTask(path.unlink, missing_ok=True)
+        return FileResponse(
+            path, filename=f"{self._project.video.path.stem}.zip", background=removal
+        )
 
     async def paint(self, request: Request) -> Response:
         labels = await self._labels(request)

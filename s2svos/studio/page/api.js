@@ -17,6 +17,7 @@ const unpack = async (bytes) => new Uint8Array(await through(new DecompressionSt
 const send = (path, method, body) => checked(fetch(path, { method, body }));
 const sendJson = async (path, method, facts) => (await send(path, method, JSON.stringify(facts))).json();
 
+export const ready = async () => {}; // the video was chosen where the server was started
 export const project = async () => (await checked(fetch("/api/project"))).json();
 export const frame = async (index, height) =>
   createImageBitmap(await (await checked(fetch(`/api/frames/${index}?height=${height}`))).blob());
@@ -32,6 +33,7 @@ export const name = (one, text) => sendJson(`/api/objects/${one}`, "PUT", { name
 export const remove = (one) => sendJson(`/api/objects/${one}`, "DELETE", {});
 export const follow = (facts) => sendJson("/api/follow", "POST", facts);
 export const stop = () => sendJson("/api/stop", "POST", {});
+export const download = async () => { location.href = "/api/masks.zip"; };
 export function progress(listener) {
   const events = new EventSource("/api/progress");
   events.onmessage = (event) => listener(JSON.parse(event.data));

@@ -1,9 +1,9 @@
 // The page: its state, its tools and keys.
 
-import * as api from "/page/api.js";
-import { Mask, joined } from "/page/mask.js";
-import { Timeline } from "/page/timeline.js";
-import { View } from "/page/view.js";
+import * as api from "./api.js";
+import { Mask, joined } from "./mask.js";
+import { Timeline } from "./timeline.js";
+import { View } from "./view.js";
 
 const DOUBTFUL = 0.75; // certainty below which a mask is worth a look
 const PREVIEW = 300; // milliseconds from one frame that is shown while following to the next
@@ -323,6 +323,9 @@ addEventListener("keydown", (event) => {
   if (press[key]) { event.preventDefault(); press[key](); }
 });
 
+byId("download").addEventListener("click", () => tried(api.download));
+
+await api.ready();
 take(await api.project());
 view.resize(state.width, state.height);
 if (state.objects.length) state.object = state.objects[0].id;

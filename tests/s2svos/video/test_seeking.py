@@ -113,9 +113,7 @@ def test_a_file_with_misleading_key_frames_is_decoded_from_its_beginning(
     expected = next(VideoFile(path).frames(150))
     video = VideoFile(path)
     assert video._index is not None
-    monkeypatch.setattr(
-        video._index, "key_frame", lambda index: KeyFrame(130, 170 * 512)
-    )
+    monkeypatch.setattr(video._index, "key_frame", lambda index: KeyFrame(130, 170 * 512))
     name, frame, time = next(video.frames(150))
     assert (name, time) == (expected[0], expected[2])
     np.testing.assert_array_equal(frame, expected[1])
