@@ -38,7 +38,7 @@ ROOMS: Floors = (
     ("cli",),
     ("api", "commands"),
     ("about", "doctor", "exporting", "inference", "profile", "studio", "triton_client"),
-    ("training",),
+    ("saving", "training"),
     ("evaluation",),
     ("data",),
     ("video",),

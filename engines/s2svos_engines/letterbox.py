@@ -98,7 +98,7 @@ class Letterbox:
         size = (self.region.columns, self.region.rows)
         return cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
-    def place(self, labels: Labels) -> Labels:
+    def place(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return labels of the region, [rows, columns], as those of the frame [H, W]."""
         if self.whole:
             return labels

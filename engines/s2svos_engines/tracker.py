@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,6 +164,13 @@ class Tracker:
         return batch
 
 
+class _Seen(NamedTuple):
+    """The network's masks of a frame, uint8 [N, h, w], and the letterbox that they lie in."""
+
+    masks: Masks
+    letterbox: Letterbox
+
+
 class Stream:
     """One video and the objects followed in it. Not to be stepped by two threads at once.
 
@@ -200,11 +207,30 @@ class Stream:
         self.ids = np.zeros(0, np.uint8)
         self.labels = np.zeros(video_size, np.uint8)
         self.confidence = {}
+        self._seen: _Seen | None = None  # what the latest labels were made of
         self.add(frame, mask)
 
     def __repr__(self) -> str:
         height, width = self.letterbox.video_size
         return f"<Stream of {width}x{height}, objects {self.ids.tolist()}>"
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """How likely each pixel is of each object on the frame whose labels were given last.
+
+        Returns:
+            float32 [N, H, W], 0 to 1, in the order of :attr:`ids`, smoothly enlarged from the
+            network's size; 0 and 1 alone after objects were entered or corrected by a mask.
+        """
+        return self.soft_masks().astype(np.float32) / np.float32(255)
+
+    def soft_masks(self) -> Masks:
+        """Return :attr:`probabilities` times 255, uint8 [N, H, W]."""
+        if self._seen is None:
+            return object_masks(self.labels, self.ids)
+        masks, letterbox = self._seen
+        planes = [letterbox.place(letterbox.restore(mask)) for mask in masks]
+        return np.stack(planes) if planes else np.zeros((0, *letterbox.video_size), np.uint8)
 
     def step(self, frame: AnyFrame) -> Labels:
         """Follow the objects into the next frame.
@@ -289,8 +315,8 @@ class Stream:
                 # Before another frame is taken; and a window moves once no call is in flight.
                 if in_flight and (not more or self._moving or len(in_flight) == limit):
                     frame, call = in_flight.popleft()
-                    for labels, sure in self._wait(frame, call, last=not in_flight):
-                        self.confidence = sure
+                    for labels, sure, seen in self._wait(frame, call, last=not in_flight):
+                        self.confidence, self._seen = sure, seen
                         yield labels
                 elif more := (portion := next(calls, None)) is not None:
                     in_flight.append((portion[-1], self._submit(portion)))
@@ -355,6 +381,7 @@ class Stream:
                     "give a new object a new id, or correct a known one",
                 )
             self._enter(entry)
+            self._seen = None
             self.labels = np.where(entry.labels > 0, entry.labels, self.labels)
         return self.labels
 
@@ -379,6 +406,7 @@ class Stream:
             self.labels = np.where(np.isin(self.labels, entry.ids), 0, self.labels)
             self._leave(np.isin(self.ids, entry.ids))
             self._enter(entry)
+            self._seen = None
             self.labels = np.where(entry.labels > 0, entry.labels, self.labels)
         return self.labels
 
@@ -413,7 +441,10 @@ class Stream:
         if unknown := set(ids) - set(self.ids.tolist()):
             raise UserError(f"Object {min(unknown)} is not followed", f"the ids are {self.ids}")
         with self.used():
-            self._leave(np.isin(self.ids, ids))
+            left = ~np.isin(self.ids, ids)
+            if self._seen:
+                self._seen = _Seen(self._seen.masks[left], self._seen.letterbox)
+            self._leave(~left)
 
     def _leave(self, leaving: NDArray[np.bool_]) -> None:
         """Drop the objects that are marked, [N]."""
@@ -456,6 +487,7 @@ class Stream:
             uint8 [H, W], as :meth:`step` does.
         """
         labels = self.merge(masks)
+        self._seen = None if masks is None else _Seen(masks.copy(), self.letterbox)
         self.confidence = {} if masks is None else self._measure(masks, self.confidence)
         if masks is not None and (target := self._moves_to(masks)):
             self._move(frame, masks, target)
@@ -524,7 +556,7 @@ class Stream:
 
     def _wait(
         self, frame: AnyFrame, call: Pending, *, last: bool
-    ) -> list[tuple[Labels, dict[int, Confidence]]]:
+    ) -> list[tuple[Labels, dict[int, Confidence], _Seen]]:
         """Wait for a call; its masks are merged at once, since the next call overwrites them.
 
         Args:
@@ -536,7 +568,7 @@ class Stream:
         found, before = [], self.confidence
         for one in masks:
             before = self._measure(one, before)
-            found.append((self.merge(one), before))
+            found.append((self.merge(one), before, _Seen(one.copy(), self.letterbox)))
         for one in masks:
             target = self._moves_to(one)
         self._moving = target is not None

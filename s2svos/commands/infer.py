@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2svos.commands.options import (
+    FORMAT_NAMES,
     LAST_FRAME,
     MOST_THREADS,
     BundleOption,
@@ -94,6 +95,23 @@ def infer(
     no_overlay: Annotated[
         bool, typer.Option("--no-overlay", help="Write masks only, no overlay.mp4.")
     ] = False,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT",
+            help=f"Also save the objects as any of {FORMAT_NAMES}; may be given more than once.",
+        ),
+    ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine", help="Have the soft edges of --save follow the picture's, for looks."
+        ),
+    ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID=TEXT", help="What an object is called in files and messages."),
+    ] = None,
     start: Annotated[
         int, typer.Option(min=0, max=LAST_FRAME, help="Index of the frame that the mask is for.")
     ] = 0,
@@ -158,6 +176,9 @@ def infer(
     """Follow the objects of the first frame's mask through a video."""
     masks = _masks(mask or [], start if mask_at is None else mask_at)
     _check(masks, start, end, save_frame, mask_frame)
+    names = _names(name or [])
+    if save and out == Path("-"):
+        raise typer.BadParameter("it needs a folder for its files", param_hint="--save")
     source = VideoSource.of(
         video, camera, size=video_size or size, fps=fps, live=live, timeout=timeout, start=start
     )
@@ -220,6 +241,9 @@ def infer(
                 before=before,
                 snap=snap,
                 overlay=not no_overlay,
+                save=save or (),
+                refine=refine,
+                names=names,
                 overwrite=overwrite,
                 report=on_frame,
             )
@@ -249,6 +273,21 @@ def _masks(texts: list[str], start: int) -> dict[int, Path]:
                 param_hint="--mask",
             )
         found[index] = path
+    return found
+
+
+def _names(texts: list[str]) -> dict[int, str]:
+    """Return what objects are called by their id, of ``ID=TEXT`` each.
+
+    Raises:
+        typer.BadParameter: one is not that.
+    """
+    found = {}
+    for text in texts:
+        numbered = re.fullmatch(r"([0-9]{1,3})=(.+)", text)
+        if not numbered or not 1 <= int(numbered[1]) <= 255 or not numbered[2].isprintable():
+            raise typer.BadParameter(f"{text!r} is not ID=TEXT, as in 1=koi", param_hint="--name")
+        found[int(numbered[1])] = numbered[2]
     return found
 
 

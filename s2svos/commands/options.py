@@ -21,6 +21,12 @@ else:
     EngineChoice = StrEnum("EngineChoice", [(name, name) for name in ("auto", *ENGINES)])
 
 
+# Of s2svos.saving.formats, whose import the command line does without until it saves.
+FORMAT_NAMES = (
+    "alpha.mov, alpha.webm, layers.mov, matte.mp4, green.mp4, cutouts.zip, coco.json, "
+    "youtube-vis.json, mots.txt, yolo.zip, labelme.zip, cvat.xml, voc.zip, davis.zip, tracks.csv, "
+    "tracks.parquet"
+)
 MOST_THREADS = max(64, os.cpu_count() or 1)
 MOST_PROCESSES = 256
 MOST_STEPS = 1_000_000

@@ -16,6 +16,7 @@ class ObjectSummary:
 
     Args:
         id: of the object.
+        name: what it is called; empty if it has no name.
         certainty: mean of :attr:`~s2svos_engines.confidence.Confidence.certainty`, of the frames
             on which it was found; 0 if there is none.
         lost: first and last frame, by name, of each stretch on which nothing of it was found.
@@ -23,6 +24,7 @@ class ObjectSummary:
     """
 
     id: int
+    name: str
     certainty: float
     lost: tuple[tuple[str, str], ...]
     doubtful: tuple[tuple[str, str], ...]
@@ -34,7 +36,8 @@ class ObjectSummary:
             return ""
         parts = [a if a == b else f"{a} to {b}" for a, b in self.lost[:SHOWN]]
         more = f" and {len(self.lost) - SHOWN} more times" if len(self.lost) > SHOWN else ""
-        return f" Object {self.id} was out of sight or lost in frames {', '.join(parts)}{more}."
+        name = self.name or f"Object {self.id}"
+        return f" {name} was out of sight or lost in frames {', '.join(parts)}{more}."
 
 
 @dataclass
@@ -68,11 +71,12 @@ class ObjectRecords:
                     stretches.append([name, name])
             record.state = state
 
-    def summaries(self) -> tuple[ObjectSummary, ...]:
-        """Return what is known of each object, by rising ids."""
+    def summaries(self, names: Mapping[int, str]) -> tuple[ObjectSummary, ...]:
+        """Return what is known of each object, by rising ids, with its name."""
         return tuple(
             ObjectSummary(
                 one,
+                names.get(one, ""),
                 round(record.sum / max(1, record.found), 4),
                 tuple((a, b) for a, b in record.lost),
                 tuple((a, b) for a, b in record.doubtful),

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from s2svos.inference.written_files import WrittenFiles
 from s2svos.locks import content
 from s2svos.pipeline import OutputClosed, Sink, StageFailed
+from s2svos.saving.formats import Savers, is_soft
+from s2svos.saving.frame import SavedFrame, SavedVideo
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import write_mask
 from s2svos.video.overlay import paint
 from s2svos.video.reader import Video
 from s2svos.video.writer import VideoWriter
-from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.arrays import Labels
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import disk_errors, write_atomically
 
@@ -33,6 +36,7 @@ class ResultsFolder:
         out: the folder, which this run has alone; empty, unless ``overwrite``.
         overwrite: replace earlier runs' files; others in the folder stay.
         overlay: there is to be one.
+        saved: names of further files that are to be.
         inputs: files and folders that must not be among the replaced.
 
     Attributes:
@@ -43,7 +47,13 @@ class ResultsFolder:
     """
 
     def __init__(
-        self, out: Path, *, overwrite: bool, overlay: bool = True, inputs: tuple[Path, ...] = ()
+        self,
+        out: Path,
+        *,
+        overwrite: bool,
+        overlay: bool = True,
+        saved: Sequence[str] = (),
+        inputs: tuple[Path, ...] = (),
     ) -> None:
         self.out = out
         self.masks = out / "masks"
@@ -51,7 +61,8 @@ class ResultsFolder:
         self.run = out / "run.json"
         self._written = WrittenFiles(out, masks=self.masks, overlay=self.overlay, run=self.run)
         self._earlier: list[Path] = []
-        self._to_come = [self.run, *([self.overlay] if overlay else [])]
+        self.saved = [out / name for name in saved]
+        self._to_come = [self.run, *([self.overlay] if overlay else []), *self.saved]
         self._created = False
         with disk_errors(out):
             if content(out):
@@ -76,9 +87,9 @@ class ResultsFolder:
         for path in self._to_come:
             if os.path.lexists(path) and path not in earlier:
                 raise _not_ours(path)
-        ours = self.masks.resolve(), self.overlay.resolve(), self.run.resolve()
+        ours = {path.resolve() for path in (self.masks, self.overlay, self.run, *self.saved)}
         for path in inputs:
-            if {path.resolve(), *path.resolve().parents} & {*ours}:
+            if {path.resolve(), *path.resolve().parents} & ours:
                 raise UserError(
                     f"{path} is an input and would be overwritten", "choose another --out"
                 )
@@ -126,7 +137,11 @@ class ResultsFolder:
         Raises:
             UserError: it cannot be written; nothing is left of it.
         """
-        facts = {**facts, "mask_names": self._written.mask_names}
+        facts = {
+            **facts,
+            "saved": [path.name for path in self.saved if path.exists()],
+            "mask_names": self._written.mask_names,
+        }
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         with disk_errors(self.out):
             # What is no text, as bytes in a name, is escaped as JSON does it.
@@ -145,27 +160,53 @@ def _not_ours(path: Path) -> UserError:
     )
 
 
+class Save(NamedTuple):
+    """What a run makes besides masks and overlay.
+
+    Args:
+        formats: names of :data:`~s2svos.saving.formats.FORMATS`.
+        objects: ids, rising, of all that may occur.
+        names: what objects are called, by id.
+        refine: have soft edges follow those of the picture.
+    """
+
+    formats: tuple[str, ...] = ()
+    objects: tuple[int, ...] = ()
+    names: Mapping[int, str] = MappingProxyType({})
+    refine: bool = False
+
+
 class FolderOutput:
-    """Masks as files, the overlay and ``run.json`` in a folder.
+    """Masks as files, the overlay, other formats and ``run.json`` in a folder.
 
     Args:
         results: the folder.
         palette: of the masks, 768 bytes.
         overlay: whether to make one.
+        save: what else to make.
 
     Attributes:
         place: path of the masks.
     """
 
-    def __init__(self, results: ResultsFolder, palette: bytes, *, overlay: bool) -> None:
+    def __init__(
+        self, results: ResultsFolder, palette: bytes, *, overlay: bool, save: Save | None = None
+    ) -> None:
         self.place = str(results.masks)
         self._results = results
         self._palette = palette
-        self._wanted = overlay
+        self._wanted, self._save = overlay, save or Save()
         self._writer: Sink[tuple[str, Labels]] = Sink(self._write, name=self.place)
         self._encoder: VideoWriter | None = None
-        self._painter: Sink[tuple[Frame, Labels, Fraction]] | None = None
+        self._painter: Sink[SavedFrame] | None = None
+        self._savers: Savers | None = None
+        self._saver: Sink[SavedFrame] | None = None
         self._closing = 0.0
+
+    @property
+    def soft(self) -> bool:
+        """Whether probabilities are wanted."""
+        return is_soft(self._save.formats)
 
     @property
     def overlay(self) -> Path | None:
@@ -194,6 +235,8 @@ class FolderOutput:
             UserError: it cannot be written.
         """
         self._results.create()
+        if self._save.formats:
+            self._begin_saving(video)
         if not self._wanted:
             return
         path = self._results.overlay
@@ -208,22 +251,37 @@ class FolderOutput:
             )
         self._painter = Sink(self._paint, name=str(path))
 
-    def put(self, name: str, frame: Frame, labels: Labels, time: Fraction) -> None:
-        """Take a frame's mask; raise the error of an earlier one.
+    def _begin_saving(self, video: Video | IncomingVideo) -> None:
+        saved = SavedVideo(
+            path=Path(video.path),
+            width=video.width,
+            height=video.height,
+            rate=video.rate,
+            time_base=video.time_base,
+            pixel_aspect=video.pixel_aspect,
+            objects=self._save.objects,
+            names=self._save.names,
+            palette=self._palette,
+        )
+        self._savers = Savers(
+            self._save.formats, self._results.out, saved, refine=self._save.refine
+        )
+        self._saver = Sink(self._savers.write, name=str(self._results.out))
 
-        Args:
-            name: of the frame.
-            frame: uint8 [H, W, 3], RGB.
-            labels: uint8 [H, W].
-            time: seconds from the video's beginning at which it is shown.
-        """
-        self._writer.put((name, labels))
+    def put(self, shown: SavedFrame) -> None:
+        """Take a frame's mask; raise the error of an earlier one."""
+        self._writer.put((shown.name, shown.ids))
         if self._painter:
-            self._painter.put((frame, labels, time))
+            self._painter.put(shown)
+        if self._saver:
+            self._saver.put(shown)
 
     def finish(self) -> list[UserError]:
         """Write what was put and end; return all errors."""
-        failures = [self._writer.drain(), self._painter and self._painter.drain()]
+        stages = (self._writer, self._painter, self._saver)
+        failures = [stage.drain() for stage in stages if stage]
+        if self._savers:
+            failures.append(self._closed(self._savers))
         if self._encoder:
             began = time.perf_counter()
             try:
@@ -235,6 +293,16 @@ class FolderOutput:
                 failures.append(StageFailed.of(f"Finishing {self._results.overlay}", error))
             self._closing = time.perf_counter() - began
         return [failure for failure in failures if failure]
+
+    def _closed(self, savers: Savers) -> UserError | None:
+        """Finish the other formats; return the error of one that cannot be."""
+        try:
+            savers.close(keep=self.done > 0)
+        except UserError as failed:
+            return failed
+        except Exception as error:  # of whatever type an encoder has
+            return StageFailed.of(f"Finishing the files in {self._results.out}", error)
+        return None
 
     def discard(self) -> None:
         """Remove what was begun; for a run without a mask."""
@@ -249,11 +317,11 @@ class FolderOutput:
         name, labels = item
         self._results.write_mask(name, labels, self._palette)
 
-    def _paint(self, item: tuple[Frame, Labels, Fraction]) -> None:
-        frame, labels, time = item
+    def _paint(self, shown: SavedFrame) -> None:
         assert self._encoder is not None
         with disk_errors(self._results.out):
-            self._encoder.write(paint(frame, labels, self._palette), at=time)
+            painted = paint(shown.frame, shown.ids, self._palette)
+            self._encoder.write(painted, at=shown.time)
 
 
 class PipeOutput:
@@ -263,6 +331,7 @@ class PipeOutput:
         file: unbuffered, so that a mask is on its way as soon as it is made.
     """
 
+    soft = False
     overlay = None
     overlay_seconds = 0.0
     place = "standard output"
@@ -284,9 +353,9 @@ class PipeOutput:
     def begin(self, video: Video | IncomingVideo) -> None:
         """Do nothing: nothing is written ahead of the masks."""
 
-    def put(self, name: str, frame: Frame, labels: Labels, time: Fraction) -> None:
+    def put(self, shown: SavedFrame) -> None:
         """Take a frame's mask; raise the error of an earlier one."""
-        self._writer.put(labels)
+        self._writer.put(shown.ids)
 
     def finish(self) -> list[UserError]:
         """Write what was put; return its error, if there is one."""

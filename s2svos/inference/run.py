@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from io import FileIO
@@ -18,11 +18,13 @@ import numpy as np
 
 from s2svos import __version__
 from s2svos.inference.objects import ObjectRecords
-from s2svos.inference.outputs import FolderOutput, PipeOutput, ResultsFolder
+from s2svos.inference.outputs import FolderOutput, PipeOutput, ResultsFolder, Save
 from s2svos.inference.summary import InferProgress, RunSummary, Seconds
 from s2svos.interrupt import Interrupt
 from s2svos.locks import locked_folder
 from s2svos.pipeline import EndedEarly, Source, StageFailed
+from s2svos.saving.formats import check_formats, files_of
+from s2svos.saving.frame import SavedFrame
 from s2svos.video.first_frame import MaskFrame
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import FirstMask
@@ -57,6 +59,9 @@ def infer(
     before: Video | None = None,
     snap: bool = False,
     overlay: bool = True,
+    save: Sequence[str] = (),
+    refine: bool = False,
+    names: Mapping[int, str] = MappingProxyType({}),
     overwrite: bool = False,
     report: Callable[[InferProgress], None] | None = None,
 ) -> RunSummary:
@@ -84,6 +89,9 @@ def infer(
             their masks wait in memory (some 3 kB each) and are written first.
         snap: let the network draw the edges of the given masks.
         overlay: also make ``overlay.mp4``, in a folder.
+        save: other formats to make in a folder, of :data:`~s2svos.saving.formats.FORMATS`.
+        refine: have the soft edges of those that show them follow the picture's.
+        names: what objects are called, by id.
         overwrite: replace earlier runs' files in ``out``, and no others.
         report: called after every frame.
 
@@ -100,14 +108,23 @@ def infer(
             ),
             "make the mask on the video's own first frame",
         )
-    given = _Given(first, mask_frame, dict(sorted(later.items())), before, snap)
+    check_formats(save)
+    given = _Given(first, mask_frame, dict(sorted(later.items())), before, snap, names)
     if not isinstance(out, Path):
         return _Run(video, given, PipeOutput(out), report).run(tracker_loader)
     others = [one.path for one in (*later.values(), *([mask_frame] if mask_frame else ()))]
     with locked_folder(out):
         inputs = Path(video.path), first.path, *others
-        results = ResultsFolder(out, overwrite=overwrite, overlay=overlay, inputs=inputs)
-        output = FolderOutput(results, first.palette, overlay=overlay)
+        ids = {one for mask in (first, *later.values()) for one in mask.objects}
+        wanted = Save(tuple(save), tuple(sorted(ids)), names, refine)
+        results = ResultsFolder(
+            out,
+            overwrite=overwrite,
+            overlay=overlay,
+            saved=files_of(save, wanted.objects),
+            inputs=inputs,
+        )
+        output = FolderOutput(results, first.palette, overlay=overlay, save=wanted)
         return _Run(video, given, output, report).run(tracker_loader)
 
 
@@ -149,6 +166,7 @@ class _Given(NamedTuple):
     later: dict[int, FirstMask]
     before: Video | None
     snap: bool
+    names: Mapping[int, str]
 
 
 class _Run:
@@ -231,12 +249,11 @@ class _Run:
         expected = self.video.count
         if expected is not None and self.given.before:
             expected += self.video.start - self.given.before.start
-        for done, (shown, labels) in enumerate(self._masks(tracker), 1):
+        for done, shown in enumerate(self._masks(tracker), 1):
             if done == 1:
                 first_done = time.perf_counter()
                 self.output.begin(self.video)
-            name, frame, time_shown = shown
-            self.output.put(name, frame, labels, time_shown)
+            self.output.put(shown)
             if self.report:
                 self.report(
                     InferProgress.after(
@@ -247,7 +264,7 @@ class _Run:
                     )
                 )
 
-    def _masks(self, tracker: Tracker) -> Iterator[tuple[Shown, Labels]]:
+    def _masks(self, tracker: Tracker) -> Iterator[SavedFrame]:
         """Yield every frame that is read with its labels."""
         frames = iter(self.reader)
         index = self.video.start
@@ -261,7 +278,7 @@ class _Run:
             if self.given.before:
                 yield from self._backwards(tracker, self.given.before, first[1], drawn)
             stream = self._open(tracker, first[1], drawn)
-            yield first, drawn
+            yield _drawn(first, drawn)
         taken: deque[Shown] = deque()  # whose labels are not there yet
         source = self._take(frames, taken)
         for at, mask in self.given.later.items():
@@ -275,13 +292,14 @@ class _Run:
                 stream.step(shown[1])
             drawn = self._snapped(tracker, shown[1], mask.ids)
             with self._engine(tracker.engine_name):
-                yield shown, stream.correct(shown[1], drawn)
+                stream.correct(shown[1], drawn)
+            yield self._followed(shown, stream.labels, stream)
             index = at
         yield from self._follow_some(tracker, stream, source, taken)
 
     def _follow_some(
         self, tracker: Tracker, stream: Stream, frames: Iterator[Frame], taken: deque[Shown]
-    ) -> Iterator[tuple[Shown, Labels]]:
+    ) -> Iterator[SavedFrame]:
         followed = self._labels(stream, frames)
         while True:
             with self._engine(tracker.engine_name):
@@ -292,23 +310,41 @@ class _Run:
                 self.seconds_to_first_mask = time.perf_counter() - self.began
             shown = taken.popleft()
             self.objects.add(shown[0], stream.confidence)
-            yield shown, labels
+            yield self._followed(shown, labels, stream)
+
+    def _followed(self, shown: Shown, labels: Labels, stream: Stream) -> SavedFrame:
+        return SavedFrame(
+            *shown[:2],
+            labels,
+            shown[2],
+            soft=stream.soft_masks() if self.output.soft else None,
+            objects=tuple(stream.ids.tolist()),
+            confidence={one: sure.certainty for one, sure in stream.confidence.items()},
+        )
 
     def _backwards(
         self, tracker: Tracker, before: Video, frame: Frame, drawn: Labels
-    ) -> Iterator[tuple[Shown, Labels]]:
+    ) -> Iterator[SavedFrame]:
         """Follow the frames before the first, the last of them first, and yield them in order."""
         stream = self._open(tracker, frame, drawn)
         packed: list[bytes] = []
         for earlier in backwards(before):
             with self._engine(tracker.engine_name):
                 labels = stream.step(earlier)
-            packed.append(zlib.compress(labels.tobytes(), 1))
+            soft = stream.soft_masks() if self.output.soft else np.zeros(0, np.uint8)
+            packed.append(zlib.compress(labels.tobytes() + soft.tobytes(), 1))
         for shown in before.timed():
             if not packed:
                 return
-            ids = np.frombuffer(zlib.decompress(packed.pop()), np.uint8)
-            yield shown, ids.reshape(drawn.shape)
+            data = np.frombuffer(zlib.decompress(packed.pop()), np.uint8)
+            ids, rest = data[: drawn.size].reshape(drawn.shape), data[drawn.size :]
+            yield SavedFrame(
+                *shown[:2],
+                ids,
+                shown[2],
+                soft=rest.reshape(-1, *drawn.shape) if self.output.soft else None,
+                objects=tuple(stream.ids.tolist()),
+            )
 
     def _snapped(self, tracker: Tracker, frame: Frame, ids: Labels) -> Labels:
         if not self.given.snap:
@@ -364,7 +400,7 @@ class _Run:
             video=str(self.video.path),
             mask=str(self.first.path),
             later_masks={index: str(one.path) for index, one in self.given.later.items()},
-            objects=self.objects.summaries(),
+            objects=self.objects.summaries(self.given.names),
             mask_frame=str(self.mask_frame.path) if self.mask_frame else None,
             bundle=str(tracker.bundle.path),
             bundle_sha256=tracker.bundle.sha256,
@@ -386,3 +422,8 @@ class _Run:
             masks=self.output.place,
             overlay=str(self.output.overlay) if self.output.overlay else None,
         )
+
+
+def _drawn(shown: Shown, labels: Labels) -> SavedFrame:
+    name, frame, time_shown = shown
+    return SavedFrame(name, frame, labels, time_shown)

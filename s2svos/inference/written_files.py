@@ -57,8 +57,12 @@ class WrittenFiles:
         ours = set(_masks_of(run, masks)) if run else set()
         if run:
             ours |= {self._run, *([self._overlay] if run["overlay"] else [])}
+        saved = [path for name in _names(run) if _is_file(path := self._out / name)]
+        ours |= {*saved}
         half = [path.with_suffix("") for path in self._masks.glob("*.png.part")]
-        there = filter(_is_there, dict.fromkeys([*masks, *half, self._overlay, self._run]))
+        listed_files = [self._out / name for name in listed or () if _is_plain(name)]
+        files = [*masks, *half, self._overlay, *saved, *listed_files, self._run]
+        there = filter(_is_there, dict.fromkeys(files))
         return [path for path in there if path in ours or self._key(path) in (listed or ())]
 
     def begin(self, files: Iterable[Path]) -> None:
@@ -111,6 +115,16 @@ class WrittenFiles:
         except (ValueError, RecursionError):
             return None
         return run if isinstance(run, dict) and run.keys() >= _KEYS else None
+
+
+def _names(run: dict[str, Any] | None) -> list[str]:
+    """Return the names of a run's further files, each in the folder itself."""
+    names = run.get("saved") if run else None
+    return [name for name in names if _is_plain(name)] if isinstance(names, list) else []
+
+
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name not in ("", ".", "..")
 
 
 def _is_file(path: Path) -> bool:

@@ -183,10 +183,15 @@ def write_mask(path: Path, ids: Labels, palette: bytes) -> None:
     Raises:
         OSError: the file cannot be written; nothing is left of it.
     """
+    write_atomically(path, mask_png(ids, palette))
+
+
+def mask_png(ids: Labels, palette: bytes) -> bytes:
+    """Return the indexed PNG of ids, uint8 [H, W], with a palette of 768 bytes."""
     height, width = ids.shape
     image = Image.frombuffer("P", (width, height), np.ascontiguousarray(ids), "raw", "P", 0, 1)
     image.putpalette(palette)
     png = io.BytesIO()
     # Run lengths at level 1: 1.4 ms and 2.7 kB at 854x480, where level 6 takes 2.6 ms for 3.2 kB.
     image.save(png, "PNG", compress_level=1, compress_type=_Z_RLE)
-    write_atomically(path, png.getvalue())
+    return png.getvalue()

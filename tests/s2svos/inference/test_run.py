@@ -149,12 +149,12 @@ def test_where_an_object_was_lost() -> None:
     sure, unsure, gone = Confidence(0.9, 0.1), Confidence(0.6, 0.1), Confidence(0.0, 0.0)
     for index, one in enumerate([sure, gone, gone, sure, unsure, unsure, gone, sure]):
         records.add(f"{index:05d}", {4: one, 7: sure})
-    four, seven = records.summaries()
+    four, seven = records.summaries({7: "koi"})
     assert four.lost == (("00001", "00002"), ("00006", "00006"))
     assert four.doubtful == (("00004", "00005"),)
     assert four.certainty == pytest.approx((3 * 0.9 + 2 * 0.6) / 5)
     assert four.text == (" Object 4 was out of sight or lost in frames 00001 to 00002, 00006.")
-    assert (seven.lost, seven.doubtful, seven.text) == ((), (), "")
+    assert (seven.name, seven.lost, seven.doubtful, seven.text) == ("koi", (), (), "")
 
 
 def test_part_of_a_video_without_overlay(clip: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a run's masks are saved as for other programs: editors, annotators, tables."""

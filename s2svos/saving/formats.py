@@ -1,0 +1,175 @@
+"""The formats by the names that the command line has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2svos.saving import archives, coco, movies, tables
+from s2svos.saving.frame import SavedFrame, SavedVideo, Saver
+from s2svos_engines.errors import UserError
+from s2svos_engines.files import disk_errors
+
+Open = Callable[[Path, SavedVideo, bool], Saver]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Args:
+        text: what it is.
+        open: begins a file of it, with edges refined or not.
+        soft: it shows edges as soft as the network gives them.
+        each: a file an object, whose names have the object's id.
+    """
+
+    text: str
+    open: Open
+    soft: bool = False
+    each: bool = False
+
+
+FORMATS = {
+    "alpha.mov": Format(
+        "ProRes 4444 with the objects' alpha",
+        lambda path, video, refine: movies.alpha_movie(path, video, refine=refine),
+        soft=True,
+    ),
+    "alpha.webm": Format(
+        "VP9 with the objects' alpha",
+        lambda path, video, refine: movies.alpha_movie(path, video, refine=refine),
+        soft=True,
+    ),
+    "layers.mov": Format(
+        "alpha.mov of each object alone: layers-1.mov ...",
+        lambda path, video, refine: movies.alpha_movie(
+            path, video, one=int(path.stem.rpartition("-")[2]), refine=refine
+        ),
+        soft=True,
+        each=True,
+    ),
+    "matte.mp4": Format(
+        "the alpha as a grey H.264",
+        lambda path, video, refine: movies.matte_movie(path, video, refine=refine),
+        soft=True,
+    ),
+    "green.mp4": Format(
+        "H.264 of the objects on green",
+        lambda path, video, refine: movies.green_movie(path, video, refine=refine),
+        soft=True,
+    ),
+    "cutouts.zip": Format(
+        "each object of each frame as an RGBA picture",
+        lambda path, video, refine: archives.Cutouts(path, video),
+        soft=True,
+    ),
+    "coco.json": Format(
+        "COCO, run lengths and track ids", lambda path, video, refine: coco.Coco(path, video)
+    ),
+    "youtube-vis.json": Format(
+        "YouTube-VIS", lambda path, video, refine: coco.YouTubeVis(path, video)
+    ),
+    "mots.txt": Format("MOTSChallenge", lambda path, video, refine: coco.Mots(path, video)),
+    "yolo.zip": Format(
+        "YOLO's polygons and data.yaml", lambda path, video, refine: archives.Yolo(path, video)
+    ),
+    "labelme.zip": Format(
+        "LabelMe's polygons", lambda path, video, refine: archives.LabelMe(path, video)
+    ),
+    "cvat.xml": Format("CVAT for video", lambda path, video, refine: archives.Cvat(path, video)),
+    "voc.zip": Format("PASCAL VOC", lambda path, video, refine: archives.Voc(path, video)),
+    "davis.zip": Format("DAVIS 2017", lambda path, video, refine: archives.Davis(path, video)),
+    "tracks.csv": Format(
+        "a row an object and frame: box, area, confidence",
+        lambda path, video, refine: tables.CsvTable(path, video),
+    ),
+    "tracks.parquet": Format(
+        "the same for pandas, DuckDB and Spark",
+        lambda path, video, refine: tables.ParquetTable(path, video),
+    ),
+}
+
+
+def check_formats(names: Sequence[str]) -> None:
+    """Check that there are such formats.
+
+    Raises:
+        UserError: there is none of a name.
+    """
+    for name in names:
+        if name not in FORMATS:
+            raise UserError(f"There is no format {name!r}", f"choose of {', '.join(FORMATS)}")
+
+
+def is_soft(names: Sequence[str]) -> bool:
+    """Return whether one of the formats shows soft edges."""
+    return any(FORMATS[name].soft for name in names)
+
+
+def files_of(names: Sequence[str], objects: Sequence[int]) -> list[str]:
+    """Return the names of the files of formats for objects with these ids."""
+    found: list[str] = []
+    for name in dict.fromkeys(names):
+        stem, dot, suffix = name.partition(".")
+        each = [f"{stem}-{one}{dot}{suffix}" for one in objects]
+        found += each if FORMATS[name].each else [name]
+    return found
+
+
+class Savers:
+    """Several formats in one folder, which get each frame once.
+
+    Args:
+        names: of the formats.
+        folder: that exists.
+        video: that the masks are of.
+        refine: have soft edges follow those of the picture.
+
+    Raises:
+        UserError: a file cannot be written, or an extra is missing; nothing is left then.
+    """
+
+    def __init__(
+        self, names: Sequence[str], folder: Path, video: SavedVideo, *, refine: bool = False
+    ) -> None:
+        self._folder = folder
+        self._savers: list[Saver] = []
+        try:
+            with disk_errors(folder):
+                for name in dict.fromkeys(names):
+                    for file in files_of([name], video.objects):
+                        self._savers.append(FORMATS[name].open(folder / file, video, refine))
+        except BaseException:
+            with suppress(Exception):
+                self.close(keep=False)
+            raise
+
+    def write(self, shown: SavedFrame) -> None:
+        """Take the next frame.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        with disk_errors(self._folder):
+            for saver in self._savers:
+                saver.write(shown)
+
+    def close(self, *, keep: bool) -> None:
+        """Finish all files, or remove what was begun; all, even where one fails.
+
+        Raises:
+            UserError: one cannot be finished.
+        """
+        failed: BaseException | None = None
+        for saver in self._savers:
+            try:
+                with disk_errors(self._folder):
+                    saver.close(keep=keep)
+            except Exception as error:
+                failed = failed or error
+        self._savers.clear()
+        if failed:
+            raise failed
