@@ -28,6 +28,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.report import append_json, print_table, run_script
+from s2svos.inference.state import STATE
 from s2svos_engines.errors import UserError
 
 WAYS = ("SIGKILL", "SIGTERM", "disk")
@@ -43,6 +44,12 @@ validation: {every: 8, clips: 1, frames: 2}
 backbone: {weights: none}
 """
 
+# Of a short clip a state is kept after every few frames, not after 30 seconds.
+OFTEN = (
+    "import s2svos.inference.run as run, s2svos.inference.state as state, s2svos.cli as cli;"
+    "run.PORTION = 4; state._SECONDS = 0; cli.main()"
+)
+
 Digests = dict[str, str]
 
 
@@ -55,12 +62,14 @@ class Command:
         arguments: it begins with; OUT stands for where it writes.
         again: with these it goes on once there is a checkpoint; None for the same.
         results: digests of what a whole run leaves in OUT.
+        program: what Python runs.
     """
 
     name: str
     arguments: tuple[str, ...]
     results: Callable[[Path], Digests]
     again: tuple[str, ...] | None = None
+    program: tuple[str, ...] = ("-m", "s2svos")
 
 
 @dataclass
@@ -90,7 +99,8 @@ def main(
                 continue
             began = time.perf_counter()
             whole = Path(folder, "whole")
-            if (undisturbed := _run(command.arguments, whole)).returncode:
+            run = partial(_run, program=command.program)
+            if (undisturbed := run(command.arguments, whole)).returncode:
                 raise UserError(f"{command.name} ends with {undisturbed.stderr}")
             seconds = time.perf_counter() - began
             expected, largest = command.results(whole), _largest(whole)
@@ -114,10 +124,11 @@ def _try(
 ) -> None:
     """Stop a command after so many seconds, or by files of so many bytes, and go on with it."""
     out = Path(folder, "out")
+    run = partial(_run, program=command.program)
     ended = (
-        _run(command.arguments, out, limit=limit)
+        run(command.arguments, out, limit=limit)
         if tally.way == "disk"
-        else _run(command.arguments, out, stop=signal.Signals[tally.way], after=after)
+        else run(command.arguments, out, stop=signal.Signals[tally.way], after=after)
     )
     sentence = ended.stderr.strip().splitlines()[-1:]
     well = "Traceback" not in ended.stderr
@@ -133,8 +144,8 @@ def _try(
         well &= ended.returncode == 0 or (ended.returncode in (1, 2) and bool(sentence))
     if tally.way != "SIGKILL":
         well &= not list(out.rglob("*.part"))
-    more = command.again if (out / "last.pt").exists() else None
-    again = _run(more or command.arguments, out)
+    begun = (out / "last.pt").exists() or (out / STATE).exists()
+    again = run((begun and command.again) or command.arguments, out)
     same = again.returncode == 0 and _is_whole(command, out, expected)
     tally.tried += 1
     tally.lost += not same
@@ -156,13 +167,14 @@ def _run(
     arguments: Sequence[str],
     out: Path,
     *,
+    program: tuple[str, ...] = ("-m", "s2svos"),
     stop: signal.Signals | None = None,
     after: float = 0,
     limit: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
     if any(one.startswith("OUT/") for one in arguments):
         out.mkdir(exist_ok=True)
-    words = [sys.executable, "-m", "s2svos", *(one.replace("OUT", str(out)) for one in arguments)]
+    words = [sys.executable, *program, *(one.replace("OUT", str(out)) for one in arguments)]
     before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit)) if limit else None
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before
@@ -208,6 +220,13 @@ def _commands(inputs: Path) -> list[Command]:
     infer = ("infer", str(video), "--mask", str(mask), "-o", "OUT", "--overwrite")
     return [
         Command("infer", infer, partial(_files, but=("run.json",))),
+        Command(
+            "infer --resume",
+            infer,
+            partial(_files, but=("run.json",)),
+            again=(*infer[:-1], "--resume"),
+            program=("-c", OFTEN),
+        ),
         Command("prepare", ("prepare", f"folder={data}", "--size", "60", "--out", "OUT"), _files),
         Command("evaluate", ("evaluate", "--folder", data, "--out", "OUT"), masks),
         Command("train", begin, _weights, again=("train", "--resume", "--out", "OUT")),

@@ -28,7 +28,7 @@ from s2svos_engines.bundle import Bundle
 from s2svos_engines.confidence import Confidence, confidence
 from s2svos_engines.engine import Engine, Pending, Runner
 from s2svos_engines.errors import UserError
-from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks, to_network
+from s2svos_engines.letterbox import Letterbox, Region, merge_masks, object_masks, to_network
 from s2svos_engines.registry import GPU_ENGINES, load_engine
 from s2svos_engines.window import FollowingWindow, WindowMode, mask_boxes, object_boxes, union
 from s2svos_engines.window_state import Entry, Look, moved_states
@@ -96,7 +96,33 @@ class Tracker:
         Raises:
             UserError: wrong types or shapes, or the mask holds no object.
         """
-        return Stream(self, frame, mask)
+        dtype, shape = dtype_and_shape(frame)
+        if dtype != "uint8" or len(shape) != 3 or shape[2] != 3 or not all(shape):
+            raise UserError(f"A frame is uint8 [H, W, 3], not {dtype} {list(shape)}.")
+        stream = Stream(self, (shape[0], shape[1]))
+        stream.add(frame, mask)
+        return stream
+
+    def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> Stream:
+        """Open a stream that goes on where another one was when its snapshot was taken.
+
+        Args:
+            snapshot: of :meth:`Stream.snapshot`, from a tracker of the same bundle, precision and
+                window; on the same engine the masks are the same, bit by bit.
+
+        Raises:
+            UserError: it is none, or of another network or window.
+        """
+        try:
+            height, width = (int(side) for side in snapshot["labels"].shape)
+            stream = Stream(self, (height, width))
+            stream.load(snapshot)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise UserError(
+                f"The snapshot is not of a stream of this tracker ({error})",
+                "open the video anew",
+            ) from error
+        return stream
 
     def snap(self, frame: AnyFrame, mask: AnyMask) -> Labels:
         """Return a mask whose edges are the objects', of one that was drawn in a hurry.
@@ -188,12 +214,9 @@ class Stream:
     ids: NDArray[np.uint8]
     confidence: dict[int, Confidence]
 
-    def __init__(self, tracker: Tracker, frame: AnyFrame, mask: AnyMask) -> None:
-        dtype, shape = dtype_and_shape(frame)
-        if dtype != "uint8" or len(shape) != 3 or shape[2] != 3 or not all(shape):
-            raise UserError(f"A frame is uint8 [H, W, 3], not {dtype} {list(shape)}.")
+    def __init__(self, tracker: Tracker, video_size: tuple[int, int]) -> None:
         self._engine, contract = tracker.engine, tracker.engine.contract
-        video_size, network_size = (shape[0], shape[1]), (contract.height, contract.width)
+        network_size = contract.height, contract.width
         self.letterbox = Letterbox.of(video_size, network_size)
         self._window = (
             FollowingWindow(video_size, network_size, delay=1)
@@ -208,7 +231,6 @@ class Stream:
         self.labels = np.zeros(video_size, np.uint8)
         self.confidence = {}
         self._seen: _Seen | None = None  # what the latest labels were made of
-        self.add(frame, mask)
 
     def __repr__(self) -> str:
         height, width = self.letterbox.video_size
@@ -472,6 +494,62 @@ class Stream:
             masks = np.zeros((0, *self.letterbox.network_size), np.uint8)
         self.labels = merge_masks(masks, self.ids, self.letterbox)
         return self.labels
+
+    def snapshot(self) -> dict[str, NDArray[np.generic]]:
+        """Return all that :meth:`Tracker.restore` needs to go on from the latest frame.
+
+        Arrays that ``numpy.savez`` keeps; of constant size, most of it the frames on which objects
+        entered, which a window needs. Not while the stream is being followed.
+        """
+        with self.used():
+            names = [spec.name for spec in self._engine.contract.states]
+            states = dict(zip(names, self.states(), strict=False))
+            found: dict[str, NDArray[np.generic]] = {
+                "ids": self.ids,
+                "labels": self.labels,
+                "region": np.array(self.letterbox.region),
+                "confidence": np.array([[one, *c] for one, c in self.confidence.items()]),
+                **{f"state {name}": np.array(state) for name, state in states.items()},
+            }
+            for number, entry in enumerate(self._entries):
+                for key, value in entry._asdict().items():
+                    found[f"entry {number} {key}"] = np.asarray(value)
+            if self._window:
+                found |= {f"window {key}": value for key, value in self._window.history().items()}
+            return found
+
+    def load(self, snapshot: Mapping[str, NDArray[Any]]) -> None:
+        """Take over a snapshot; see :meth:`Tracker.restore`.
+
+        Raises:
+            KeyError, ValueError, TypeError, IndexError: it is none, or of another stream's kind.
+        """
+        ids = np.asarray(snapshot["ids"], np.uint8)
+        states: list[NDArray[Any]] = []
+        for spec in self._engine.contract.states if len(ids) else ():
+            state = np.asarray(snapshot[f"state {spec.name}"])
+            wanted = spec.shape if spec.shared else (len(ids), *spec.shape)
+            if state.shape != tuple(wanted) or state.dtype != spec.dtype:
+                raise ValueError(f"its state {spec.name} is {state.dtype} {list(state.shape)}")
+            states.append(state)
+        self.labels = np.array(snapshot["labels"], np.uint8)
+        self.confidence = {
+            int(one): Confidence(*rest) for one, *rest in snapshot["confidence"].tolist()
+        }
+        region = Region(*(int(side) for side in snapshot["region"]))
+        self.letterbox = Letterbox.of(
+            self.letterbox.video_size, self.letterbox.network_size, region
+        )
+        if self._window:
+            number = 0
+            while f"entry {number} ids" in snapshot:
+                parts = {key: np.array(snapshot[f"entry {number} {key}"]) for key in Entry._fields}
+                self._entries.append(Entry(**parts))
+                number += 1
+            self._window.resume({key: snapshot[f"window {key}"] for key in self._window.history()})
+        elif not self.letterbox.whole:
+            raise ValueError("it has a window that follows the objects")
+        self._keep(ids, states)
 
     def _measure(self, masks: Masks, before: dict[int, Confidence]) -> dict[int, Confidence]:
         return confidence(masks, self.ids.tolist(), before) if len(masks) else {}

@@ -8,7 +8,7 @@ aspect ratio where the objects allow it; it is moved seldom, since a move costs 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -155,6 +155,20 @@ class FollowingWindow:
         if wanted.region == current.region or (inside and BAND[0] < ratio < BAND[1]):
             return None
         return wanted
+
+    def history(self) -> dict[str, NDArray[np.float64]]:
+        """Return what decisions depend on, as arrays, for :meth:`resume`."""
+        return {
+            "extents": np.array(self._extents, np.float64).reshape(-1, 2),
+            "centres": np.array(self._centres, np.float64).reshape(-1, 2),
+            "lost": np.array([self._lost], np.float64),
+        }
+
+    def resume(self, history: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on from the history of another window."""
+        self._extents.extend((float(y), float(x)) for y, x in history["extents"])
+        self._centres.extend((float(y), float(x)) for y, x in history["centres"])
+        self._lost = int(history["lost"][0])
 
     def _is_scrap(self, box: Box) -> bool:
         """Return whether a box is much smaller than the objects lately were."""

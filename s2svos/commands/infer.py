@@ -172,6 +172,12 @@ def infer(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run's results in OUT.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in OUT if it was ended early; else begin."
+        ),
+    ] = False,
 ) -> None:
     """Follow the objects of the first frame's mask through a video."""
     masks = _masks(mask or [], start if mask_at is None else mask_at)
@@ -245,6 +251,7 @@ def infer(
                 refine=refine,
                 names=names,
                 overwrite=overwrite,
+                resume=resume,
                 report=on_frame,
             )
     except (UserError, KeyboardInterrupt) as error:

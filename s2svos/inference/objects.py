@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from s2svos_engines.confidence import Confidence
 
@@ -70,6 +71,17 @@ class ObjectRecords:
                 else:
                     stretches.append([name, name])
             record.state = state
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was collected, as JSON types, for :meth:`from_json`."""
+        return {str(one): asdict(record) for one, record in self._records.items()}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> ObjectRecords:
+        """Go on with what another one had collected."""
+        records = cls()
+        records._records = {int(one): _Record(**record) for one, record in facts.items()}
+        return records
 
     def summaries(self, names: Mapping[int, str]) -> tuple[ObjectSummary, ...]:
         """Return what is known of each object, by rising ids, with its name."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from s2svos.inference.state import STATE, RunState
 from s2svos.inference.written_files import WrittenFiles
 from s2svos.locks import content
 from s2svos.pipeline import OutputClosed, Sink, StageFailed
@@ -22,6 +25,7 @@ from s2svos.saving.frame import SavedFrame, SavedVideo
 from s2svos.video.incoming import IncomingVideo
 from s2svos.video.masks import write_mask
 from s2svos.video.overlay import paint
+from s2svos.video.pictures import read_ids
 from s2svos.video.reader import Video
 from s2svos.video.writer import VideoWriter
 from s2svos_engines.arrays import Labels
@@ -38,9 +42,10 @@ class ResultsFolder:
         overlay: there is to be one.
         saved: names of further files that are to be.
         inputs: files and folders that must not be among the replaced.
+        kept: names of an earlier run's masks with which this run goes on.
 
     Attributes:
-        masks, overlay, run: paths of what is written.
+        masks, overlay, run, state: paths of what is written.
 
     Raises:
         UserError: the folder may not be used.
@@ -54,12 +59,17 @@ class ResultsFolder:
         overlay: bool = True,
         saved: Sequence[str] = (),
         inputs: tuple[Path, ...] = (),
+        kept: Sequence[str] = (),
     ) -> None:
         self.out = out
         self.masks = out / "masks"
         self.overlay = out / "overlay.mp4"
         self.run = out / "run.json"
-        self._written = WrittenFiles(out, masks=self.masks, overlay=self.overlay, run=self.run)
+        self.state = out / STATE
+        self.kept = [self.mask(name) for name in kept]
+        self._written = WrittenFiles(
+            out, masks=self.masks, overlay=self.overlay, run=self.run, state=self.state
+        )
         self._earlier: list[Path] = []
         self.saved = [out / name for name in saved]
         self._to_come = [self.run, *([self.overlay] if overlay else []), *self.saved]
@@ -105,7 +115,9 @@ class ResultsFolder:
         with disk_errors(self.out):
             self._written.begin([*self._earlier, *self._to_come])
             self.masks.mkdir(exist_ok=True)
-            for path in self._earlier:
+            for path in self.kept:
+                self._written.add_mask(path)
+            for path in set(self._earlier).difference(self.kept, [self.state] * bool(self.kept)):
                 _remove(path)
 
     def discard(self) -> None:
@@ -118,13 +130,26 @@ class ResultsFolder:
             self.masks.rmdir()
         self._written.end()
 
+    def mask(self, name: str) -> Path:
+        """Return the path of a frame's mask."""
+        return self.masks / f"{name}.png"
+
+    def write_state(self, state: RunState) -> None:
+        """Write what this run could go on from.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with disk_errors(self.out):
+            state.write(self.state)
+
     def write_mask(self, name: str, labels: Labels, palette: bytes) -> None:
         """Write the mask of a frame.
 
         Raises:
             UserError: it cannot be written, or another file has its name.
         """
-        path = self.masks / f"{name}.png"
+        path = self.mask(name)
         with disk_errors(self.out):
             if os.path.lexists(path):
                 raise _not_ours(path)
@@ -147,6 +172,8 @@ class ResultsFolder:
             # What is no text, as bytes in a name, is escaped as JSON does it.
             write_atomically(self.run, text.encode(errors="backslashreplace"))
             self._written.end()
+            if facts["complete"]:
+                self.state.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:
@@ -196,7 +223,8 @@ class FolderOutput:
         self._results = results
         self._palette = palette
         self._wanted, self._save = overlay, save or Save()
-        self._writer: Sink[tuple[str, Labels]] = Sink(self._write, name=self.place)
+        self._writer: Sink[Callable[[], None]] = Sink(lambda write: write(), name=self.place)
+        self._masks = len(results.kept)
         self._encoder: VideoWriter | None = None
         self._painter: Sink[SavedFrame] | None = None
         self._savers: Savers | None = None
@@ -209,6 +237,11 @@ class FolderOutput:
         return is_soft(self._save.formats)
 
     @property
+    def shows(self) -> bool:
+        """Whether frames are wanted besides their masks."""
+        return self._wanted or bool(self._save.formats)
+
+    @property
     def overlay(self) -> Path | None:
         """Path of the finished overlay; None if there is none."""
         return self._results.overlay if self._results.overlay.exists() else None
@@ -216,7 +249,7 @@ class FolderOutput:
     @property
     def done(self) -> int:
         """Number of masks that are written."""
-        return self._writer.done
+        return self._masks
 
     @property
     def seconds(self) -> float:
@@ -270,7 +303,19 @@ class FolderOutput:
 
     def put(self, shown: SavedFrame) -> None:
         """Take a frame's mask; raise the error of an earlier one."""
-        self._writer.put((shown.name, shown.ids))
+        self._writer.put(partial(self._write, shown.name, shown.ids))
+        self._show(shown)
+
+    def put_again(self, shown: SavedFrame) -> None:
+        """Take a frame whose mask an earlier run wrote, for the overlay and other formats."""
+        ids, _ = read_ids(self._results.mask(shown.name))
+        self._show(dataclasses.replace(shown, ids=ids))
+
+    def put_state(self, state: RunState) -> None:
+        """Write a state once the masks that were put before are written."""
+        self._writer.put(partial(self._results.write_state, state))
+
+    def _show(self, shown: SavedFrame) -> None:
         if self._painter:
             self._painter.put(shown)
         if self._saver:
@@ -313,9 +358,9 @@ class FolderOutput:
         """Write ``run.json``."""
         self._results.write_run(facts)
 
-    def _write(self, item: tuple[str, Labels]) -> None:
-        name, labels = item
+    def _write(self, name: str, labels: Labels) -> None:
         self._results.write_mask(name, labels, self._palette)
+        self._masks += 1
 
     def _paint(self, shown: SavedFrame) -> None:
         assert self._encoder is not None
@@ -331,7 +376,7 @@ class PipeOutput:
         file: unbuffered, so that a mask is on its way as soon as it is made.
     """
 
-    soft = False
+    soft = shows = False
     overlay = None
     overlay_seconds = 0.0
     place = "standard output"
@@ -356,6 +401,12 @@ class PipeOutput:
     def put(self, shown: SavedFrame) -> None:
         """Take a frame's mask; raise the error of an earlier one."""
         self._writer.put(shown.ids)
+
+    def put_state(self, state: RunState) -> None:
+        """Do nothing: what went into a pipe is not taken up again."""
+
+    def put_again(self, shown: SavedFrame) -> None:
+        """Do nothing."""
 
     def finish(self) -> list[UserError]:
         """Write what was put; return its error, if there is one."""

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from io import FileIO
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from s2svos import __version__
 from s2svos.inference.objects import ObjectRecords
 from s2svos.inference.outputs import FolderOutput, PipeOutput, ResultsFolder, Save
+from s2svos.inference.state import PORTION, STATE, Clock, RunState, digest
 from s2svos.inference.summary import InferProgress, RunSummary, Seconds
 from s2svos.interrupt import Interrupt
 from s2svos.locks import locked_folder
 from s2svos.pipeline import EndedEarly, Source, StageFailed
-from s2svos.saving.formats import check_formats, files_of
+from s2svos.saving.formats import check_formats, files_of, of_network
 from s2svos.saving.frame import SavedFrame
 from s2svos.video.first_frame import MaskFrame
 from s2svos.video.incoming import IncomingVideo
@@ -63,6 +65,7 @@ def infer(
     refine: bool = False,
     names: Mapping[int, str] = MappingProxyType({}),
     overwrite: bool = False,
+    resume: bool = False,
     report: Callable[[InferProgress], None] | None = None,
 ) -> RunSummary:
     """Follow the objects of the first mask to the end of the video, and back to its beginning.
@@ -93,12 +96,16 @@ def infer(
         refine: have the soft edges of those that show them follow the picture's.
         names: what objects are called, by id.
         overwrite: replace earlier runs' files in ``out``, and no others.
+        resume: go on with an earlier run of the same settings in ``out`` that ended early; its
+            masks are those of an undisturbed run, bit by bit where the engine is on a CPU. Where
+            there is none that can go on, begin, and replace what there is of it.
         report: called after every frame.
 
     Raises:
         UserError: the folder cannot be used or written or is another run's, the mask does not fit,
             the video is broken, or the engine or a thread of the run died.
         EndedEarly: the video was cut off or stalled; all before that is written.
+        Finished: ``resume``, and all is done.
     """
     if first.ids.shape != (video.height, video.width):
         raise UserError(
@@ -114,18 +121,47 @@ def infer(
         return _Run(video, given, PipeOutput(out), report).run(tracker_loader)
     others = [one.path for one in (*later.values(), *([mask_frame] if mask_frame else ()))]
     with locked_folder(out):
-        inputs = Path(video.path), first.path, *others
+        state = _earlier_state(out, video, save) if resume else None
+        begun = before or video
         ids = {one for mask in (first, *later.values()) for one in mask.objects}
         wanted = Save(tuple(save), tuple(sorted(ids)), names, refine)
         results = ResultsFolder(
             out,
-            overwrite=overwrite,
+            overwrite=overwrite or resume,
             overlay=overlay,
             saved=files_of(save, wanted.objects),
-            inputs=inputs,
+            inputs=(Path(video.path), first.path, *others),
+            kept=_names(begun, state.done) if state else (),
         )
         output = FolderOutput(results, first.palette, overlay=overlay, save=wanted)
-        return _Run(video, given, output, report).run(tracker_loader)
+        return _Run(video, given, output, report, state).run(tracker_loader)
+
+
+class Finished(UserError):
+    """There is nothing to go on with: the earlier run did all."""
+
+    exit_code = 0
+
+
+def _earlier_state(out: Path, video: Video | IncomingVideo, save: Sequence[str]) -> RunState | None:
+    """Return what a run in a folder goes on from; None to begin anew.
+
+    Raises:
+        Finished: the run that wrote the folder did all.
+        UserError: the input comes only once.
+    """
+    if not isinstance(video, Video):
+        raise UserError(f"{video.path} comes only once", "--resume is for files and folders")
+    with suppress(OSError, ValueError, AttributeError):
+        if json.loads((out / "run.json").read_bytes()).get("complete") is True:
+            raise Finished(f"{out} holds the whole result", "begin anew with --overwrite")
+    state = RunState.read(out / STATE)
+    return None if of_network(save) else state
+
+
+def _names(begun: Video | IncomingVideo, done: int) -> list[str]:
+    assert isinstance(begun, Video)
+    return [begun.name(begun.start + index) for index in range(done)]
 
 
 class StageTimer:
@@ -178,9 +214,14 @@ class _Run:
         given: _Given,
         output: FolderOutput | PipeOutput,
         report: Callable[[InferProgress], None] | None,
+        state: RunState | None = None,
     ) -> None:
         self.video = video
         self.given = given
+        self.begun = given.before or video
+        self.state = state
+        self.done = state.done if state else 0  # frames that were handed to the output
+        self.next_state = Clock()
         self.first = given.first
         self.mask_frame = given.mask_frame
         self.output = output
@@ -190,10 +231,13 @@ class _Run:
         self.seconds_loading = 0.0
         self.seconds_to_first_mask: float | None = None
         self.stepping = StageTimer()
-        self.objects = ObjectRecords()
+        self.objects = ObjectRecords.from_json(state.objects) if state else ObjectRecords()
 
     def run(self, tracker_loader: Callable[[], Tracker]) -> RunSummary:
         """Run the stages; whatever ends them, what is whole is finished."""
+        if self.state:
+            assert isinstance(self.video, Video)
+            self.video = self.video.part(self.begun.start + self.state.done, self.video.end)
         self.reader = Source(
             self.video.timed(),
             name=str(self.video.path),
@@ -247,28 +291,74 @@ class _Run:
         """Hand every frame's mask to the output, and report progress."""
         first_done = 0.0
         expected = self.video.count
-        if expected is not None and self.given.before:
-            expected += self.video.start - self.given.before.start
-        for done, shown in enumerate(self._masks(tracker), 1):
-            if done == 1:
-                first_done = time.perf_counter()
+        if expected is not None:
+            expected += self.video.start - self.begun.start
+        settings = self._settings(tracker)
+        if self.state:
+            if self.state.settings != settings:
+                raise UserError(
+                    "The run that ended early was of other options, masks, video or engine",
+                    "give the same as then, or begin anew with --overwrite",
+                )
+            self._begin_again()
+        before = self.done
+        for shown in self._masks(tracker):
+            if self.done == before and not self.state:
                 self.output.begin(self.video)
+            if self.done == before:
+                first_done = time.perf_counter()
             self.output.put(shown)
+            self.done += 1
             if self.report:
                 self.report(
                     InferProgress.after(
-                        done,
+                        self.done,
+                        before=before,
                         expected=expected,
                         seconds=time.perf_counter() - first_done,
                         dropped=self.reader.dropped,
                     )
                 )
 
+    def _begin_again(self) -> None:
+        """Hand the frames that are done to what shows them."""
+        self.output.begin(self.video)
+        assert isinstance(self.begun, Video)
+        if self.output.shows:
+            for shown in self.begun.part(self.begun.start, self.video.start).timed():
+                self.output.put_again(_drawn(shown, self.first.ids))
+
+    def _settings(self, tracker: Tracker) -> dict[str, Any]:
+        """Return what the masks depend on, as JSON types."""
+        path, given = Path(self.video.path), self.given
+        return {
+            "video": path.name,
+            "bytes": path.stat().st_size if path.is_file() else None,
+            "size": [self.video.width, self.video.height],
+            "start": self.begun.start,
+            "end": self.video.end,
+            "mask": digest(self.first.ids),
+            "mask_frame": digest(self.mask_frame.frame) if self.mask_frame else None,
+            "later": {str(index): digest(one.ids) for index, one in given.later.items()},
+            "before": given.before is not None,
+            "snap": given.snap,
+            "bundle": tracker.bundle.sha256,
+            "engine": tracker.engine.title,
+            "precision": tracker.engine.precision,
+            "window": str(tracker.window),
+            "version": __version__,
+        }
+
     def _masks(self, tracker: Tracker) -> Iterator[SavedFrame]:
         """Yield every frame that is read with its labels."""
         frames = iter(self.reader)
         index = self.video.start
-        if self.mask_frame:
+        if self.state:
+            with self._engine(tracker.engine_name):
+                stream = tracker.restore(self.state.stream)
+            self._note_frames_per_call(tracker)
+            index -= 1  # of the frame that is done
+        elif self.mask_frame:
             stream = self._open(tracker, self.mask_frame.frame, self.first.ids)
             index -= 1  # of the frame that is done
         else:
@@ -282,7 +372,9 @@ class _Run:
         taken: deque[Shown] = deque()  # whose labels are not there yet
         source = self._take(frames, taken)
         for at, mask in self.given.later.items():
-            yield from self._follow_some(tracker, stream, islice(source, at - index - 1), taken)
+            if at <= index:  # an earlier run has used it
+                continue
+            yield from self._follow_on(tracker, stream, source, taken, at - index - 1)
             if (shown := next(frames, None)) is None:
                 raise EndedEarly(
                     f"{self.video.path} ended before frame {at}, whose mask {mask.path} was not "
@@ -295,7 +387,41 @@ class _Run:
                 stream.correct(shown[1], drawn)
             yield self._followed(shown, stream.labels, stream)
             index = at
-        yield from self._follow_some(tracker, stream, source, taken)
+        yield from self._follow_on(tracker, stream, source, taken)
+
+    def _follow_on(
+        self,
+        tracker: Tracker,
+        stream: Stream,
+        frames: Iterator[Frame],
+        taken: deque[Shown],
+        count: int | None = None,
+    ) -> Iterator[SavedFrame]:
+        """Follow so many frames, or all, in portions after which the state is the stream's alone.
+
+        Portions begin at the same frames in every run: where all calls are waited for, a window
+        may move that else would move a frame later.
+        """
+        left = count
+        while left != 0:
+            portion = PORTION - self.done % PORTION
+            portion = portion if left is None else min(portion, left)
+            before = self.done
+            yield from self._follow_some(tracker, stream, islice(frames, portion), taken)
+            if self.done - before < portion:
+                return
+            left = None if left is None else left - portion
+            # Only where more follows, which a run that goes on has to find.
+            if left == 0 or (following := next(frames, None)) is None:
+                return
+            frames = chain([following], frames)
+            if not self.video.live and self.next_state.due():
+                self._keep_state(tracker, stream)
+
+    def _keep_state(self, tracker: Tracker, stream: Stream) -> None:
+        self.output.put_state(
+            RunState(self._settings(tracker), self.done, self.objects.to_json(), stream.snapshot())
+        )
 
     def _follow_some(
         self, tracker: Tracker, stream: Stream, frames: Iterator[Frame], taken: deque[Shown]
@@ -371,9 +497,12 @@ class _Run:
     def _open(self, tracker: Tracker, frame: Frame, ids: Labels) -> Stream:
         with self._engine(tracker.engine_name):
             stream = tracker.open(frame, ids)
+        self._note_frames_per_call(tracker)
+        return stream
+
+    def _note_frames_per_call(self, tracker: Tracker) -> None:
         if not self.video.live:
             self.frames_per_call = max(tracker.engine.frames_per_call)
-        return stream
 
     @contextmanager
     def _engine(self, name: str) -> Iterator[None]:
@@ -413,7 +542,7 @@ class _Run:
             damaged=self.video.losses.packets,
             size=(self.video.width, self.video.height),
             rate=float(self.video.rate),
-            start=(self.given.before or self.video).start,
+            start=self.begun.start,
             end=self.video.end,
             complete=error is None,
             truncated=isinstance(error, EndedEarly),

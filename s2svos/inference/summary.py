@@ -28,10 +28,14 @@ class InferProgress:
 
     @classmethod
     def after(
-        cls, frames: int, *, expected: int | None, seconds: float, dropped: int
+        cls, frames: int, *, before: int = 0, expected: int | None, seconds: float, dropped: int
     ) -> InferProgress:
-        """Compute rate and time left from the seconds since the first frame was done."""
-        rate = (frames - 1) / seconds if frames > 1 and seconds > 0 else 0.0
+        """Compute rate and time left from the seconds since the first frame was done.
+
+        That is the first after those that an earlier run did ``before``.
+        """
+        own = frames - before
+        rate = (own - 1) / seconds if own > 1 and seconds > 0 else 0.0
         # A live video ends by its own time: frames that are dropped count as well.
         seen = frames + dropped
         left = None if expected is None or not rate else max(0, expected - seen) / rate

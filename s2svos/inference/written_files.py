@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from s2svos.video.decoder import frame_name
+from s2svos_engines.files import is_plain_name
 
 LIST = ".s2svos.files"
 _KEYS = {"version", "bundle_sha256", "engine", "frames", "masks", "overlay"}  # of every run.json
@@ -27,10 +28,12 @@ class WrittenFiles:
         out: the folder.
         masks: the folder of masks in it.
         overlay, run: paths of the overlay and of ``run.json``.
+        state: path of what a run that was killed goes on from.
     """
 
-    def __init__(self, out: Path, *, masks: Path, overlay: Path, run: Path) -> None:
+    def __init__(self, out: Path, *, masks: Path, overlay: Path, run: Path, state: Path) -> None:
         self._out, self._masks, self._overlay, self._run = out, masks, overlay, run
+        self._state = state
         self._list = out / LIST
         self._file: TextIO | None = None
         self._names: list[str] = []
@@ -58,10 +61,10 @@ class WrittenFiles:
         if run:
             ours |= {self._run, *([self._overlay] if run["overlay"] else [])}
         saved = [path for name in _names(run) if _is_file(path := self._out / name)]
-        ours |= {*saved}
+        ours |= {*saved, self._state}
         half = [path.with_suffix("") for path in self._masks.glob("*.png.part")]
         listed_files = [self._out / name for name in listed or () if _is_plain(name)]
-        files = [*masks, *half, self._overlay, *saved, *listed_files, self._run]
+        files = [*masks, *half, self._overlay, *saved, *listed_files, self._run, self._state]
         there = filter(_is_there, dict.fromkeys(files))
         return [path for path in there if path in ours or self._key(path) in (listed or ())]
 
@@ -124,7 +127,7 @@ def _names(run: dict[str, Any] | None) -> list[str]:
 
 
 def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name not in ("", ".", "..")
+    return isinstance(name, str) and is_plain_name(name)
 
 
 def _is_file(path: Path) -> bool:

@@ -109,6 +109,11 @@ def is_soft(names: Sequence[str]) -> bool:
     return any(FORMATS[name].soft for name in names)
 
 
+def of_network(names: Sequence[str]) -> list[str]:
+    """Return those of the formats that show more than masks can tell: edges, or confidence."""
+    return [name for name in names if FORMATS[name].soft or name.startswith("tracks.")]
+
+
 def files_of(names: Sequence[str], objects: Sequence[int]) -> list[str]:
     """Return the names of the files of formats for objects with these ids."""
     found: list[str] = []

@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from s2svos.video.decoder import Losses, VideoFile
+from s2svos.video.decoder import Losses, VideoFile, frame_name
 from s2svos.video.pictures import (
     BROKEN,
     SUFFIXES,
@@ -90,6 +90,12 @@ class Video:
         part = copy.copy(self)
         part._choose(start, end)
         return part
+
+    def name(self, index: int) -> str:
+        """Return what the frame of an index is called."""
+        if isinstance(self._source, Pictures):
+            return self._source.names[index]
+        return frame_name(index)
 
     def timed(self) -> Iterator[tuple[str, Frame, Fraction]]:
         """Yield names and frames as iterating does, and when each is shown, in rising seconds."""

@@ -47,7 +47,9 @@ class FakeTracker:
     def open(self, frame: Pictures, mask: Pictures) -> Stream:
         height, width = mask.shape
         self.contract = SimpleNamespace(height=height, width=width, states=())
-        return Stream(self, frame, mask)  # type: ignore[arg-type]
+        stream = Stream(self, (height, width))  # type: ignore[arg-type]
+        stream.add(frame, mask)
+        return stream
 
     def init(self, frame: Pictures, masks: Pictures) -> list[Pictures]:
         return []
