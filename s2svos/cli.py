@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from s2svos import UserError, __version__
+from s2svos.commands.batch import batch
 from s2svos.commands.convert import convert
 from s2svos.commands.demo import demo
 from s2svos.commands.doctor import doctor
@@ -31,7 +32,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (infer, studio, convert, prepare, train, evaluate, export, info, doctor, demo):
+for command in (
+    infer,
+    studio,
+    batch,
+    convert,
+    prepare,
+    train,
+    evaluate,
+    export,
+    info,
+    doctor,
+    demo,
+):
     app.command()(command)
 
 

@@ -37,6 +37,7 @@ ROOMS: Floors = (
     ("__main__",),
     ("cli",),
     ("api", "commands"),
+    ("batch",),
     ("about", "doctor", "exporting", "inference", "profile", "studio", "triton_client"),
     ("saving", "training"),
     ("evaluation",),
