@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,15 +23,18 @@ from s2svos.commands.options import (
     GraphPrecision,
     PrecisionOption,
     WindowChoice,
+    parse_moment,
     within,
 )
 from s2svos.commands.video_source import VideoSource
+from s2svos.video.address import is_address
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
     from s2svos.inference.run import InferProgress, RunSummary
 
 
+_LINE_EVERY = 10.0  # seconds
 _INCOMING: dict[str, Any] = {"rich_help_panel": "Camera, stream and standard input"}
 
 
@@ -47,8 +52,16 @@ def infer(
         typer.Option(
             metavar="[N=]PNG",
             help="Objects on the first frame: palette index or grey value = id, or a colour an "
-            "object. N=PNG is of frame N: a correction, or objects that enter there; may be given "
-            "more than once.",
+            "object; or a JSON of LabelMe or COCO. N=PNG is of frame N: a correction, or objects "
+            "that enter there; may be given more than once.",
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID=LEFT,TOP,WIDTH,HEIGHT",
+            help="Instead of --mask: a box around an object, in pixels, in which the network draws "
+            "its edges; may be given more than once.",
         ),
     ] = None,
     mask_at: Annotated[
@@ -113,10 +126,15 @@ def infer(
         typer.Option(metavar="ID=TEXT", help="What an object is called in files and messages."),
     ] = None,
     start: Annotated[
-        int, typer.Option(min=0, max=LAST_FRAME, help="Index of the frame that the mask is for.")
-    ] = 0,
+        str,
+        typer.Option(
+            metavar="N|TIME",
+            help="Index of the frame that the mask is for, or its time: 01:30, 00:01:30.5 or 90s.",
+        ),
+    ] = "0",
     end: Annotated[
-        int | None, typer.Option(min=1, max=LAST_FRAME, help="Index after the last frame.")
+        str | None,
+        typer.Option(metavar="N|TIME", help="Index after the last frame, or the time after it."),
     ] = None,
     save_frame: Annotated[
         Path | None,
@@ -180,29 +198,41 @@ def infer(
     ] = False,
 ) -> None:
     """Follow the objects of the first frame's mask through a video."""
-    masks = _masks(mask or [], start if mask_at is None else mask_at)
-    _check(masks, start, end, save_frame, mask_frame)
+    first_index, last_index = _part(video, start, end)
+    masks = _masks(mask or [], first_index if mask_at is None else mask_at)
+    boxes = _boxes(box or [])
+    if boxes and masks:
+        raise typer.BadParameter("give --mask or --box, not both", param_hint="--box")
+    if boxes:
+        masks = {first_index if mask_at is None else mask_at: Path("--box")}
+    _check(masks, first_index, last_index, save_frame, mask_frame)
     names = _names(name or [])
     if save and out == Path("-"):
         raise typer.BadParameter("it needs a folder for its files", param_hint="--save")
     source = VideoSource.of(
-        video, camera, size=video_size or size, fps=fps, live=live, timeout=timeout, start=start
+        video,
+        camera,
+        size=video_size or size,
+        fps=fps,
+        live=live,
+        timeout=timeout,
+        start=first_index,
     )
 
     from s2svos import default_bundle
     from s2svos.inference.run import infer as run
     from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.incoming_sources import masks_only
-    from s2svos.video.masks import read_first_mask
+    from s2svos.video.masks import mask_of_boxes, read_first_mask
     from s2svos.video.reader import Video
     from s2svos_engines.tracker import Tracker
 
     if save_frame:
-        _save_frame(source, save_frame, start, overwrite)
+        _save_frame(source, save_frame, first_index, overwrite)
         return
     backwards = backwards or mask_at is not None
     (began, first_path), *others = sorted(masks.items())
-    if source.incoming and (others or backwards or began != start):
+    if source.incoming and (others or backwards or began != first_index):
         raise typer.BadParameter(
             "only a file or a folder has masks of later frames, or goes backwards",
             param_hint="--mask",
@@ -221,14 +251,18 @@ def infer(
     if source.incoming:
         tracker()  # while that loads the objects on the first frame would move on
     beside = [path for path in (*masks.values(), mask_frame) if path]
-    opened = source.open(began, end, beside=beside)
+    opened = source.open(began, last_index, beside=beside)
     size_opened = opened.height, opened.width
-    first = read_first_mask(first_path, size=size_opened)
+    first = (
+        mask_of_boxes(boxes, size_opened)
+        if boxes
+        else read_first_mask(first_path, size=size_opened)
+    )
     later = {index: read_first_mask(path, size=size_opened) for index, path in others}
     before = None
-    if backwards and began > start:
+    if backwards and began > first_index:
         assert isinstance(opened, Video)
-        before = opened.part(start, began)
+        before = opened.part(first_index, began)
     frame_of_mask = read_mask_frame(mask_frame, size=size_opened) if mask_frame else None
     _warn(*opened.doubts, *first.doubts, *(doubt for one in later.values() for doubt in one.doubts))
     to_pipe = out == Path("-")
@@ -245,11 +279,11 @@ def infer(
                 mask_frame=frame_of_mask,
                 later=later,
                 before=before,
-                snap=snap,
+                snap=snap or bool(boxes),
                 overlay=not no_overlay,
                 save=save or (),
                 refine=refine,
-                names=names,
+                names={**first.names, **names},
                 overwrite=overwrite,
                 resume=resume,
                 report=on_frame,
@@ -259,6 +293,51 @@ def infer(
             typer.echo(note, err=True)
         raise
     typer.echo(_closing_line(summary), err=to_pipe)
+
+
+def _part(video: str | None, start: str, end: str | None) -> tuple[int, int | None]:
+    """Return the indices of the first frame and of that after the last one."""
+    moments = {"--start": parse_moment(start, option="--start")}
+    if end is not None:
+        moments["--end"] = parse_moment(end, option="--end")
+    if any(isinstance(one, Fraction) for one in moments.values()):
+        if video is None or video == "-" or is_address(video):
+            raise typer.BadParameter(
+                "a camera, a stream and standard input know no times before they come",
+                param_hint="--start",
+            )
+        from s2svos.video.reader import Video
+
+        opened = Video(video)
+        moments = {
+            key: opened.index_at(one) if isinstance(one, Fraction) else one
+            for key, one in moments.items()
+        }
+    first, last = moments["--start"], moments.get("--end")
+    assert isinstance(first, int) and not isinstance(last, Fraction)
+    return first, last
+
+
+def _boxes(texts: list[str]) -> dict[int, tuple[int, int, int, int]]:
+    """Return the boxes by their id, of ``ID=LEFT,TOP,WIDTH,HEIGHT`` each.
+
+    Raises:
+        typer.BadParameter: one is not that, or an object has two.
+    """
+    found: dict[int, tuple[int, int, int, int]] = {}
+    for text in texts:
+        numbers = re.fullmatch(
+            r"([0-9]{1,3})=(-?[0-9]{1,5}),(-?[0-9]{1,5}),([0-9]{1,5}),([0-9]{1,5})", text
+        )
+        one = int(numbers[1]) if numbers else 0
+        if not numbers or not 1 <= one <= 255 or one in found:
+            raise typer.BadParameter(
+                f"{text!r} is not ID=LEFT,TOP,WIDTH,HEIGHT of a new object, as in 1=40,30,200,120",
+                param_hint="--box",
+            )
+        left, top, width, height = map(int, numbers.groups()[1:])
+        found[one] = left, top, width, height
+    return found
 
 
 def _masks(texts: list[str], start: int) -> dict[int, Path]:
@@ -363,17 +442,17 @@ def _closing_line(summary: RunSummary) -> str:
 
 
 @contextmanager
-def _progress(expected: int | None) -> Iterator[Callable[[InferProgress], None] | None]:
-    """Show a bar with rate and time left on a terminal, nothing elsewhere.
+def _progress(expected: int | None) -> Iterator[Callable[[InferProgress], None]]:
+    """Show a bar with rate and time left on a terminal, and a line now and then elsewhere.
 
     Args:
         expected: frames of the video, or None where it does not say.
 
     Yields:
-        a function to be called after every frame; or None.
+        a function to be called after every frame.
     """
     if not sys.stderr.isatty():
-        yield None
+        yield _Lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -393,6 +472,22 @@ def _progress(expected: int | None) -> Iterator[Callable[[InferProgress], None] 
     with bar:
         frames = bar.add_task("frames", total=expected, figures="")
         yield on_frame
+
+
+class _Lines:
+    """Writes a line of progress every ten seconds: for logs, in which a short run leaves none."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _LINE_EVERY
+
+    def __call__(self, now: InferProgress) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _LINE_EVERY
+        of = "" if now.expected is None else f" of {now.expected}"
+        left = "" if now.seconds_left is None else f", {_clock(now.seconds_left)} left"
+        dropped = f", {now.dropped} late ones dropped" if now.dropped else ""
+        typer.echo(f"{now.frames}{of} frames, {now.rate:.1f}/s{left}{dropped}", err=True)
 
 
 def _clock(seconds: float) -> str:

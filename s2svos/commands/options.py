@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -90,6 +91,30 @@ class Size(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """Rows and columns, as arrays have them."""
         return self.height, self.width
+
+
+def parse_moment(text: str, *, option: str) -> int | Fraction:
+    """Read the index of a frame, or a time: ``01:30``, ``00:01:30.5`` or ``90.5s``.
+
+    Returns:
+        the index, an int, or seconds, a Fraction.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if re.fullmatch("[0-9]{1,10}", text) and int(text) <= LAST_FRAME:
+        return int(text)
+    if found := re.fullmatch(
+        r"(?:([0-9]{1,3}):)?([0-5]?[0-9]):([0-5]?[0-9](?:\.[0-9]{1,9})?)", text
+    ):
+        hours, minutes, seconds = found.groups()
+        return int(hours or 0) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    if found := re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)s", text):
+        return Fraction(found[1])
+    raise typer.BadParameter(
+        f"{text!r} is neither the index of a frame nor a time as 01:30, 00:01:30.5 or 90s",
+        param_hint=option,
+    )
 
 
 def parse_size(text: str, *, option: str, example: str) -> Size:

@@ -199,6 +199,7 @@ class VideoFile:
         with self._open() as (container, stream):
             self.rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
             self.time_base = fine_time_base(stream, self.rate)
+            self._time_base = stream.time_base or 1 / self.rate
             aspect = stream.sample_aspect_ratio or Fraction(1)
             self.count = frame_count(container, stream, self.rate)
             self._index = (
@@ -238,6 +239,24 @@ class VideoFile:
         with self._open() as (container, stream):
             whole = self._whole_frames(container, stream)
             yield from self._named(whole, stream, Clock(self.rate), 0, start)
+
+    def index_at(self, time: Fraction) -> int | None:
+        """Return the index of the first frame that is shown at a time or later.
+
+        Args:
+            time: seconds from the video's first frame.
+
+        Returns:
+            None if there is none.
+        """
+        first = self._index.first_stamp() if self._index else None
+        if self._index and first is not None:
+            last = first + float(time / self._time_base)
+            clock = Clock(self.rate)
+            times = (clock(one * self._time_base) for one in self._index.stamps_until(last) or ())
+        else:
+            times = (shown for _, _, shown in self.frames())
+        return next((index for index, shown in enumerate(times) if shown >= time), None)
 
     def _named(
         self,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from s2svos.video.annotations import read_annotations
 from s2svos.video.colours import read_colours
 from s2svos.video.pictures import (
     BROKEN,
@@ -36,12 +38,14 @@ class FirstMask:
         ids: uint8 [H, W].
         palette: 256 RGB colours, 768 bytes; DAVIS's for a grey mask.
         doubts: sentences on what may be meant otherwise.
+        names: what objects are called, by id, where the file says it.
     """
 
     path: Path
     ids: Labels
     palette: bytes
     doubts: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def objects(self) -> tuple[int, ...]:
@@ -53,8 +57,8 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
     """Read the mask of the first frame; ids stay as they are in the file.
 
     Args:
-        path: a palette or grey picture, 1 to 16 bits, without loss; or one in which each colour
-            is an object.
+        path: a palette or grey picture, 1 to 16 bits, without loss; one in which each colour is
+            an object; or a JSON of LabelMe or COCO.
         size: height and width of the video.
 
     Raises:
@@ -64,6 +68,8 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
     """
     path = Path(path)
     try:
+        if path.suffix.lower() == ".json":
+            return _annotated(path, size)
         width, height = picture_size(path)
         if (height, width) != size:
             raise UserError(
@@ -87,6 +93,39 @@ def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
         *_background(ids, palette, f"The mask {path}"),
     ]
     return FirstMask(path, ids, palette or davis_palette(), tuple(doubts))
+
+
+def mask_of_boxes(
+    boxes: Mapping[int, tuple[int, int, int, int]], size: tuple[int, int]
+) -> FirstMask:
+    """Return the mask of boxes, which are drawn in a hurry: the network finds their objects' edges.
+
+    Args:
+        boxes: left, top, width and height in pixels, by id; smaller ones lie over larger ones.
+        size: height and width of the video.
+
+    Raises:
+        UserError: one has no pixel in the frame.
+    """
+    ids = np.zeros(size, np.uint8)
+    for one, (left, top, width, height) in sorted(
+        boxes.items(), key=lambda item: -item[1][2] * item[1][3]
+    ):
+        place = ids[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
+        if not place.size:
+            raise UserError(
+                f"The box of object {one} lies beyond the frame, {size[1]}x{size[0]}",
+                "say ID=LEFT,TOP,WIDTH,HEIGHT in pixels",
+            )
+        place[:] = one
+    return FirstMask(Path("--box"), ids, davis_palette())
+
+
+def _annotated(path: Path, size: tuple[int, int]) -> FirstMask:
+    found = read_annotations(path, size)
+    if not found.ids.any():
+        raise UserError(f"The mask {path} is empty", "annotate at least one object")
+    return FirstMask(path, found.ids, davis_palette(), (found.told,), found.names)
 
 
 def _read(path: Path) -> tuple[Labels, bytes | None, list[str]]:

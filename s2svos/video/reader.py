@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -90,6 +91,24 @@ class Video:
         part = copy.copy(self)
         part._choose(start, end)
         return part
+
+    def index_at(self, time: Fraction) -> int:
+        """Return the index of the first frame that is shown at a time or later.
+
+        Args:
+            time: seconds from the beginning of the whole video.
+
+        Raises:
+            UserError: the video ends before that.
+        """
+        if isinstance(self._source, Pictures):
+            index: int | None = math.ceil(time * self.rate)
+            index = index if index is not None and index < self._source.count else None
+        else:
+            index = self._source.index_at(time)
+        if index is None:
+            raise UserError(f"{self.path} ends before {float(time):g} s", "choose an earlier time")
+        return index
 
     def name(self, index: int) -> str:
         """Return what the frame of an index is called."""

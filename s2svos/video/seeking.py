@@ -59,6 +59,18 @@ class FrameIndex:
                 self._read()
             return self._stamps[: index + 1] if index < len(self._stamps) else None
 
+    def stamps_until(self, stamp: float) -> list[int] | None:
+        """Return all time stamps up to one, and perhaps further; None if packets do not tell."""
+        with self._lock:
+            while self._usable and self._decoded_to <= stamp:
+                self._read()
+            return list(self._stamps) or None
+
+    def first_stamp(self) -> int | None:
+        """Return the time stamp of the first frame; None if packets do not tell."""
+        found = self.stamps(0)
+        return found[0] if found else None
+
     def key_frame(self, index: int) -> KeyFrame | None:
         """Return the last key frame at or before a frame whose :meth:`stamps` are known."""
         with self._lock:
