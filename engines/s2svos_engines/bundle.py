@@ -104,7 +104,7 @@ class Bundle:
                 raise UserError(
                     f"{path} has bundle format {newest}, newer than {FORMAT}, which this s2svos "
                     "reads",
-                    "upgrade it with pip install -U s2svos",
+                    "take a newer version of it",
                 )
             manifest = Manifest.from_json(text)
             if set(archive.namelist()) != {MANIFEST, *manifest.members}:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from s2svos_engines.arrays import AnyFrame, Labels
 from s2svos_engines.tracker import Stream, Tracker
@@ -53,6 +53,12 @@ class DynamicBatcher:
         """Step what was submitted and end."""
         self._waiting.put(None)
         self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _run(self) -> None:
         held: list[_Request] = []  # second frames of a stream, which wait for the next call

@@ -172,7 +172,8 @@ def _engine_class(name: str) -> type[Engine]:
             raise
         raise UserError(
             f"The engine {name} is installed but does not load ({error})",
-            f"install it anew with {remedy} --force-reinstall, or choose another --engine",
+            f"install it anew with pip install --force-reinstall {entry.packages[0][0]}, or "
+            "choose another --engine",
         ) from error
     return cast("type[Engine]", getattr(module, entry.class_name))
 

@@ -136,9 +136,8 @@ def batch(
                 _tell(outcome)
     finally:
         ended.close()
-        if outcomes:
-            outcomes.sort(key=lambda one: one.name)
-            write_table(table, outcomes)
+        outcomes.sort(key=lambda one: one.name)
+        write_table(table, outcomes)
     well = sum(one.well for one in outcomes)
     typer.echo(f"{well} of {len(listed)} videos are whole in {out}; {table} says more.")
     if well < len(listed):

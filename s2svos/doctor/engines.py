@@ -248,7 +248,7 @@ class _Drift:
 
 def _failure(trial: Trial, run: subprocess.CompletedProcess[str]) -> Failure:
     """Return what ended a self-test, and what to do."""
-    again = f'pip install --force-reinstall "{_package(trial.engine)}"'
+    again = _remedy(trial.engine)
     if run.returncode == UserError.exit_code:
         error = json.loads(run.stdout)
         return Failure(error["problem"], error["remedy"] or again)
@@ -261,8 +261,9 @@ def _failure(trial: Trial, run: subprocess.CompletedProcess[str]) -> Failure:
     return Failure(f"failed: {lines[-1] if lines else f'exit code {run.returncode}'}", again)
 
 
-def _package(engine: str) -> str:
-    """Return the package to install again if an engine is broken."""
+def _remedy(engine: str) -> str:
+    """Return the command that installs an engine again if it is broken."""
     if engine in GPU_ENGINES:
-        return f"s2svos[{ENGINES[engine].extra}]"
-    return (packages_distributions().get(engine) or [engine])[0]
+        return f'pip install "s2svos[{ENGINES[engine].extra}]"'
+    package = (packages_distributions().get(engine) or [engine])[0]
+    return f'pip install --force-reinstall "{package}"'

@@ -148,7 +148,7 @@ def _required(requirement: Requirement) -> Finding:
 
 def _optional(extra: str, requirements: list[Requirement]) -> Finding:
     """Examine an extra: it may be there, in part, or not; but not too old."""
-    topic, remedy = f"extra {extra}", f'pip install -U "s2svos[{extra}]"'
+    topic, remedy = f"extra {extra}", f'pip install "s2svos[{extra}]"'
     names = [requirement.name for requirement in requirements]
     versions = {name: found for name in names if (found := _version(name))}
     old = [wrong for requirement in requirements if (wrong := _too_old(requirement))]

@@ -40,7 +40,7 @@ def load_library(name: str) -> ModuleType:
         UserError: it is not installed, broken or too old.
     """
     wanted = LIBRARIES[name]
-    remedy = f'pip install -U "s2svos[{name}]"'
+    remedy = f'pip install "s2svos[{name}]"'
     for module_name in wanted.modules:
         try:
             module = importlib.import_module(module_name)

@@ -14,7 +14,8 @@ from studio_server import HEIGHT, WIDTH, Server, pond, studio
 
 from s2svos.sample.render import render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this system")
 FRAMES, PATIENCE = 24, 600_000  # milliseconds, far more than anything takes

@@ -22,7 +22,8 @@ from s2svos.studio.web_page import write_web_page
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.errors import UserError
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 FRAMES, PATIENCE = 16, 600_000  # milliseconds, far more than anything takes
 
 
