@@ -19,6 +19,9 @@ SMALL_GRAPHS = "S2SVOS_SMALL_GRAPHS"  # where tests/support/small_graphs.py keep
 # whatever the caller has, since another number of threads sums in another order.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# What a test compiles, it compiles; tests/engines/backends/test_openvino_cache.py has a cache.
+os.environ["S2SVOS_CACHE"] = "off"
+
 # What tests start in folders of their own finds the same packages as the tests themselves.
 PLACES = [str(ROOT), str(ROOT / "export"), str(ROOT / "engines")]
 os.environ["PYTHONPATH"] = os.pathsep.join(

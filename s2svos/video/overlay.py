@@ -13,6 +13,7 @@ from s2svos_engines.arrays import Frame, Labels
 
 OPACITY = 0.5
 _CONTOUR = np.ones((5, 5), np.uint8)  # reaches two pixels from an edge
+_AROUND = np.ones((3, 3), np.uint8)  # and one
 _DARKEST = 32  # a palette's colour below that cannot be seen on a picture
 
 
@@ -43,7 +44,10 @@ def overlay_colours(palette: bytes) -> NDArray[np.uint8]:
 
 
 def paint(frame: Frame, ids: Labels, palette: bytes) -> Frame:
-    """Lays translucent objects with full-coloured contours over a frame.
+    """Lays translucent objects with contours over a frame.
+
+    A contour is two pixels of the object's full colour within it, and a white one around it: a red
+    object on something red can be seen too.
 
     Args:
         frame: uint8 [H, W, 3], RGB; not changed.
@@ -57,27 +61,16 @@ def paint(frame: Frame, ids: Labels, palette: bytes) -> Frame:
     x, y, width, height = cv2.boundingRect(ids)
     if not width:
         return painted
-    box = np.s_[y : y + height, x : x + width]
+    # With what lies around the objects, but for the picture's border, which is no contour.
+    box = np.s_[max(0, y - 2) : y + height + 2, max(0, x - 2) : x + width + 2]
     inside = np.ascontiguousarray(ids[box])
     colours = cv2.applyColorMap(inside, overlay_colours(palette))
     blended = cv2.addWeighted(frame[box], 1 - OPACITY, colours, OPACITY, 0)
-    # Objects end where the box does, unless the picture ends there too: pad it with background.
-    outside = cv2.copyMakeBorder(inside, *_margins(ids.shape, box), cv2.BORDER_CONSTANT, value=0)
-    top, _, left, _ = _margins(ids.shape, box)
-    lowest = cv2.erode(outside, _CONTOUR)[top : top + height, left : left + width]
-    highest = cv2.dilate(outside, _CONTOUR)[top : top + height, left : left + width]
+    lowest, highest = cv2.erode(inside, _CONTOUR), cv2.dilate(inside, _CONTOUR)
     contour = cv2.bitwise_and(cv2.compare(lowest, highest, cv2.CMP_NE), inside)
     cv2.copyTo(colours, contour, blended)
-    painted[box] = cv2.copyTo(blended, inside, painted[box])
+    shown = cv2.copyTo(blended, inside, np.ascontiguousarray(painted[box]))
+    around = np.asarray(cv2.dilate(inside, _AROUND), np.uint8)
+    shown[(around > 0) & (inside == 0)] = 255
+    painted[box] = shown
     return painted
-
-
-def _margins(shape: tuple[int, ...], box: tuple[slice, slice]) -> tuple[int, int, int, int]:
-    """Pixels of the picture, two at most, above, below, left and right of a box."""
-    rows, columns = box
-    return (
-        min(2, rows.start),
-        min(2, shape[0] - rows.stop),
-        min(2, columns.start),
-        min(2, shape[1] - columns.stop),
-    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
+from s2svos_engines.backends.openvino_cache import CompiledFiles, compiled_folder
 from s2svos_engines.backends.openvino_library import ov
 from s2svos_engines.backends.openvino_partition import split_encoder
 from s2svos_engines.contract import StepContract
@@ -68,6 +71,8 @@ class OpenVinoGraphs:
         self._encoder_settings = {
             **self._settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": encoders
         }  # fmt: skip
+        self._files = CompiledFiles(CORE, compiled_folder())
+        self._sums = {name: hashlib.sha256(model).hexdigest() for name, model in models.items()}
         self._full: CompileCache[ov.CompiledModel] = CompileCache()
         self._split: CompileCache[SplitGraph] = CompileCache()
         self._encoders: CompileCache[ov.CompiledModel] = CompileCache()
@@ -76,7 +81,11 @@ class OpenVinoGraphs:
         """Return a graph compiled for numbers of objects and streams."""
         return self._full.get(
             (graph, objects, streams),
-            lambda: CORE.compile_model(self._model(graph, objects, streams), "CPU", self._settings),
+            lambda: self._files.compiled(
+                (self._sums[graph], "full", objects, streams),
+                self._settings,
+                lambda: self._model(graph, objects, streams),
+            ),
         )
 
     def counted(self, graph: str, objects: int) -> ov.CompiledModel:
@@ -91,18 +100,25 @@ class OpenVinoGraphs:
         )
 
     def _compile_split(self, graph: str, objects: int, streams: int) -> SplitGraph:
-        frames = self._contract.interface(graph).inputs[0].name
-        encoder, recurrent = split_encoder(self._model(graph, objects, streams), frames)
+        frames, sha256 = self._contract.interface(graph).inputs[0].name, self._sums[graph]
+
+        @cache
+        def halves(objects: int, streams: int) -> tuple[ov.Model, ov.Model]:
+            return split_encoder(self._model(graph, objects, streams), frames)
 
         def compile_encoder() -> ov.CompiledModel:
-            own = encoder
-            if streams > 1:
-                own, _ = split_encoder(self._model(graph, 1, 1), frames)
-            return CORE.compile_model(own, "CPU", self._encoder_settings)
+            own = (objects, 1) if streams == 1 else (1, 1)
+            return self._files.compiled(
+                (sha256, "encoder"), self._encoder_settings, lambda: halves(*own)[0]
+            )
 
         return SplitGraph(
             self._encoders.get(graph, compile_encoder),
-            CORE.compile_model(recurrent, "CPU", self._settings),
+            self._files.compiled(
+                (sha256, "recurrent", objects, streams),
+                self._settings,
+                lambda: halves(objects, streams)[1],
+            ),
         )
 
     def _model(self, graph: str, objects: int, streams: int) -> ov.Model:

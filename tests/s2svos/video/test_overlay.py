@@ -21,7 +21,10 @@ def test_paint_inside_contour_and_outside() -> None:
     ids[10:30, 10:30], ids[10:30, 30:45] = 1, 255
     painted = paint(GREY, ids, davis_palette())
     assert painted.dtype == np.uint8 and (GREY == 100).all()
-    assert (painted[ids == 0] == 100).all()
+    far = np.ones_like(ids)
+    far[9:31, 9:46] = 0
+    assert (painted[far > 0] == 100).all()
+    assert painted[9, 20].tolist() == painted[30, 45].tolist() == [255, 255, 255]
     assert painted[20, 20].tolist() == [178, 50, 50]
     one, last = (255, 0, 0), (255, 0, 0)
     for y, x, colour in ((10, 20, one), (11, 20, one), (20, 29, one), (20, 31, last)):
@@ -35,6 +38,8 @@ def test_contour_stays_off_the_border_of_the_picture() -> None:
     painted = paint(GREY, ids, davis_palette())
     assert painted[0, 25].tolist() == [50, 178, 50]
     assert painted[19, 25].tolist() == [0, 255, 0]
+    assert painted[20, 25].tolist() == [255, 255, 255]
+    assert painted[21, 25].tolist() == [100, 100, 100]
 
 
 def test_nothing_to_paint() -> None:
