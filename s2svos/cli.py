@@ -29,7 +29,7 @@ app = typer.Typer(
     help="Video object segmentation that deploys: follow a video's objects from the mask of its "
     "first frame.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 for command in (

@@ -35,7 +35,7 @@ class SourceTracks:
             return
         with suppress(av.FFmpegError, OSError):
             self._source = av.open(f"file:{path}", metadata_errors="replace")
-            if stream := video_stream(self._source):
+            if (stream := video_stream(self._source)) and stream.codec_context:
                 self.primaries = int(stream.codec_context.color_primaries)
                 self.transfer = int(stream.codec_context.color_trc)
                 if stream.start_time is not None and stream.time_base:
@@ -46,7 +46,8 @@ class SourceTracks:
         """Announce the sound, before the first frame, to a video that can hold it."""
         if not (self._source and self._audio):
             return
-        if self._audio.codec_context.codec.canonical_name not in target.supported_codecs:
+        codec = self._audio.codec_context
+        if codec is None or codec.codec.canonical_name not in target.supported_codecs:
             self._audio = None
             return
         self._target, self._copy = target, target.add_stream_from_template(self._audio)

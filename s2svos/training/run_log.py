@@ -194,7 +194,7 @@ def draw_curves(history: Path, out: Path) -> None:
         return
     steps = np.array([int(row["step"]) for row in rows])
     scored = [row for row in rows if row.get("validation_j")]
-    window = min(SMOOTHING, len(rows))
+    window = max(1, min(SMOOTHING, len(rows) // 4))  # of a short run a curve is seen as well
     kernel = np.ones(window) / window
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     for axis, key, title in zip(axes, ("loss", "jaccard"), ("Loss", "J"), strict=True):

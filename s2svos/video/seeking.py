@@ -102,5 +102,6 @@ class FrameIndex:
 def packets_are_frames(container: InputContainer, stream: VideoStream) -> bool:
     """Return whether every packet of a stream is known to be one frame that is shown."""
     formats = container.format.name.split(",")
-    codec = stream.codec_context.codec.canonical_name
-    return bool(_CONTAINERS.intersection(formats)) and codec in _CODECS
+    context = stream.codec_context  # None of a damaged file that names no codec
+    known = context is not None and context.codec.canonical_name in _CODECS
+    return known and bool(_CONTAINERS.intersection(formats))
