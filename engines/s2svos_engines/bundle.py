@@ -17,6 +17,7 @@ import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,10 @@ class Bundle:
         Raises:
             UserError: the bundle lacks this precision, or the model could do more than compute.
         """
-        model = b"".join(map(self.read, self.pieces(name, precision=precision)))
+        return self._joined(name, map(self.read, self.pieces(name, precision=precision)))
+
+    def _joined(self, name: str, pieces: Iterable[bytes]) -> bytes:
+        model = b"".join(pieces)
         try:
             check_graph(model)
         except ValueError as error:
@@ -171,8 +175,17 @@ class Bundle:
         Raises:
             UserError: the bundle lacks this precision.
         """
-        names = self.graph_names(precision)
-        return {name: self.graph(name, precision=precision) for name in names}
+        read = cache(self.read)  # weights that several have in common once
+        return {
+            name: self._joined(name, map(read, self.pieces(name, precision=precision)))
+            for name in self.graph_names(precision)
+        }
+
+    def graph_sum(self, name: str, *, precision: str = "fp32") -> str:
+        """Return a text that is a graph's alone: the SHA-256 of its pieces."""
+        return " ".join(
+            self.manifest.members[piece] for piece in self.pieces(name, precision=precision)
+        )
 
     def read(self, member: str) -> bytes:
         """Return a member of the zip.

@@ -65,6 +65,12 @@ class Engine(ABC):
         """Return the engine once for each arithmetic that another processor may make it choose."""
         return [cls(bundle, precision=precision, threads=threads)]
 
+    def expect(self, objects: int) -> None:  # noqa: B027
+        """Prepare for a stream of so many objects that is to be followed, in the background.
+
+        It is no error if this is not what comes.
+        """
+
     @abstractmethod
     def init(self, frame: NetworkFrame, first_masks: Masks) -> States:
         """Return the states of N objects that enter on ``frame``.

@@ -284,6 +284,8 @@ class _Run:
     def _load(self, tracker_loader: Callable[[], Tracker]) -> Tracker:
         began = time.perf_counter()
         tracker = tracker_loader()
+        if not self.video.live:
+            tracker.engine.expect(len(self.first.objects))
         self.seconds_loading = time.perf_counter() - began
         return tracker
 

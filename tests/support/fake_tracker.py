@@ -51,6 +51,9 @@ class FakeTracker:
         stream.add(frame, mask)
         return stream
 
+    def expect(self, objects: int) -> None:
+        pass
+
     def init(self, frame: Pictures, masks: Pictures) -> list[Pictures]:
         return []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +55,10 @@ class OpenVinoEngine(Engine):
         self.max_in_flight = 2 * encoders if threads > 1 else 1
         self.graphs = OpenVinoGraphs(
             bundle.graphs(precision),
+            {
+                name: bundle.graph_sum(name, precision=precision)
+                for name in bundle.graph_names(precision)
+            },
             self.contract,
             threads=threads,
             encoders=encoders,
@@ -86,6 +92,14 @@ class OpenVinoEngine(Engine):
             {self.contract.frame.name: frame, self.contract.first_masks.name: first_masks}
         )
         return [results[spec.name].copy() for spec in self.contract.init_outputs]
+
+    def expect(self, objects: int) -> None:
+        """Compile what following so many objects needs, each graph in a thread."""
+        Thread(target=self.graphs.full, args=("init", objects), daemon=True).start()
+        if self.max_in_flight > 1:
+            most = max(self.frames_per_call)
+            step = "step" if most == 1 else f"step{most}"
+            Thread(target=self.graphs.split, args=(step, objects), daemon=True).start()
 
     def profile_step(self, objects: int, *, repeats: int) -> list[Layer]:
         """Return the layers of a step with so many objects, slowest first."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 from s2svos_engines.backends.openvino_cache import CompiledFiles, compiled_folder
@@ -42,6 +43,7 @@ class OpenVinoGraphs:
 
     Args:
         models: the ONNX models by name.
+        sums: a text that is each model's alone, by name.
         contract: of the graphs.
         threads: processor threads of a step.
         encoders: encoders of a split graph that run side by side, on a thread each.
@@ -52,6 +54,7 @@ class OpenVinoGraphs:
     def __init__(
         self,
         models: Mapping[str, bytes],
+        sums: Mapping[str, str],
         contract: StepContract,
         *,
         threads: int,
@@ -72,7 +75,7 @@ class OpenVinoGraphs:
             **self._settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": encoders
         }  # fmt: skip
         self._files = CompiledFiles(CORE, compiled_folder())
-        self._sums = {name: hashlib.sha256(model).hexdigest() for name, model in models.items()}
+        self._sums = sums
         self._full: CompileCache[ov.CompiledModel] = CompileCache()
         self._split: CompileCache[SplitGraph] = CompileCache()
         self._encoders: CompileCache[ov.CompiledModel] = CompileCache()
@@ -100,26 +103,31 @@ class OpenVinoGraphs:
         )
 
     def _compile_split(self, graph: str, objects: int, streams: int) -> SplitGraph:
-        frames, sha256 = self._contract.interface(graph).inputs[0].name, self._sums[graph]
+        frames, own_sum = self._contract.interface(graph).inputs[0].name, self._sums[graph]
+        splitting = Lock()
 
         @cache
-        def halves(objects: int, streams: int) -> tuple[ov.Model, ov.Model]:
+        def split(objects: int, streams: int) -> tuple[ov.Model, ov.Model]:
             return split_encoder(self._model(graph, objects, streams), frames)
+
+        def halves(objects: int, streams: int) -> tuple[ov.Model, ov.Model]:
+            with splitting:
+                return split(objects, streams)
 
         def compile_encoder() -> ov.CompiledModel:
             own = (objects, 1) if streams == 1 else (1, 1)
             return self._files.compiled(
-                (sha256, "encoder"), self._encoder_settings, lambda: halves(*own)[0]
+                (own_sum, "encoder"), self._encoder_settings, lambda: halves(*own)[0]
             )
 
-        return SplitGraph(
-            self._encoders.get(graph, compile_encoder),
-            self._files.compiled(
-                (sha256, "recurrent", objects, streams),
+        with ThreadPoolExecutor(1) as beside:
+            encoder = beside.submit(self._encoders.get, graph, compile_encoder)
+            recurrent = self._files.compiled(
+                (own_sum, "recurrent", objects, streams),
                 self._settings,
                 lambda: halves(objects, streams)[1],
-            ),
-        )
+            )
+            return SplitGraph(encoder.result(), recurrent)
 
     def _model(self, graph: str, objects: int, streams: int) -> ov.Model:
         model = CORE.read_model(self._models[graph], b"")
