@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from s2svos_engines.tracker import Tracker
 
 __version__ = version("s2svos")
-__all__ = ["UserError", "__version__", "default_bundle", "infer", "load", "read"]
+__all__ = [
+    "UserError",
+    "__version__",
+    "default_bundle",
+    "infer",
+    "load",
+    "read",
+    "to_supervision",
+]
 
 
 def default_bundle() -> Path:
@@ -63,6 +71,6 @@ def load(
 
 def __getattr__(name: str) -> Any:
     """Return what needs NumPy and PyAV, which ``s2svos --help`` does not wait for."""
-    if name in ("infer", "read"):
+    if name in ("infer", "read", "to_supervision"):
         return getattr(import_module("s2svos.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

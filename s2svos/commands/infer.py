@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -31,10 +28,9 @@ from s2svos.video.address import is_address
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
-    from s2svos.inference.run import InferProgress, RunSummary
+    from s2svos.inference.run import RunSummary
 
 
-_LINE_EVERY = 10.0  # seconds
 _INCOMING: dict[str, Any] = {"rich_help_panel": "Camera, stream and standard input"}
 
 
@@ -220,6 +216,7 @@ def infer(
     )
 
     from s2svos import default_bundle
+    from s2svos.inference.progress import shown_progress
     from s2svos.inference.run import infer as run
     from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.incoming_sources import masks_only
@@ -269,7 +266,7 @@ def infer(
     try:
         with (
             masks_only() if to_pipe else nullcontext(out or source.default_out()) as place,
-            _progress(_sum(opened.count, before.count if before else 0)) as on_frame,
+            shown_progress(_sum(opened.count, before.count if before else 0)) as on_frame,
         ):
             summary = run(
                 opened,
@@ -439,57 +436,3 @@ def _closing_line(summary: RunSummary) -> str:
     seconds = summary.seconds
     rate = summary.frames / max(seconds.total - seconds.load, 1e-9)
     return f"{summary.tally().removesuffix('.')}; {summary.engine}, {rate:.1f} frames/s."
-
-
-@contextmanager
-def _progress(expected: int | None) -> Iterator[Callable[[InferProgress], None]]:
-    """Show a bar with rate and time left on a terminal, and a line now and then elsewhere.
-
-    Args:
-        expected: frames of the video, or None where it does not say.
-
-    Yields:
-        a function to be called after every frame.
-    """
-    if not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames  {task.fields[figures]}"),
-        console=Console(stderr=True),
-    )
-
-    def on_frame(now: InferProgress) -> None:
-        left = "" if now.seconds_left is None else f"  {_clock(now.seconds_left)} left"
-        dropped = f"  {now.dropped} late ones dropped" if now.dropped else ""
-        bar.update(frames, completed=now.frames, figures=f"{now.rate:.1f}/s{left}{dropped}")
-
-    with bar:
-        frames = bar.add_task("frames", total=expected, figures="")
-        yield on_frame
-
-
-class _Lines:
-    """Writes a line of progress every ten seconds: for logs, in which a short run leaves none."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _LINE_EVERY
-
-    def __call__(self, now: InferProgress) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _LINE_EVERY
-        of = "" if now.expected is None else f" of {now.expected}"
-        left = "" if now.seconds_left is None else f", {_clock(now.seconds_left)} left"
-        dropped = f", {now.dropped} late ones dropped" if now.dropped else ""
-        typer.echo(f"{now.frames}{of} frames, {now.rate:.1f}/s{left}{dropped}", err=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"

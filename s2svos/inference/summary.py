@@ -7,6 +7,8 @@ from typing import Any
 
 from s2svos.inference.objects import ObjectSummary
 
+_PREVIEW, _PREVIEW_WIDTH = 4, 320  # frames that a notebook shows, and pixels of each
+
 
 @dataclass(frozen=True)
 class InferProgress:
@@ -122,6 +124,25 @@ class RunSummary:
         lost = "".join(one.text for one in self.objects)
         places = f"masks to {self.masks}" + (f", overlay {self.overlay}" if self.overlay else "")
         return f"{self.frames} frames{dropped}: {places}.{lost}"
+
+    def _repr_png_(self) -> bytes | None:
+        """Return what a notebook shows: four frames of the overlay, side by side."""
+        if self.overlay is None:
+            return None
+        import cv2
+        import numpy as np
+
+        from s2svos.video.reader import Video
+
+        shown = []
+        for index in np.linspace(0, self.frames - 1, _PREVIEW).round().astype(int).tolist():
+            for _, frame in Video(self.overlay, start=index, end=index + 1):
+                height = round(_PREVIEW_WIDTH * frame.shape[0] / frame.shape[1])
+                size = (_PREVIEW_WIDTH, height)
+                shown.append(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+        if not shown:
+            return None
+        return cv2.imencode(".png", np.hstack(shown)[..., ::-1])[1].tobytes()
 
     def facts(self) -> dict[str, Any]:
         """Return what ``run.json`` holds: all of this, seconds to the tenth of a millisecond."""

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -186,6 +187,37 @@ def test_it_stops_and_goes_on_after_the_server_was_killed(
         follow(other, "Enter")
         assert len(list((again.folder / "followed").glob("*.png"))) == FRAMES - 1
         other.context.close()
+
+
+def test_twenty_minutes(browser: Browser, clip: Path, tmp_path: Path) -> None:
+    """A long video, of one group of pictures again and again, is opened and followed at its end."""
+    path, count = tmp_path / "long.mp4", 0
+    with av.open(clip) as source, av.open(path, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        times = [(packet.pts, packet.dts) for packet in packets]
+        while count < 20 * 60 * 24:
+            for packet, (pts, dts) in zip(packets, times, strict=True):
+                shift = count * packet.duration
+                packet.pts, packet.dts, packet.stream = pts + shift, dts + shift, stream
+                target.mux(packet)
+            count += len(packets)
+    with studio(path) as started:
+        page = opened_page(browser, started.address)
+        page.keyboard.press("End")
+        page.locator("#position", has_text=f"frame {count - 1} of {count - 1}").wait_for()
+        for _ in range(6):
+            page.keyboard.press("ArrowLeft")
+        page.locator("#position", has_text=f"frame {count - 7} of").wait_for()
+        box_around(page, truth(FRAMES - 7, 2))
+        page.keyboard.press("s")
+        saved(page, 2)
+        follow(page, "Enter")
+        followed = sorted(path.stem for path in (started.folder / "followed").iterdir())
+        assert followed == [f"{index:06d}" for index in range(count - 6, count)]
+        page.keyboard.press("Home")
+        page.locator("#position", has_text="frame 0 of").wait_for()
+        page.context.close()
 
 
 def test_two_tabs_see_the_same(browser: Browser, server: Server, page: Page) -> None:
