@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2svos.commands.options import (
-    FORMAT_NAMES,
     MOST_PROCESSES,
     MOST_THREADS,
     BundleOption,
     EngineOption,
     GraphPrecision,
+    NoOverlayOption,
     PrecisionOption,
+    SaveOption,
+    SnapOption,
     WindowChoice,
+    WindowOption,
 )
 
 if TYPE_CHECKING:
@@ -64,20 +67,10 @@ def batch(
     bundle: BundleOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = GraphPrecision.FP32,
-    window: Annotated[
-        WindowChoice,
-        typer.Option(help="What the network sees: a window that follows the objects, or all."),
-    ] = WindowChoice.AUTO,
-    snap: Annotated[
-        bool, typer.Option("--snap", help="Let the network draw the edges of the masks.")
-    ] = False,
-    no_overlay: Annotated[
-        bool, typer.Option("--no-overlay", help="Write masks only, no overlay.mp4.")
-    ] = False,
-    save: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FORMAT", help=f"Also save each as any of {FORMAT_NAMES}."),
-    ] = None,
+    window: WindowOption = WindowChoice.AUTO,
+    snap: SnapOption = False,
+    no_overlay: NoOverlayOption = False,
+    save: SaveOption = None,
 ) -> None:
     """Follow many videos, each from the mask of its first frame.
 

@@ -10,6 +10,15 @@ import typer
 from s2svos.commands.options import FORMAT_NAMES
 
 
+def _list(wanted: bool) -> None:
+    if wanted:
+        from s2svos.saving.formats import FORMATS
+
+        for name, one in FORMATS.items():
+            typer.echo(f"{name:<18}{one.text}")
+        raise typer.Exit
+
+
 def convert(
     result: Annotated[
         Path, typer.Argument(help="Folder that s2svos infer wrote, or a project of s2svos studio.")
@@ -26,6 +35,12 @@ def convert(
     ] = None,
     refine: Annotated[
         bool, typer.Option("--refine", help="Have edges follow those of the picture, for looks.")
+    ] = False,
+    formats: Annotated[
+        bool,
+        typer.Option(
+            "--formats", callback=_list, is_eager=True, help="Say what the formats are, and exit."
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files of these names.")

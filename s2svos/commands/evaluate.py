@@ -15,6 +15,7 @@ from s2svos.commands.options import (
     GraphPrecision,
     PrecisionOption,
     WindowChoice,
+    WindowOption,
     parse_frame_size,
 )
 
@@ -55,10 +56,7 @@ def evaluate(
         "evaluation"
     ),
     engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
-    window: Annotated[
-        WindowChoice,
-        typer.Option(help="What the network sees: a window that follows the objects, or all."),
-    ] = WindowChoice.AUTO,
+    window: WindowOption = WindowChoice.AUTO,
     precision: PrecisionOption = GraphPrecision.FP32,
     jobs: Annotated[
         int,

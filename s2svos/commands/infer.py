@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2svos.commands.options import (
-    FORMAT_NAMES,
     LAST_FRAME,
     MOST_THREADS,
     BundleOption,
     EngineOption,
     GraphPrecision,
+    NoOverlayOption,
     PrecisionOption,
+    SaveOption,
+    SnapOption,
     WindowChoice,
+    WindowOption,
     parse_moment,
     within,
 )
@@ -75,10 +78,7 @@ def infer(
             "--backwards", help="Also follow the objects back from the first mask to --start."
         ),
     ] = False,
-    snap: Annotated[
-        bool,
-        typer.Option("--snap", help="Let the network draw the edges of masks drawn in a hurry."),
-    ] = False,
+    snap: SnapOption = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -97,20 +97,9 @@ def infer(
             min=1, max=MOST_THREADS, help="Processor threads of a step; default: one a core."
         ),
     ] = None,
-    window: Annotated[
-        WindowChoice,
-        typer.Option(help="What the network sees: a window that follows the objects, or all."),
-    ] = WindowChoice.AUTO,
-    no_overlay: Annotated[
-        bool, typer.Option("--no-overlay", help="Write masks only, no overlay.mp4.")
-    ] = False,
-    save: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FORMAT",
-            help=f"Also save the objects as any of {FORMAT_NAMES}; may be given more than once.",
-        ),
-    ] = None,
+    window: WindowOption = WindowChoice.AUTO,
+    no_overlay: NoOverlayOption = False,
+    save: SaveOption = None,
     refine: Annotated[
         bool,
         typer.Option(

@@ -81,6 +81,25 @@ class WindowChoice(StrEnum):
     OFF = "off"
 
 
+WindowOption = Annotated[
+    WindowChoice,
+    typer.Option(help="What the network sees: a window that follows the objects, or all."),
+]
+SnapOption = Annotated[
+    bool, typer.Option("--snap", help="Let the network draw the edges of masks drawn in a hurry.")
+]
+NoOverlayOption = Annotated[
+    bool, typer.Option("--no-overlay", help="Write masks only, no overlay.mp4.")
+]
+SaveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FORMAT",
+        help=f"Also save the objects as any of {FORMAT_NAMES}; may be given more than once.",
+    ),
+]
+
+
 class Size(NamedTuple):
     """Width and height in pixels."""
 

@@ -274,14 +274,7 @@ class FolderOutput:
             return
         path = self._results.overlay
         with disk_errors(self._results.out):
-            self._encoder = VideoWriter(
-                path,
-                width=video.width,
-                height=video.height,
-                rate=video.rate,
-                time_base=video.time_base,
-                pixel_aspect=video.pixel_aspect,
-            )
+            self._encoder = VideoWriter.like(video, path)
         self._painter = Sink(self._paint, name=str(path))
 
     def _begin_saving(self, video: Video | IncomingVideo) -> None:

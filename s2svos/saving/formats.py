@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2svos.saving import archives, coco, movies, tables
@@ -32,64 +32,34 @@ class Format:
     each: bool = False
 
 
+def _plain(text: str, kind: Callable[[Path, SavedVideo], Saver]) -> Format:
+    return Format(text, lambda path, video, refine: kind(path, video))
+
+
+def _layer(path: Path, video: SavedVideo, refine: bool) -> Saver:
+    one = int(path.stem.rpartition("-")[2])  # of layers-ID.mov
+    return movies.alpha_movie(path, video, refine, one=one)
+
+
 FORMATS = {
-    "alpha.mov": Format(
-        "ProRes 4444 with the objects' alpha",
-        lambda path, video, refine: movies.alpha_movie(path, video, refine=refine),
-        soft=True,
-    ),
-    "alpha.webm": Format(
-        "VP9 with the objects' alpha",
-        lambda path, video, refine: movies.alpha_movie(path, video, refine=refine),
-        soft=True,
-    ),
+    "alpha.mov": Format("ProRes 4444 with the objects' alpha", movies.alpha_movie, soft=True),
+    "alpha.webm": Format("VP9 with the objects' alpha", movies.alpha_movie, soft=True),
     "layers.mov": Format(
-        "alpha.mov of each object alone: layers-1.mov ...",
-        lambda path, video, refine: movies.alpha_movie(
-            path, video, one=int(path.stem.rpartition("-")[2]), refine=refine
-        ),
-        soft=True,
-        each=True,
+        "layers-ID.mov, an alpha.mov for each object", _layer, soft=True, each=True
     ),
-    "matte.mp4": Format(
-        "the alpha as a grey H.264",
-        lambda path, video, refine: movies.matte_movie(path, video, refine=refine),
-        soft=True,
-    ),
-    "green.mp4": Format(
-        "H.264 of the objects on green",
-        lambda path, video, refine: movies.green_movie(path, video, refine=refine),
-        soft=True,
-    ),
-    "cutouts.zip": Format(
-        "each object of each frame as an RGBA picture",
-        lambda path, video, refine: archives.Cutouts(path, video),
-        soft=True,
-    ),
-    "coco.json": Format(
-        "COCO, run lengths and track ids", lambda path, video, refine: coco.Coco(path, video)
-    ),
-    "youtube-vis.json": Format(
-        "YouTube-VIS", lambda path, video, refine: coco.YouTubeVis(path, video)
-    ),
-    "mots.txt": Format("MOTSChallenge", lambda path, video, refine: coco.Mots(path, video)),
-    "yolo.zip": Format(
-        "YOLO's polygons and data.yaml", lambda path, video, refine: archives.Yolo(path, video)
-    ),
-    "labelme.zip": Format(
-        "LabelMe's polygons", lambda path, video, refine: archives.LabelMe(path, video)
-    ),
-    "cvat.xml": Format("CVAT for video", lambda path, video, refine: archives.Cvat(path, video)),
-    "voc.zip": Format("PASCAL VOC", lambda path, video, refine: archives.Voc(path, video)),
-    "davis.zip": Format("DAVIS 2017", lambda path, video, refine: archives.Davis(path, video)),
-    "tracks.csv": Format(
-        "a row an object and frame: box, area, confidence",
-        lambda path, video, refine: tables.CsvTable(path, video),
-    ),
-    "tracks.parquet": Format(
-        "the same for pandas, DuckDB and Spark",
-        lambda path, video, refine: tables.ParquetTable(path, video),
-    ),
+    "matte.mp4": Format("the alpha as a grey H.264", movies.matte_movie, soft=True),
+    "green.mp4": Format("H.264 of the objects on green", movies.green_movie, soft=True),
+    "cutouts.zip": replace(_plain("each object as RGBA pictures", archives.Cutouts), soft=True),
+    "coco.json": _plain("COCO, run lengths and track ids", coco.Coco),
+    "youtube-vis.json": _plain("YouTube-VIS", coco.YouTubeVis),
+    "mots.txt": _plain("MOTSChallenge", coco.Mots),
+    "yolo.zip": _plain("YOLO's polygons and data.yaml", archives.Yolo),
+    "labelme.zip": _plain("LabelMe's polygons", archives.LabelMe),
+    "cvat.xml": _plain("CVAT for video", archives.Cvat),
+    "voc.zip": _plain("PASCAL VOC", archives.Voc),
+    "davis.zip": _plain("DAVIS 2017", archives.Davis),
+    "tracks.csv": _plain("a row an object and frame: box, area, confidence", tables.CsvTable),
+    "tracks.parquet": _plain("the same for pandas, DuckDB and Spark", tables.ParquetTable),
 }
 
 

@@ -47,13 +47,9 @@ class Movie:
         refine: bool = False,
     ) -> None:
         self._picture, self._one, self._refine = picture, one, refine
-        self._writer = VideoWriter(
+        self._writer = VideoWriter.like(
+            video,
             path,
-            width=video.width,
-            height=video.height,
-            rate=video.rate,
-            time_base=video.time_base,
-            pixel_aspect=video.pixel_aspect,
             encoding=encoding,
             crf=16 if encoding is H264 else None,
             tracks=SourceTracks(video.path),
@@ -71,20 +67,18 @@ class Movie:
         self._writer.close(keep=keep)
 
 
-def alpha_movie(
-    path: Path, video: SavedVideo, *, one: int | None = None, refine: bool = False
-) -> Movie:
+def alpha_movie(path: Path, video: SavedVideo, refine: bool, *, one: int | None = None) -> Movie:
     """Return a video with an alpha channel, not premultiplied: ProRes 4444, or VP9 in WebM."""
     encoding = VP9_ALPHA if path.suffix == ".webm" else PRORES_4444
     return Movie(path, video, _with_alpha, encoding, one=one, refine=refine)
 
 
-def matte_movie(path: Path, video: SavedVideo, *, refine: bool = False) -> Movie:
+def matte_movie(path: Path, video: SavedVideo, refine: bool) -> Movie:
     """Return a video of the alpha alone, white where objects are."""
     return Movie(path, video, lambda frame, alpha: _grey(alpha), H264, refine=refine)
 
 
-def green_movie(path: Path, video: SavedVideo, *, refine: bool = False) -> Movie:
+def green_movie(path: Path, video: SavedVideo, refine: bool) -> Movie:
     """Return a video of the objects on green."""
     return Movie(path, video, on_green, H264, refine=refine)
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from s2svos.locks import content
+from s2svos.saving.convert import convert, read_result
+from s2svos.saving.formats import FORMATS
 from s2svos.video.decoder import frame_name
 from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.overlay import overlay_colours
@@ -24,6 +26,8 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.files import disk_errors, write_atomically
 
 GIVEN, FOLLOWED = "given", "followed"
+MASKS = "masks.zip"
+EXPORTS = (MASKS, *(name for name, one in FORMATS.items() if not one.each))
 LONGEST_NAME = 80  # characters of an object's name
 
 
@@ -210,14 +214,29 @@ class Project:
                 "followed": self.followed,
                 "confidence": self.confidence,
                 "command": self.command(),
+                "formats": EXPORTS,
             }
 
-    def write_zip(self, path: Path) -> None:
-        """Write the masks of all frames that have one into a zip, as ``masks/00000.png`` ...
+    def export(self, name: str, folder: Path) -> None:
+        """Write the masks of all frames that have one into a file of a folder.
+
+        Args:
+            name: of the file, one of :data:`EXPORTS`.
+            folder: that exists.
 
         Raises:
-            OSError: it cannot be written.
+            UserError: there is no such format, there are no masks, or it cannot be written.
         """
+        if name not in EXPORTS:
+            raise UserError(f"There is no format {name!r}.")
+        if name != MASKS:
+            convert(read_result(self.folder), [name], folder, video=self.video.path)
+            return
+        with disk_errors(folder):
+            self._write_zip(folder / name)
+
+    def _write_zip(self, path: Path) -> None:
+        """Write the masks as ``masks/00000.png`` ..."""
         with self._lock, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for index in sorted(self._masks[GIVEN] | self._masks[FOLLOWED]):
                 kind = GIVEN if index in self._masks[GIVEN] else FOLLOWED

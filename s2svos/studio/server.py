@@ -12,6 +12,7 @@ import asyncio
 import io
 import json
 import secrets
+import shutil
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -124,7 +125,7 @@ def studio_app(
         Route("/api/frames/{index:int}", studio.frame),
         Route("/api/masks/{index:int}", studio.mask, methods=["GET"]),
         Route("/api/masks/{index:int}", studio.paint, methods=["PUT"]),
-        Route("/api/masks.zip", studio.download),
+        Route("/api/export/{name}", studio.export),
         Route("/api/snap/{index:int}", studio.snap, methods=["POST"]),
         Route("/api/objects/{one:int}", studio.name, methods=["PUT"]),
         Route("/api/objects/{one:int}", studio.remove, methods=["DELETE"]),
@@ -187,14 +188,19 @@ class _Studio:
         labels = await asyncio.to_thread(self._project.mask, request.path_params["index"])
         return Response(status_code=204) if labels is None else _packed(labels)
 
-    async def download(self, request: Request) -> Response:
-        """Send all masks as ``masks/00000.png`` ... in a zip."""
-        with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
-            path = Path(file.name)
-        await asyncio.to_thread(self._project.write_zip, path)
-        removal = BackgroundTask(path.unlink, missing_ok=True)
+    async def export(self, request: Request) -> Response:
+        """Send all masks as one of the project's ``EXPORTS``."""
+        name = request.path_params["name"]
+        folder = Path(tempfile.mkdtemp(prefix="s2svos-"))
+        try:
+            await asyncio.to_thread(self._project.export, name, folder)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
         return FileResponse(
-            path, filename=f"{self._project.video.path.stem}.zip", background=removal
+            folder / name,
+            filename=f"{self._project.video.path.stem}-{name}",
+            background=BackgroundTask(shutil.rmtree, folder),
         )
 
     async def paint(self, request: Request) -> Response:

@@ -55,6 +55,30 @@ VP9_ALPHA = Encoding(
 )
 
 
+class Timed(Protocol):
+    """What a video says of its frames."""
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second."""
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds, of which times are multiples."""
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width of a pixel in its heights."""
+
+
 class Tracks(Protocol):
     """What goes beside the frames: see :class:`s2svos.saving.source.SourceTracks`."""
 
@@ -133,6 +157,19 @@ class VideoWriter:
             tracks.add_to(self._container)
         self._stream = stream
         self._open = True
+
+    @classmethod
+    def like(cls, video: Timed, path: Path, **options: Any) -> Self:
+        """Open a video of the size, times and pixel aspect of another one."""
+        return cls(
+            path,
+            width=video.width,
+            height=video.height,
+            rate=video.rate,
+            time_base=video.time_base,
+            pixel_aspect=video.pixel_aspect,
+            **options,
+        )
 
     def write(self, frame: NDArray[np.uint8], *, at: Fraction | None = None) -> None:
         """Append a frame.

@@ -33,7 +33,13 @@ export const name = (one, text) => sendJson(`/api/objects/${one}`, "PUT", { name
 export const remove = (one) => sendJson(`/api/objects/${one}`, "DELETE", {});
 export const follow = (facts) => sendJson("/api/follow", "POST", facts);
 export const stop = () => sendJson("/api/stop", "POST", {});
-export const download = async () => { location.href = "/api/masks.zip"; };
+export async function download(format) {
+  const response = await checked(fetch(`/api/export/${format}`)), link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = format;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
 export function progress(listener) {
   const events = new EventSource("/api/progress");
   events.onmessage = (event) => listener(JSON.parse(event.data));

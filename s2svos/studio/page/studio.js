@@ -25,6 +25,7 @@ function take(facts) {
   Object.assign(state, facts);
   byId("video").textContent = `${state.video}, ${state.width}x${state.height}, ${state.count} frames`;
   byId("command").value = state.command;
+  if (!byId("format").length) byId("format").append(...state.formats.map((one) => new Option(one)));
   for (const one of state.objects) view.setColour(one.id, one.colour);
   listObjects();
   redraw();
@@ -323,7 +324,12 @@ addEventListener("keydown", (event) => {
   if (press[key]) { event.preventDefault(); press[key](); }
 });
 
-byId("download").addEventListener("click", () => tried(api.download));
+byId("download").addEventListener("click", () => tried(async () => {
+  await saving;
+  tell("Preparing the download");
+  await api.download(byId("format").value);
+  tell("Downloaded.");
+}));
 
 await api.ready();
 take(await api.project());

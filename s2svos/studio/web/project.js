@@ -27,7 +27,7 @@ export class Project {
       objects: [...this.names].sort(([a], [b]) => a - b)
         .map(([id, name]) => ({ id, name, colour: this.network.settings.colours[id] })),
       given, followed: [...masks.followed.keys()].filter((index) => !masks.given.has(index)).sort((a, b) => a - b),
-      confidence: this.confidence, progress: this.progress,
+      confidence: this.confidence, progress: this.progress, formats: ["masks.zip"],
       command: given.length ? ["s2svos infer", video.name, ...words, ...(given[0] ? ["--backwards"] : [])].join(" ") : "",
     };
   }

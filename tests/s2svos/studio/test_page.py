@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +189,23 @@ def test_it_stops_and_goes_on_after_the_server_was_killed(
         follow(other, "Enter")
         assert len(list((again.folder / "followed").glob("*.png"))) == FRAMES - 1
         other.context.close()
+
+
+def test_downloads(page: Page, server: Server, tmp_path: Path) -> None:
+    box_around(page, truth(0, 2))
+    saved(page, 1)
+    follow(page, "Enter")
+    for name in ("masks.zip", "tracks.csv", "alpha.mov"):
+        page.locator("#format").select_option(name)
+        with page.expect_download() as started:
+            page.locator("#download").click()
+        started.value.save_as(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
+        assert archive.namelist() == [f"masks/{index:05d}.png" for index in range(FRAMES)]
+    with (tmp_path / "tracks.csv").open() as file:
+        assert {row["name"] for row in csv.DictReader(file)} == {"object 1"}
+    with av.open(tmp_path / "alpha.mov") as container:
+        assert sum(1 for _ in container.decode(video=0)) == FRAMES
 
 
 def test_twenty_minutes(browser: Browser, clip: Path, tmp_path: Path) -> None:
