@@ -11,6 +11,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from s2svos.video.decoder import video_stream
+from s2svos.video.pyav import LENIENT
 
 _NOT_STATED = 2  # FFmpeg's number, of primaries and of transfer
 
@@ -34,7 +35,7 @@ class SourceTracks:
         if not path.is_file():
             return
         with suppress(av.FFmpegError, OSError):
-            self._source = av.open(f"file:{path}", metadata_errors="replace")
+            self._source = av.open(f"file:{path}", **LENIENT)
             if (stream := video_stream(self._source)) and stream.codec_context:
                 self.primaries = int(stream.codec_context.color_primaries)
                 self.transfer = int(stream.codec_context.color_trc)

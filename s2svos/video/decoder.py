@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from s2svos.pipeline import EndedEarly
+from s2svos.video.pyav import LENIENT
 from s2svos.video.seeking import FrameIndex, packets_are_frames
 from s2svos.video.truncation import is_cut_off
 from s2svos_engines.arrays import Frame
@@ -309,7 +310,7 @@ class VideoFile:
         try:
             need_regular_file(self.path, "The video")
             # A colon in a name is no protocol's.
-            container = av.open(f"file:{self.path}", options=_ONE_FILE, metadata_errors="replace")
+            container = av.open(f"file:{self.path}", options=_ONE_FILE, **LENIENT)
         except FileNotFoundError as error:
             raise UserError(f"{self.path} does not exist", "check the path of the video") from error
         except (av.FFmpegError, OSError) as error:

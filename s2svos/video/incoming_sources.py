@@ -33,6 +33,7 @@ from s2svos.video.decoder import (
     video_stream,
 )
 from s2svos.video.incoming import Feed, evenly_timed
+from s2svos.video.pyav import LENIENT
 from s2svos_engines.arrays import Frame
 from s2svos_engines.errors import UserError
 
@@ -127,7 +128,7 @@ def open_address(address: str, *, timeout: float, rate: Fraction | None = None) 
     """
     name = address_name(address)
     try:
-        container = av.open(address, timeout=timeout, options=_OPTIONS, metadata_errors="replace")
+        container = av.open(address, timeout=timeout, options=_OPTIONS, **LENIENT)
     except av.ExitError as error:
         raise stalled(name, timeout) from error
     except (av.FFmpegError, OSError, ValueError) as error:

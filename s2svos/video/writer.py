@@ -17,12 +17,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from s2svos.video.pyav import ONE_THREAD
+
 _BT601, _BT709, _LIMITED_RANGE = 5, 1, 1  # FFmpeg's numbers
-
-
-# From PyAV 17 on FFmpeg's scaler has several threads, which write 8 pixels of alpha beyond the rows
-# of their parts where the width is no multiple of 16.
-_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 @dataclass(frozen=True)
@@ -206,7 +203,7 @@ class VideoWriter:
             format=self._encoding.pixels,
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            **_ONE_THREAD,
+            **ONE_THREAD,
         )
 
     def close(self, *, keep: bool) -> None:
