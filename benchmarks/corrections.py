@@ -2,13 +2,14 @@
 
 python -m benchmarks.corrections --davis DIR
 
-The mask is given where a user would see the need: on the worst frame of the video's middle half.
+The mask is given on the frame in the middle, and, in another run, where a user would see the need:
+on the worst frame of the middle half.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,21 +43,27 @@ def main(
                 stream.correct(frame, truth)
         return found
 
-    rows, results = [], []
+    rows: list[tuple[str, ...]] = []
+    results: list[dict[str, Any]] = []
     for video in layouts.davis(davis, 2016, split):
         pairs = [read_pair(path, video.masks[path.stem]) for path in video.frames]
         frames = [frame for frame, _ in pairs]
         truths = [(labels > 0).astype(np.uint8) for _, labels in pairs]
         before = scores(frames, truths, None)
-        middle = range(len(before) // 4, 3 * len(before) // 4)
-        at = min(middle, key=lambda index: before[index]) + 1
-        after = scores(frames, truths, at)
-        rest = float(np.mean(before[at:])), float(np.mean(after[at:]))
-        rows.append((video.name, str(at), str(len(frames)), f"{rest[0]:.3f}", f"{rest[1]:.3f}"))
-        results.append({"video": video.name, "at": at, "before": rest[0], "after": rest[1]})
-    means = [float(np.mean([one[key] for one in results])) for key in ("before", "after")]
-    rows.append(("mean", "", "", f"{means[0]:.3f}", f"{means[1]:.3f}"))
-    columns = ("video", "mask given at", "frames", "J of the rest before", "after")
+        half = range(len(before) // 4, 3 * len(before) // 4)
+        worst = min(half, key=lambda index: before[index]) + 1
+        for place, at in (("middle", len(before) // 2), ("worst", worst)):
+            after = scores(frames, truths, at)
+            rest = float(np.mean(before[at:])), float(np.mean(after[at:]))
+            rows.append((f"{video.name}, {place}", str(at), *(f"{j:.3f}" for j in rest)))
+            results.append(
+                {"video": video.name, "place": place, "at": at, "before": rest[0], "after": rest[1]}
+            )
+    for place in ("middle", "worst"):
+        chosen = [one for one in results if one["place"] == place]
+        means = [float(np.mean([one[key] for one in chosen])) for key in ("before", "after")]
+        rows.append((f"mean, {place}", "", *(f"{j:.3f}" for j in means)))
+    columns = ("video, frame", "mask given at", "J of the rest before", "after")
     print_table("One correction", columns, rows)
     if json:
         append_json(json, "corrections", {"videos": results, **environment()})

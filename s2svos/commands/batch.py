@@ -127,6 +127,9 @@ def batch(
                 outcomes.append(outcome)
                 progress(completed=len(outcomes))
                 _tell(outcome)
+    except KeyboardInterrupt:
+        typer.echo(f"What is finished is in {out}; the same command goes on.", err=True)
+        raise
     finally:
         ended.close()
         outcomes.sort(key=lambda one: one.name)

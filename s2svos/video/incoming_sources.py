@@ -164,7 +164,8 @@ def _states_length(container: InputContainer) -> bool:
     """Return whether it states its length, in seconds or in bytes."""
     if container.duration is not None:
         return True
-    return container.size > 0 and container.format.name not in _LISTS
+    # PyAV 19 has None for a size that is not stated.
+    return (container.size or 0) > 0 and container.format.name not in _LISTS
 
 
 def _stated_rate(stream: VideoStream) -> Fraction | None:

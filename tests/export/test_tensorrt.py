@@ -233,7 +233,7 @@ def test_a_refused_graph_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
         ("tensorrt", ModuleNotFoundError(), r"TensorRT is not installed.*s2svos\[tensorrt\]"),
         ("tensorrt-rtx", ModuleNotFoundError(), r"TensorRT-RTX is not.*s2svos\[tensorrt-rtx\]"),
         ("tensorrt", ImportError("libnvinfer.so.11: cannot open"), "cannot be loaded.*libnvinfer"),
-        ("tensorrt", "10.3.0", r"TensorRT 10\.3\.0 is too old, 10\.9 is the oldest.*-U"),
+        ("tensorrt", "10.3.0", r"TensorRT 10\.3\.0 is too old, 10\.9 is the oldest.*pip install"),
         ("tensorrt-rtx", "1.6.1.120", r"TensorRT-RTX 1\.6\.1\.120 is too old, 1\.7"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 import s2svos
 from s2svos.sample.render import render
 from s2svos_engines.backends import openvino_cache
-from s2svos_engines.backends.openvino_cache import CompiledFiles, compiled_folder
+from s2svos_engines.backends.openvino_cache import WRITER, CompiledFiles, compiled_folder
 from s2svos_engines.backends.openvino_graphs import CORE
 from s2svos_engines.backends.openvino_library import ov
 
@@ -30,8 +30,8 @@ def never() -> ov.Model:
 
 def written() -> None:
     for thread in threading.enumerate():
-        if thread is not threading.main_thread() and thread.daemon:
-            thread.join(60)
+        if thread.name == WRITER:
+            thread.join()
 
 
 def result(compiled: ov.CompiledModel) -> float:
