@@ -121,8 +121,11 @@ class ResultsFolder:
                 _remove(path)
 
     def discard(self) -> None:
-        """Remove the files of this run, and the folder of masks if nothing else is in it."""
-        if not self._created:
+        """Remove the files of this run, and the folder of masks if nothing else is in it.
+
+        Where it went on with an earlier run's masks all stays, to be gone on with once more.
+        """
+        if not self._created or self.kept:
             return
         for path in self._written.of_earlier_runs() or ():
             _remove(path)

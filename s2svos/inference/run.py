@@ -121,8 +121,8 @@ def infer(
         return _Run(video, given, PipeOutput(out), report).run(tracker_loader)
     others = [one.path for one in (*later.values(), *([mask_frame] if mask_frame else ()))]
     with locked_folder(out):
-        state = _earlier_state(out, video, save) if resume else None
         begun = before or video
+        state = _earlier_state(out, begun, save) if resume else None
         ids = {one for mask in (first, *later.values()) for one in mask.objects}
         wanted = Save(tuple(save), tuple(sorted(ids)), names, refine)
         results = ResultsFolder(
@@ -144,7 +144,7 @@ class Finished(UserError):
 
 
 def _earlier_state(out: Path, video: Video | IncomingVideo, save: Sequence[str]) -> RunState | None:
-    """Return what a run in a folder goes on from; None to begin anew.
+    """Return what a run in a folder goes on from; None to begin anew, as where masks are missing.
 
     Raises:
         Finished: the run that wrote the folder did all.
@@ -156,7 +156,10 @@ def _earlier_state(out: Path, video: Video | IncomingVideo, save: Sequence[str])
         if json.loads((out / "run.json").read_bytes()).get("complete") is True:
             raise Finished(f"{out} holds the whole result", "begin anew with --overwrite")
     state = RunState.read(out / STATE)
-    return None if of_network(save) else state
+    if state is None or of_network(save):
+        return None
+    masks = (out / "masks" / f"{name}.png" for name in _names(video, state.done))
+    return state if all(path.is_file() for path in masks) else None
 
 
 def _names(begun: Video | IncomingVideo, done: int) -> list[str]:
@@ -221,6 +224,7 @@ class _Run:
         self.begun = given.before or video
         self.state = state
         self.done = state.done if state else 0  # frames that were handed to the output
+        self.opened = False  # whether the output has begun
         self.next_state = Clock()
         self.first = given.first
         self.mask_frame = given.mask_frame
@@ -266,7 +270,7 @@ class _Run:
         if isinstance(error, KeyboardInterrupt) and self.video.live and self.output.done:
             error = None
         error = error or next(iter(failures), None)
-        if tracker is None or not self.output.done:
+        if tracker is None or not self.opened or not self.output.done:
             self.output.discard()
             if isinstance(error, StageFailed):
                 error.exit_code = UserError.exit_code  # there is nothing that was cut off
@@ -305,8 +309,8 @@ class _Run:
             self._begin_again()
         before = self.done
         for shown in self._masks(tracker):
-            if self.done == before and not self.state:
-                self.output.begin(self.video)
+            if not self.opened:
+                self._begin_output()
             if self.done == before:
                 first_done = time.perf_counter()
             self.output.put(shown)
@@ -324,11 +328,15 @@ class _Run:
 
     def _begin_again(self) -> None:
         """Hand the frames that are done to what shows them."""
-        self.output.begin(self.video)
+        self._begin_output()
         assert isinstance(self.begun, Video)
         if self.output.shows:
             for shown in self.begun.part(self.begun.start, self.video.start).timed():
                 self.output.put_again(_drawn(shown, self.first.ids))
+
+    def _begin_output(self) -> None:
+        self.output.begin(self.video)
+        self.opened = True
 
     def _settings(self, tracker: Tracker) -> dict[str, Any]:
         """Return what the masks depend on, as JSON types."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from s2svos.video.decoder import frame_name
-from s2svos_engines.files import is_plain_name
+from s2svos_engines.files import is_plain_name, write_atomically
 
 LIST = ".s2svos.files"
 _KEYS = {"version", "bundle_sha256", "engine", "frames", "masks", "overlay"}  # of every run.json
@@ -74,9 +74,10 @@ class WrittenFiles:
         Raises:
             OSError: it cannot be written.
         """
-        self._file = self._list.open("w", encoding="ascii", buffering=1)
-        for path in files:
-            self._add(path)
+        lines = [json.dumps(self._key(path)) + "\n" for path in files]
+        # At once: on a full disk the list of the earlier run stays.
+        write_atomically(self._list, "".join(lines).encode("ascii"))
+        self._file = self._list.open("a", encoding="ascii", buffering=1)
 
     def add_mask(self, path: Path) -> None:
         """List a mask that is about to be written.

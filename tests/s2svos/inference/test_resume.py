@@ -146,10 +146,22 @@ def ended(inputs: Path, tmp_path: Path, tracker: Tracker, killed_at: Callable[[i
 def test_other_settings_are_refused(
     inputs: Path, ended: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = files(ended)
+    before, run = files(ended), (ended / "run.json").read_bytes()
     with pytest.raises(UserError, match="of other options"):
         follow(inputs, ended, tracker, resume=True, snap=True)
-    assert before.items() <= files(ended).items()
+    assert files(ended) == before
+    assert (ended / "run.json").read_bytes() == run
+
+
+def test_where_masks_are_missing_it_begins_anew(
+    inputs: Path, ended: Path, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "PORTION", PORTION)
+    follow(inputs, tmp_path / "whole", tracker, overlay=False)
+    (ended / "masks" / "00002.png").unlink()
+    follow(inputs, ended, tracker, resume=True, overlay=False)
+    assert files(ended) == files(tmp_path / "whole")
 
 
 def test_without_resume_nothing_is_touched(inputs: Path, ended: Path, tracker: Tracker) -> None:
