@@ -20,7 +20,7 @@ from s2svos.video.masks import davis_palette, write_mask
 from s2svos_engines.errors import UserError
 
 ray = pytest.importorskip("ray")
-FRAMES, VIDEOS = 40, 10
+FRAMES, VIDEOS = 40, 8
 
 
 @pytest.fixture
