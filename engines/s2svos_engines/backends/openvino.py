@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 
 import numpy as np
@@ -94,12 +96,16 @@ class OpenVinoEngine(Engine):
         return [results[spec.name].copy() for spec in self.contract.init_outputs]
 
     def expect(self, objects: int) -> None:
-        """Compile what following so many objects needs, each graph in a thread."""
-        Thread(target=self.graphs.full, args=("init", objects), daemon=True).start()
+        """Compile what following so many objects needs, each graph in a thread.
+
+        Python waits for these before it ends: OpenVINO, torn down while one of its threads is at
+        work, ends the process with SIGABRT.
+        """
+        Thread(target=_quietly, args=(self.graphs.full, "init", objects)).start()
         if self.max_in_flight > 1:
             most = max(self.frames_per_call)
             step = "step" if most == 1 else f"step{most}"
-            Thread(target=self.graphs.split, args=(step, objects), daemon=True).start()
+            Thread(target=_quietly, args=(self.graphs.split, step, objects)).start()
 
     def profile_step(self, objects: int, *, repeats: int) -> list[Layer]:
         """Return the layers of a step with so many objects, slowest first."""
@@ -110,6 +116,11 @@ class OpenVinoEngine(Engine):
     def runner(self, states: States, owners: NDArray[np.int64] | None = None) -> OpenVinoRunner:
         """Return a runner that starts from a copy of ``states``."""
         return OpenVinoRunner(self, self.graphs, states, owners)
+
+
+def _quietly(compile_: Callable[[str, int], object], graph: str, objects: int) -> None:
+    with suppress(Exception):  # who needs the graph compiles it once more, and hears of it
+        compile_(graph, objects)
 
 
 def _arithmetics(precision: str) -> tuple[str, ...]:

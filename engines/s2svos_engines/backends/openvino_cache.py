@@ -21,7 +21,7 @@ from s2svos_engines.errors import UserError
 from s2svos_engines.files import cache_folder, write_atomically
 
 WRITER = "s2svos-compiled-file"
-"""Name of the threads that write files: no run waits for them."""
+"""Name of the threads that write files, for which Python waits before it ends."""
 
 _MOST = 1 << 28  # bytes that are kept
 _SUM = hashlib.sha256().digest_size
@@ -69,7 +69,7 @@ class CompiledFiles:
             with suppress(RuntimeError):  # of a version that says it is this one and is not
                 return self._core.import_model(data, "CPU", dict(settings))
         compiled = self._core.compile_model(make(), "CPU", dict(settings))
-        Thread(target=self._write, args=(path, compiled), name=WRITER, daemon=True).start()
+        Thread(target=self._write, args=(path, compiled), name=WRITER).start()
         return compiled
 
     def _read(self, path: Path) -> bytes | None:
