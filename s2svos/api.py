@@ -87,7 +87,7 @@ def infer(
             later={index: read_first_mask(path, size=size) for index, path in masks.items()},
             overlay=overlay,
             save=save,
-            names={**first.names, **(names or {})},
+            names=names or {},
             overwrite=overwrite,
             resume=resume,
             report=report,

@@ -22,6 +22,10 @@ T = TypeVar("T")
 CONTEXT = multiprocessing.get_context("spawn")
 
 
+class PoolBroken(UserError):
+    """A process of a pool was ended from outside."""
+
+
 @contextmanager
 def worker_pool(
     count: int, initialize: Callable[..., None], *arguments: Any, broken: str
@@ -37,7 +41,7 @@ def worker_pool(
         broken: the message if a process is ended from outside.
 
     Raises:
-        UserError: a process was ended from outside.
+        PoolBroken: a process was ended from outside.
     """
     alive, alive_here = CONTEXT.Pipe(duplex=False)
     with blocked_signals():  # for the process of multiprocessing that keeps account of memory
@@ -45,7 +49,7 @@ def worker_pool(
     try:
         yield pool
     except BrokenProcessPool as error:
-        raise UserError(broken) from error
+        raise PoolBroken(broken) from error
     finally:
         alive_here.close()
         pool.shutdown(cancel_futures=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s2svos.batch.places import is_remote
+from s2svos.video.address import is_address
 from s2svos.video.pictures import SUFFIXES
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import is_plain_name
@@ -81,7 +82,7 @@ def shard(jobs: Sequence[Job], number: int, count: int) -> list[Job]:
 def _of_folder(folder: Path) -> list[Job]:
     jobs = []
     for mask in sorted(folder.glob("*.png")):
-        videos = [one for one in folder.glob(f"{_escaped(mask.stem)}.*") if one != mask]
+        videos = [one for one in folder.glob(f"{glob.escape(mask.stem)}.*") if one != mask]
         videos += [mask.with_suffix("")] if mask.with_suffix("").is_dir() else []
         found = [one for one in videos if one.is_dir() or one.suffix.lower() not in SUFFIXES]
         if len(found) > 1:
@@ -89,11 +90,6 @@ def _of_folder(folder: Path) -> list[Job]:
             raise ValueError(f"{mask.name} may be of {names}")
         jobs += [Job(mask.stem, str(one), str(mask)) for one in found]
     return jobs
-
-
-def _escaped(text: str) -> str:
-    """Return a pattern that matches a text alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
 def _csv(text: str) -> Iterable[Mapping[str, Any]]:
@@ -118,7 +114,7 @@ def _job(row: Mapping[str, Any], number: int, path: Path) -> Job:
         value = values[key]
         if not isinstance(value, str) or not value:
             raise ValueError(f"row {number} has no {key}")
-        places.append(value if is_remote(value) else str(path.parent / value))
+        places.append(value if is_address(value) else str(path.parent / value))
     video, mask = places
     name = values["out"] or Path(video).stem
     if not isinstance(name, str) or not is_plain_name(name) or name.startswith("."):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from functools import cache
 
 from s2svos.batch.jobs import Job
 from s2svos.batch.work import Outcome, Settings, work
-from s2svos.workers import worker_pool
-from s2svos_engines.errors import UserError
+from s2svos.workers import PoolBroken, worker_pool
 from s2svos_engines.tracker import Tracker
 
 _POLL = 0.5  # seconds in which Ctrl-C is heard
@@ -43,16 +43,13 @@ def run_here(jobs: Sequence[Job], settings: Settings, processes: int) -> Generat
 
 def _in_pool(jobs: Sequence[Job], settings: Settings, processes: int) -> Generator[Outcome]:
     """Yield the outcomes of jobs, until a process dies."""
-    try:
-        with worker_pool(min(processes, len(jobs)), _start, settings, broken=_BROKEN) as pool:
-            waiting: set[Future[Outcome]] = {pool.submit(_work, job) for job in jobs}
-            while waiting:
-                ended, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
-                for one in ended:
-                    yield one.result()
-    except UserError as error:
-        if str(error) != _BROKEN:
-            raise
+    count = min(processes, len(jobs))
+    with suppress(PoolBroken), worker_pool(count, _start, settings, broken=_BROKEN) as pool:
+        waiting: set[Future[Outcome]] = {pool.submit(_work, job) for job in jobs}
+        while waiting:
+            ended, waiting = wait(waiting, _POLL, FIRST_COMPLETED)
+            for one in ended:
+                yield one.result()
 
 
 _settings: Settings | None = None

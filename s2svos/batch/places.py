@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,18 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s2svos.extras import needs
-from s2svos.video.address import address_name
+from s2svos.video.address import address_name, is_address
 from s2svos_engines.errors import UserError
-
-
-def is_remote(place: str) -> bool:
-    """Return whether a place is an address rather than a path."""
-    return re.match(r"[a-z][a-z0-9+.-]+://", place) is not None
 
 
 def joined(place: str, name: str) -> str:
     """Return the place of a file or folder in another."""
-    return f"{place.rstrip('/')}/{name}" if is_remote(place) else str(Path(place, name))
+    return f"{place.rstrip('/')}/{name}" if is_address(place) else str(Path(place, name))
 
 
 @contextmanager
@@ -52,7 +46,7 @@ def fetched(place: str, folder: Path) -> Path:
     Raises:
         UserError: it cannot be had.
     """
-    if not is_remote(place):
+    if not is_address(place):
         return Path(place)
     target = folder / PurePosixPath(place.partition("?")[0]).name
     with _told(place):
@@ -69,7 +63,7 @@ def finished_run(place: str) -> dict[str, Any] | None:
     """
     place = joined(place, "run.json")
     data = b""
-    if is_remote(place):
+    if is_address(place):
         with _told(place), suppress(FileNotFoundError):
             files, path = _opened(place)
             data = files.cat_file(path)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2svos.batch.jobs import Job
-from s2svos.batch.places import fetched, finished_run, is_remote, joined, store
+from s2svos.batch.places import fetched, finished_run, joined, store
 from s2svos.inference.run import Finished, infer
 from s2svos.pipeline import EndedEarly
+from s2svos.video.address import is_address
 from s2svos.video.masks import read_first_mask
 from s2svos.video.reader import Video
 from s2svos_engines.errors import UserError
@@ -107,7 +108,7 @@ def _follow(job: Job, settings: Settings, tracker: Callable[[], Tracker], place:
         folder = Path(name)
         mask = fetched(job.mask, folder)
         video = Video(fetched(job.video, folder), start=job.start, end=job.end, beside=[mask])
-        out = folder / "out" if is_remote(place) else Path(place)
+        out = folder / "out" if is_address(place) else Path(place)
         ended: EndedEarly | None = None
         frames = 0
         try:
@@ -124,7 +125,7 @@ def _follow(job: Job, settings: Settings, tracker: Callable[[], Tracker], place:
                 ).frames
         except EndedEarly as error:
             ended = error
-        if is_remote(place) and out.exists():
+        if is_address(place) and out.exists():
             store(out, place)
         if ended:
             raise ended
@@ -134,4 +135,4 @@ def _follow(job: Job, settings: Settings, tracker: Callable[[], Tracker], place:
 def _frames_there(settings: Settings, job: Job) -> int:
     """Return how many masks a job left that ended early, in a folder here."""
     place = joined(settings.out, job.name)
-    return 0 if is_remote(place) else len(list(Path(place, "masks").glob("*.png")))
+    return 0 if is_address(place) else len(list(Path(place, "masks").glob("*.png")))

@@ -83,12 +83,12 @@ def batch(
     from s2svos.batch.jobs import read_jobs
     from s2svos.batch.jobs import shard as part
     from s2svos.batch.local import run_here
-    from s2svos.batch.places import is_remote
     from s2svos.batch.ray_cluster import run_on_ray
     from s2svos.batch.report import write_table
     from s2svos.batch.work import Settings
     from s2svos.commands.terminal import counting_progress
     from s2svos.saving.formats import check_formats
+    from s2svos.video.address import is_address
     from s2svos_engines.bundle import Bundle
     from s2svos_engines.cpu import cpu_count
 
@@ -99,7 +99,7 @@ def batch(
     cores = cpu_count()
     at_a_time = processes or max(1, min(len(listed), cores // 2))
     settings = Settings(
-        out=out if is_remote(out) else str(Path(out).resolve()),
+        out=out if is_address(out) else str(Path(out).resolve()),
         bundle=path,
         engine=engine,
         precision=precision.value,
@@ -113,7 +113,7 @@ def batch(
     suffix = f"-{number}-of-{count}" if count > 1 else ""
     table = (
         Path(f"{jobs.stem}{suffix}.batch.csv")
-        if is_remote(out)
+        if is_address(out)
         else Path(out, f"batch{suffix}.csv")
     )
     ended = (

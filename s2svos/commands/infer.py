@@ -269,7 +269,7 @@ def infer(
                 overlay=not no_overlay,
                 save=save or (),
                 refine=refine,
-                names={**first.names, **names},
+                names=names,
                 overwrite=overwrite,
                 resume=resume,
                 report=on_frame,

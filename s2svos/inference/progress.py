@@ -22,19 +22,17 @@ def shown_progress(expected: int | None) -> Iterator[Callable[[InferProgress], N
     Yields:
         a function to be called after every frame.
     """
+    if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+        yield _Lines()  # without rich.progress, which takes some time to import
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
-        yield _Lines()
-        return
 
     bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("frames  {task.fields[figures]}"),
-        console=console,
+        console=Console(stderr=True),
     )
 
     def on_frame(now: InferProgress) -> None:

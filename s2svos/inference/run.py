@@ -94,7 +94,7 @@ def infer(
         overlay: also make ``overlay.mp4``, in a folder.
         save: other formats to make in a folder, of :data:`~s2svos.saving.formats.FORMATS`.
         refine: have the soft edges of those that show them follow the picture's.
-        names: what objects are called, by id.
+        names: what objects are called, by id, where the masks' files do not say it, or otherwise.
         overwrite: replace earlier runs' files in ``out``, and no others.
         resume: go on with an earlier run of the same settings in ``out`` that ended early; its
             masks are those of an undisturbed run, bit by bit where the engine is on a CPU. Where
@@ -116,6 +116,10 @@ def infer(
             "make the mask on the video's own first frame",
         )
     check_formats(save)
+    names = {
+        **{one: name for mask in (first, *later.values()) for one, name in mask.names.items()},
+        **names,
+    }
     given = _Given(first, mask_frame, dict(sorted(later.items())), before, snap, names)
     if not isinstance(out, Path):
         return _Run(video, given, PipeOutput(out), report).run(tracker_loader)
@@ -299,9 +303,9 @@ class _Run:
         expected = self.video.count
         if expected is not None:
             expected += self.video.start - self.begun.start
-        settings = self._settings(tracker)
+        self.settings = self._settings(tracker)
         if self.state:
-            if self.state.settings != settings:
+            if self.state.settings != self.settings:
                 raise UserError(
                     "The run that ended early was of other options, masks, video or engine",
                     "give the same as then, or begin anew with --overwrite",
@@ -426,12 +430,9 @@ class _Run:
                 return
             frames = chain([following], frames)
             if not self.video.live and self.next_state.due():
-                self._keep_state(tracker, stream)
-
-    def _keep_state(self, tracker: Tracker, stream: Stream) -> None:
-        self.output.put_state(
-            RunState(self._settings(tracker), self.done, self.objects.to_json(), stream.snapshot())
-        )
+                self.output.put_state(
+                    RunState(self.settings, self.done, self.objects.to_json(), stream.snapshot())
+                )
 
     def _follow_some(
         self, tracker: Tracker, stream: Stream, frames: Iterator[Frame], taken: deque[Shown]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from s2svos.saving.coco import spool
-from s2svos.saving.frame import SavedFrame, SavedVideo
+from s2svos.saving.frame import SavedFrame, SavedVideo, settle
 from s2svos.saving.outlines import box, objects_of, polygon
 from s2svos.video.masks import mask_png
 from s2svos_engines.arrays import Frame
@@ -22,7 +23,7 @@ from s2svos_engines.arrays import Frame
 _QUALITY = 95  # of JPEGs
 
 
-class Archive:
+class Archive(ABC):
     """A zip that has its name once it is whole; subclasses add files for each frame.
 
     Args:
@@ -41,12 +42,12 @@ class Archive:
         self.names.append(shown.name)
         self.add_frame(shown)
 
+    @abstractmethod
     def add_frame(self, shown: SavedFrame) -> None:
         """Add the files of a frame."""
-        raise NotImplementedError
 
-    def add_lists(self) -> None:
-        """Add the files that are of all frames."""
+    def add_lists(self) -> None:  # noqa: B027
+        """Add the files that are of all frames, if there are any."""
 
     def add(self, name: str, data: bytes | str) -> None:
         """Add a file."""
@@ -63,10 +64,7 @@ class Archive:
                 self.add_lists()
         finally:
             self._zip.close()
-        if keep:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        settle(self._part, self._path, keep=keep)
 
 
 def _encoded(picture: NDArray[np.uint8], kind: str) -> bytes:
@@ -244,10 +242,7 @@ class Cvat:
                 self._write(file)
         for track in self._tracks.values():
             track.close()
-        if keep:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        settle(self._part, self._path, keep=keep)
 
     def _write(self, file: TextIO) -> None:
         names = dict.fromkeys(map(self._video.name, self._video.objects))

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, TextIO, cast
 
-from s2svos.saving.frame import SavedFrame, SavedVideo
+from s2svos.saving.frame import SavedFrame, SavedVideo, settle
 from s2svos.saving.outlines import box, objects_of, run_lengths
 from s2svos_engines.arrays import Labels
 
@@ -26,10 +26,7 @@ class _Text:
 
     def close(self, *, keep: bool) -> None:
         self.file.close()
-        if keep:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        settle(self._part, self._path, keep=keep)
 
 
 def _categories(video: SavedVideo) -> dict[str, int]:

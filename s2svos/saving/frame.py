@@ -86,6 +86,18 @@ class SavedFrame:
         return np.asarray(np.clip(scaled, 0, 255) + 0.5, np.uint8)
 
 
+def settle(part: Path, path: Path, *, keep: bool) -> None:
+    """Give a finished file its name, or remove it.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    if keep:
+        part.replace(path)
+    else:
+        part.unlink(missing_ok=True)
+
+
 class Saver(Protocol):
     """Takes frames in order and makes one file or several of them."""
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from s2svos.extras import needs
-from s2svos.saving.frame import SavedFrame, SavedVideo
+from s2svos.saving.frame import SavedFrame, SavedVideo, settle
+from s2svos.saving.outlines import objects_of
 
 COLUMNS = {
     "frame": str,
@@ -32,7 +33,7 @@ _ROWS = 10_000  # of a table that are written at once
 
 def rows(shown: SavedFrame, video: SavedVideo) -> Iterator[dict[str, Any]]:
     """Yield a row for each object of a frame: pixels, seconds; confidence None if not measured."""
-    for one in (int(i) for i in np.flatnonzero(np.bincount(shown.ids.ravel())) if i):
+    for one in objects_of(shown.ids):
         place = np.asarray(shown.ids == one, np.uint8)
         left, top, width, height = cv2.boundingRect(place)
         moments = cv2.moments(place, binaryImage=True)
@@ -71,10 +72,7 @@ class CsvTable:
     def close(self, *, keep: bool) -> None:
         """Finish the file, or remove it."""
         self._file.close()
-        if keep:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        settle(self._part, self._path, keep=keep)
 
 
 class ParquetTable:
@@ -103,10 +101,7 @@ class ParquetTable:
         if keep:
             self._flush()
         self._writer.close()
-        if keep:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+        settle(self._part, self._path, keep=keep)
 
     def _flush(self) -> None:
         self._writer.write_table(self._table.from_pylist(self._rows, self._schema))

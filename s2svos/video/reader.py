@@ -102,8 +102,8 @@ class Video:
             UserError: the video ends before that.
         """
         if isinstance(self._source, Pictures):
-            index: int | None = math.ceil(time * self.rate)
-            index = index if index is not None and index < self._source.count else None
+            found = math.ceil(time * self.rate)
+            index = found if found < self._source.count else None
         else:
             index = self._source.index_at(time)
         if index is None:

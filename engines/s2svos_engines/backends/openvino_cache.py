@@ -49,6 +49,7 @@ class CompiledFiles:
 
     def __init__(self, core: ov.Core, folder: Path | None) -> None:
         self._core, self._folder = core, folder
+        self._machine = [ov.get_version(), sorted(cpu_flags())] if folder else []
 
     def compiled(
         self, key: tuple[Any, ...], settings: Mapping[str, Any], make: Callable[[], ov.Model]
@@ -62,7 +63,7 @@ class CompiledFiles:
         """
         if self._folder is None:
             return self._core.compile_model(make(), "CPU", dict(settings))
-        stated = [*key, sorted(settings.items()), ov.get_version(), sorted(cpu_flags())]
+        stated = [*key, sorted(settings.items()), *self._machine]
         name = hashlib.sha256(json.dumps(stated).encode()).hexdigest()
         path = self._folder / f"{name}.blob"
         if (data := self._read(path)) is not None:
