@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
-from s2svos.saving import archives, coco, movies, tables
 from s2svos.saving.frame import SavedFrame, SavedVideo, Saver
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import disk_errors
-
-Open = Callable[[Path, SavedVideo, bool], Saver]
 
 
 @dataclass(frozen=True)
@@ -21,45 +20,44 @@ class Format:
 
     Args:
         text: what it is.
-        open: begins a file of it, with edges refined or not.
+        maker: of a file of it: a name in a module of this package, which is imported when it is
+            needed, since all of them take 24 ms of a run's start.
         soft: it shows edges as soft as the network gives them.
         each: a file an object, whose names have the object's id.
     """
 
     text: str
-    open: Open
+    maker: str
     soft: bool = False
     each: bool = False
 
-
-def _plain(text: str, kind: Callable[[Path, SavedVideo], Saver]) -> Format:
-    return Format(text, lambda path, video, refine: kind(path, video))
-
-
-def _layer(path: Path, video: SavedVideo, refine: bool) -> Saver:
-    one = int(path.stem.rpartition("-")[2])  # of layers-ID.mov
-    return movies.alpha_movie(path, video, refine, one=one)
+    def open(self, path: Path, video: SavedVideo, refine: bool) -> Saver:
+        """Begin a file, with edges refined where the format has soft ones in a video."""
+        module, _, name = self.maker.partition(".")
+        make = getattr(import_module(f"s2svos.saving.{module}"), name)
+        options = {"refine": refine} if module == "movies" else {}
+        return cast("Saver", make(path, video, **options))
 
 
 FORMATS = {
-    "alpha.mov": Format("ProRes 4444 with the objects' alpha", movies.alpha_movie, soft=True),
-    "alpha.webm": Format("VP9 with the objects' alpha", movies.alpha_movie, soft=True),
+    "alpha.mov": Format("ProRes 4444 with the objects' alpha", "movies.alpha_movie", soft=True),
+    "alpha.webm": Format("VP9 with the objects' alpha", "movies.alpha_movie", soft=True),
     "layers.mov": Format(
-        "layers-ID.mov, an alpha.mov for each object", _layer, soft=True, each=True
+        "layers-ID.mov, an alpha.mov for each object", "movies.layer_movie", soft=True, each=True
     ),
-    "matte.mp4": Format("the alpha as a grey H.264", movies.matte_movie, soft=True),
-    "green.mp4": Format("H.264 of the objects on green", movies.green_movie, soft=True),
-    "cutouts.zip": replace(_plain("each object as RGBA pictures", archives.Cutouts), soft=True),
-    "coco.json": _plain("COCO, run lengths and track ids", coco.Coco),
-    "youtube-vis.json": _plain("YouTube-VIS", coco.YouTubeVis),
-    "mots.txt": _plain("MOTSChallenge", coco.Mots),
-    "yolo.zip": _plain("YOLO's polygons and data.yaml", archives.Yolo),
-    "labelme.zip": _plain("LabelMe's polygons", archives.LabelMe),
-    "cvat.xml": _plain("CVAT for video", archives.Cvat),
-    "voc.zip": _plain("PASCAL VOC", archives.Voc),
-    "davis.zip": _plain("DAVIS 2017", archives.Davis),
-    "tracks.csv": _plain("a row an object and frame: box, area, confidence", tables.CsvTable),
-    "tracks.parquet": _plain("the same for pandas, DuckDB and Spark", tables.ParquetTable),
+    "matte.mp4": Format("the alpha as a grey H.264", "movies.matte_movie", soft=True),
+    "green.mp4": Format("H.264 of the objects on green", "movies.green_movie", soft=True),
+    "cutouts.zip": Format("each object as RGBA pictures", "archives.Cutouts", soft=True),
+    "coco.json": Format("COCO, run lengths and track ids", "coco.Coco"),
+    "youtube-vis.json": Format("YouTube-VIS", "coco.YouTubeVis"),
+    "mots.txt": Format("MOTSChallenge", "coco.Mots"),
+    "yolo.zip": Format("YOLO's polygons and data.yaml", "archives.Yolo"),
+    "labelme.zip": Format("LabelMe's polygons", "archives.LabelMe"),
+    "cvat.xml": Format("CVAT for video", "archives.Cvat"),
+    "voc.zip": Format("PASCAL VOC", "archives.Voc"),
+    "davis.zip": Format("DAVIS 2017", "archives.Davis"),
+    "tracks.csv": Format("a row an object and frame: box, area, confidence", "tables.CsvTable"),
+    "tracks.parquet": Format("the same for pandas, DuckDB and Spark", "tables.ParquetTable"),
 }
 
 

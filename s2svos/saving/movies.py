@@ -73,6 +73,11 @@ def alpha_movie(path: Path, video: SavedVideo, refine: bool, *, one: int | None 
     return Movie(path, video, _with_alpha, encoding, one=one, refine=refine)
 
 
+def layer_movie(path: Path, video: SavedVideo, refine: bool) -> Movie:
+    """Return an :func:`alpha_movie` of one object, whose id the name ends in: ``layers-ID.mov``."""
+    return alpha_movie(path, video, refine, one=int(path.stem.rpartition("-")[2]))
+
+
 def matte_movie(path: Path, video: SavedVideo, refine: bool) -> Movie:
     """Return a video of the alpha alone, white where objects are."""
     return Movie(path, video, lambda frame, alpha: _grey(alpha), H264, refine=refine)
