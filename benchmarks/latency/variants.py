@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from s2svos_engines.arrays import States
-from s2svos_engines.batch_runner import BatchRunner
+from s2svos_engines.batch_runner import together
 from s2svos_engines.contract import OBJECTS
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
@@ -192,17 +192,17 @@ class EngineLoop:
 
 
 class BatchedLoop:
-    """A frame of every stream in one call.
+    """A frame of every stream, in one call or at the same time, as ``step_many`` does it.
 
     Raises:
         UserError: the bundle has no graph for it.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, states: States, streams: int) -> None:
-        if not engine.batches:
+        if not (engine.parallel or engine.batches):
             raise UserError("the bundle has no batch graph; export it with --batch")
         first = [np.array(state) for state in states]
-        self._new = functools.partial(BatchRunner, engine, [first] * streams)
+        self._new = functools.partial(together, engine, [first] * streams)
         self._streams = streams
         self.restart()
 

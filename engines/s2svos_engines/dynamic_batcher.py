@@ -1,4 +1,4 @@
-"""Frames of many streams that come at the same time, stepped in one call."""
+"""Frames of many streams that come at the same time, stepped together."""
 
 from __future__ import annotations
 

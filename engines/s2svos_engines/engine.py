@@ -34,6 +34,7 @@ class Engine(ABC):
     Attributes:
         contract: names, shapes and dtypes of the graphs' tensors.
         precision: of the graphs.
+        threads: processor threads of a step.
         frames_per_call: how many frames a call of a runner may take, rising; 1 is first.
         batches: whether a runner may hold many streams: whether there is a ``batch`` graph.
         max_in_flight: how many calls of a runner may be in flight.
@@ -46,6 +47,7 @@ class Engine(ABC):
     def __init__(self, bundle: Bundle, *, precision: str, threads: int = 1) -> None:
         self.contract = bundle.contract
         self.precision = precision
+        self.threads = threads
         self.frames_per_call = bundle.frames_per_call(precision)
         self.batches = BATCH in bundle.graph_names(precision)
         self.max_in_flight = 1
@@ -64,6 +66,14 @@ class Engine(ABC):
     def variants(cls, bundle: Bundle, *, precision: str, threads: int) -> list[Engine]:
         """Return the engine once for each arithmetic that another processor may make it choose."""
         return [cls(bundle, precision=precision, threads=threads)]
+
+    @property
+    def parallel(self) -> Engine | None:
+        """The same with one thread a step, whose runners may step at the same time.
+
+        None where streams had better go in one call.
+        """
+        return None
 
     def expect(self, objects: int) -> None:  # noqa: B027
         """Prepare for a stream of so many objects that is to be followed, in the background.

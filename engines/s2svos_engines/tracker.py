@@ -23,7 +23,7 @@ from s2svos_engines.arrays import (
     dtype_and_shape,
     on_gpu,
 )
-from s2svos_engines.batch_runner import BatchRunner, Slot
+from s2svos_engines.batch_runner import Slot, StreamsRunner, together
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.confidence import Confidence, confidence
 from s2svos_engines.engine import Engine, Pending, Runner
@@ -148,11 +148,11 @@ class Tracker:
     def step_many(self, frames: Mapping[Stream, AnyFrame]) -> dict[Stream, Labels]:
         """Follow the objects of several streams into their next frames.
 
-        In one call of the network where the bundle has a ``batch`` graph, else in turn. Streams
-        may join and leave from call to call; a batch of other streams than the last one copies
-        their state, and OpenVINO compiles a graph for each new count of streams and objects. Not to
-        be called by two threads at once; a
-        :class:`~s2svos_engines.dynamic_batcher.DynamicBatcher` takes the frames of many threads.
+        On a processor at the same time, a thread each; on a GPU in one call of the network where
+        the bundle has a ``batch`` graph, else in turn. Streams may join and leave from call to
+        call; other streams than in the last one have their states copied. Not to be called by two
+        threads at once; a :class:`~s2svos_engines.dynamic_batcher.DynamicBatcher` takes the frames
+        of many threads.
 
         Args:
             frames: for each stream of this tracker that has one, its next frame, as for
@@ -167,7 +167,7 @@ class Tracker:
         for stream, frame in frames.items():
             stream.check(frame)
         members = [stream for stream in frames if len(stream.ids)]
-        if not self.engine.batches or len(members) < 2:
+        if len(members) < 2 or not (self.engine.parallel or self.engine.batches):
             return {stream: stream.step(frame) for stream, frame in frames.items()}
         with ExitStack() as stack:
             for stream in frames:
@@ -179,12 +179,12 @@ class Tracker:
                 stream: stream.finish(frame, masks.get(stream)) for stream, frame in frames.items()
             }
 
-    def _batch(self, members: Sequence[Stream]) -> BatchRunner:
-        """Return the batch that has exactly these streams in this order, or a new one."""
+    def _batch(self, members: Sequence[Stream]) -> StreamsRunner:
+        """Return the runner that has exactly these streams in this order, or a new one."""
         first = members[0].runner
         if isinstance(first, Slot) and first.batch.slots == [one.runner for one in members]:
             return first.batch
-        batch = BatchRunner(self.engine, [one.states() for one in members])
+        batch = together(self.engine, [one.states() for one in members])
         for stream, slot in zip(members, batch.slots, strict=True):
             stream.runner = slot
         return batch

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from s2svos.commands.options import LAST_FRAME, parse_frame_size, within
+from s2svos.shipped import BUNDLES, bundle_path, checkpoint_path
 from s2svos_engines.errors import UserError
 
 
@@ -25,8 +26,9 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="Checkpoint that s2svos train wrote, or a bundle for --plan and --web; for --web "
-            "the default is the bundle that ships.",
+            metavar="lite|FILE.pt|FILE.s2s",
+            help="Checkpoint: lite, which ships, or one that s2svos train wrote; for --plan and "
+            "--web alone a bundle: lite, the default, lite-hq or your own.",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +54,10 @@ def export(
         ),
     ] = 1,
     batch: Annotated[
-        bool, typer.Option("--batch", help="Add a graph of many streams, for Tracker.step_many.")
+        bool,
+        typer.Option(
+            "--batch", help="Add a graph of many streams, for Tracker.step_many on a GPU."
+        ),
     ] = False,
     calibrate: Annotated[
         list[str] | None,
@@ -103,7 +108,8 @@ def export(
     ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, compared with PyTorch frame by frame."""
-    if checkpoint is None or checkpoint.suffix == ".s2s":
+    ships = out is None and str(checkpoint) in BUNDLES
+    if checkpoint is None or checkpoint.suffix == ".s2s" or ships:
         _add_to_bundle(checkpoint, plan, web, web_packages, max_objects=max_objects)
         return
     frame_size = parse_frame_size(size, example="448x256")
@@ -143,7 +149,7 @@ def export(
     with _bundle_alone(out):
         with counting_progress("frames", total=drift_frames) as progress:
             report = export_checkpoint(
-                checkpoint,
+                checkpoint_path(checkpoint),
                 out,
                 config=config,
                 size=parsed,
@@ -174,18 +180,17 @@ def _add_to_bundle(
     max_objects: int | None,
 ) -> None:
     """Do what needs no checkpoint: plans, which go into the bundle, and the page."""
-    from s2svos import default_bundle
     from s2svos.locks import locked_file
 
     if not (plan or web):
-        raise typer.BadParameter("name a checkpoint, or --plan or --web for a bundle")
+        raise typer.BadParameter("name a checkpoint and --out, or --plan or --web for a bundle")
     if plan:
         if bundle is None:
             raise typer.BadParameter("name the bundle to add plans to", param_hint="--plan")
         with locked_file(bundle):
             _add_plans(bundle, plan, max_objects=max_objects)
     if web:
-        _write_web_page(bundle or default_bundle(), web, web_packages)
+        _write_web_page(bundle_path(bundle), web, web_packages)
 
 
 @contextmanager

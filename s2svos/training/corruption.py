@@ -2,8 +2,8 @@
 
 A clip is a few frames long and a network that has just seen the truth makes few errors in it; in a
 video they add up. Now and then the memory of the previous frame is therefore corrupted as errors
-corrupt it: the object is dropped, cut in half, drifts to something else, or changes places with
-another one.
+corrupt it: the object is dropped, cut in half, drifts to something else, gets a hole, grows or
+shrinks, or changes places with another one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from s2svos.network.lite import PERIOD, State
 
-DROP, CUT = 0.3, 0.4  # shares of the errors; the others are drifts
+KINDS = ("drop", "cut", "drift", "hole", "swell")  # of errors
+SHARES = (0.25, 0.25, 0.2, 0.15, 0.15)  # of each among them
 SWAP = 0.3  # share of the errors of an object beside others, which it changes places with one of
 FORGOTTEN = 0.5  # of the dropped objects, hidden state and cell too
 FARTHEST = 0.4  # shift of an object that drifts, shares of the frame
+HOLE = (0.1, 0.35)  # size of a hole, shares of the frame's height
 
 
 def refresh_early(state: State, length: int, rngs: Sequence[np.random.Generator]) -> State:
@@ -54,17 +57,15 @@ def corrupt_state(
     for index in hit:
         rng = rngs[clips[index]]
         beside = [i for i, clip in enumerate(clips) if clip == clips[index] and i != index]
-        kind = rng.random()
+        kind = rng.choice(KINDS, p=SHARES)
         if beside and rng.random() < SWAP:
             other = beside[rng.integers(len(beside))]
             masks[index], masks[other] = masks[other], masks[index]
-        elif kind < DROP:
+        elif kind == "drop":
             masks[index] = torch.zeros_like(masks[index])
             kept[index] = float(rng.random() >= FORGOTTEN)
-        elif kind < DROP + CUT:
-            masks[index] = _cut(masks[index], rng)
         else:
-            masks[index] = _drift(masks[index], rng)
+            masks[index] = ERRORS[kind](masks[index], rng)
     mask, kept = torch.cat(masks), kept.to(state.hidden.device)[:, None, None, None]
     return state._replace(hidden=state.hidden * kept, cell=state.cell * kept, last_mask=mask)
 
@@ -88,3 +89,28 @@ def _drift(mask: Tensor, rng: np.random.Generator) -> Tensor:
     shift = int(reach[0] * height), int(reach[1] * width)
     moved = torch.roll(mask.detach(), shift, (2, 3))
     return torch.maximum(mask, moved) if rng.random() < 0.6 else moved
+
+
+def _hole(mask: Tensor, rng: np.random.Generator) -> Tensor:
+    """Cut an ellipse out of the object, around one of its places, float [1, 1, H, W]."""
+    height, width = mask.shape[2:]
+    places = torch.nonzero(mask[0, 0].detach() > 0.5)
+    if not len(places):
+        return mask
+    middle_y, middle_x = places[rng.integers(len(places))].tolist()
+    radius_y, radius_x = rng.uniform(*HOLE, 2) / 2 * height
+    y = (torch.arange(height, device=mask.device)[:, None] - middle_y) / radius_y
+    x = (torch.arange(width, device=mask.device) - middle_x) / radius_x
+    beyond: Tensor = y.square() + x.square() > 1
+    return mask * beyond
+
+
+def _swell(mask: Tensor, rng: np.random.Generator) -> Tensor:
+    """Grow or shrink the object by one or two places, float [1, 1, H, W]."""
+    reach = int(rng.integers(1, 3))
+    sign = 1 if rng.random() < 0.5 else -1
+    swollen: Tensor = F.max_pool2d(sign * mask, 2 * reach + 1, stride=1, padding=reach)
+    return sign * swollen
+
+
+ERRORS = {"cut": _cut, "drift": _drift, "hole": _hole, "swell": _swell}

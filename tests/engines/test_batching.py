@@ -1,4 +1,4 @@
-"""Many streams in one call."""
+"""Many streams, at the same time or in one call."""
 
 import gc
 import weakref
@@ -12,6 +12,7 @@ from small_graphs import small_contract, small_graph
 
 from s2svos.sample.render import render
 from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.backends.onnxruntime import OnnxRuntimeEngine
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.dynamic_batcher import DynamicBatcher
 from s2svos_engines.errors import UserError
@@ -39,9 +40,17 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Bundle.open(path)
 
 
-@pytest.fixture(params=["onnxruntime", "openvino"])
+class OneCall(OnnxRuntimeEngine):
+    """Has the streams in one call, as the engines of a GPU do."""
+
+    parallel = None  # type: ignore[assignment]
+
+
+@pytest.fixture(params=["onnxruntime", "openvino", "one call"])
 def tracker(bundle: Bundle, request: pytest.FixtureRequest) -> Tracker:
-    return Tracker(bundle, load_engine(bundle, request.param, threads=1))
+    if request.param == "one call":
+        return Tracker(bundle, OneCall(bundle, threads=1))
+    return Tracker(bundle, load_engine(bundle, request.param, threads=2))
 
 
 def opened(tracker: Tracker, clips: Sequence[Clip]) -> list[Stream]:
@@ -54,7 +63,7 @@ def alone(tracker: Tracker, clip: Clip, length: int) -> list[Labels]:
 
 
 def same(labels: Labels, wanted: Labels) -> bool:
-    # Convolutions of another batch size sum in another order.
+    # Convolutions of another batch size, or on other threads, sum in another order.
     return labels.shape == wanted.shape and float((labels != wanted).mean()) <= 2e-3
 
 
@@ -207,7 +216,9 @@ def test_without_the_graph_they_take_turns(tmp_path: Path, clips: list[Clip]) ->
     write_bundle(
         tmp_path / "x.s2s", contract=small_contract("paper"), graphs={"fp32": graphs}, facts={}
     )
-    tracker = Tracker.load(tmp_path / "x.s2s", engine="onnxruntime", threads=1)
+    tracker = Tracker(
+        Bundle.open(tmp_path / "x.s2s"), OneCall(Bundle.open(tmp_path / "x.s2s"), threads=1)
+    )
     streams = opened(tracker, clips)
     found = tracker.step_many({s: c[1][0] for s, c in zip(streams, clips, strict=True)})
     for stream, clip in zip(streams, clips, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ class OnnxRuntimeEngine(Engine):
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "fp32") -> None:
-        super().__init__(bundle, precision=precision)
+        super().__init__(bundle, precision=precision, threads=threads)
         self._bundle = bundle
         self._graphs = bundle.graphs(precision)
         self._options = ort.SessionOptions()
@@ -48,6 +49,13 @@ class OnnxRuntimeEngine(Engine):
         self._sessions: CompileCache[ort.InferenceSession] = CompileCache()
         for graph in ("init", "step"):
             self.session(graph)
+
+    @cached_property
+    def parallel(self) -> Engine:
+        """Sessions that run a step on the thread that calls them."""
+        if self.threads == 1:
+            return self
+        return OnnxRuntimeEngine(self._bundle, threads=1, precision=self.precision)
 
     def session(self, graph: str) -> ort.InferenceSession:
         """Return a graph's session, made when it is first needed."""

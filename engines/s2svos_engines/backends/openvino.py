@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from threading import Thread
 
 import numpy as np
@@ -26,14 +27,14 @@ _MAX_ENCODERS = 8  # that run at once, so that many cores do not mean many frame
 class OpenVinoEngine(Engine):
     """A call alone is run by all threads; the encoders of several calls run side by side.
 
-    Of calls that are in flight together, and of the streams of one call, the encoders need no
-    state: on a thread each they do not wait for each other, and a frame takes 55 ms of two cores'
-    time instead of 65.
+    Of calls that are in flight together the encoders need no state: on a thread each they do not
+    wait for each other, and a frame takes 55 ms of two cores' time instead of 65.
 
     Args:
         bundle: with the graphs.
         threads: processor threads of a step.
         precision: of the graphs.
+        steps: that run at the same time, on ``threads`` threads each.
         arithmetic: what floating point is computed in, ``f32``, or ``bf16`` where
             :func:`~s2svos_engines.backends.openvino_graphs.has_bf16`; None for the faster of them
             that goes with the precision: no bf16 in fp32.
@@ -47,9 +48,11 @@ class OpenVinoEngine(Engine):
         *,
         threads: int,
         precision: str = "fp32",
+        steps: int = 1,
         arithmetic: str | None = None,
     ) -> None:
-        super().__init__(bundle, precision=precision)
+        super().__init__(bundle, precision=precision, threads=threads)
+        self._bundle = bundle
         arithmetic = arithmetic or _arithmetics(precision)[-1]
         self._arithmetic = arithmetic
         encoders = min(threads, _MAX_ENCODERS)
@@ -63,8 +66,22 @@ class OpenVinoEngine(Engine):
             },
             self.contract,
             threads=threads,
+            steps=steps,
             encoders=encoders,
             arithmetic=arithmetic,
+        )
+
+    @cached_property
+    def parallel(self) -> Engine:
+        """As many steps at a time as this engine has threads."""
+        if self.threads == 1:
+            return self
+        return OpenVinoEngine(
+            self._bundle,
+            threads=1,
+            precision=self.precision,
+            steps=self.threads,
+            arithmetic=self._arithmetic,
         )
 
     @property

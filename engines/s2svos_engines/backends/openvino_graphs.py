@@ -46,6 +46,7 @@ class OpenVinoGraphs:
         sums: a text that is each model's alone, by name.
         contract: of the graphs.
         threads: processor threads of a step.
+        steps: of full graphs that may run at the same time.
         encoders: encoders of a split graph that run side by side, on a thread each.
         arithmetic: what floating point is computed in, ``f32``, or ``bf16`` where
             :func:`has_bf16`.
@@ -58,22 +59,24 @@ class OpenVinoGraphs:
         contract: StepContract,
         *,
         threads: int,
+        steps: int,
         encoders: int,
         arithmetic: str,
     ) -> None:
         self._models, self._contract = models, contract
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_NUM_THREADS": threads * steps,
             # Without this line OpenVINO takes bfloat16 where the processor has it.
             "INFERENCE_PRECISION_HINT": arithmetic,
             # Else two engines of one thread share a core while the other idles: 49 ms a step each
             # instead of 25. One engine of two threads is as fast either way.
             "ENABLE_CPU_PINNING": False,
         }
-        self._encoder_settings = {
-            **self._settings, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": encoders
-        }  # fmt: skip
+        side_by_side = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        self._encoder_settings = {**self._settings, **side_by_side, "NUM_STREAMS": encoders}
+        if steps > 1:
+            self._settings |= {**side_by_side, "NUM_STREAMS": steps}
         self._files = CompiledFiles(CORE, compiled_folder())
         self._sums = sums
         self._full: CompileCache[ov.CompiledModel] = CompileCache()
@@ -96,36 +99,31 @@ class OpenVinoGraphs:
         model = self._model(graph, objects, 1)
         return CORE.compile_model(model, "CPU", {**self._settings, "PERF_COUNT": True})
 
-    def split(self, graph: str, objects: int, streams: int = 1) -> SplitGraph:
-        """Return the same as the encoder of one stream's frames, and what needs the state."""
-        return self._split.get(
-            (graph, objects, streams), lambda: self._compile_split(graph, objects, streams)
-        )
+    def split(self, graph: str, objects: int) -> SplitGraph:
+        """Return a graph of one stream as its encoder, and what needs the state."""
+        return self._split.get((graph, objects), lambda: self._compile_split(graph, objects))
 
-    def _compile_split(self, graph: str, objects: int, streams: int) -> SplitGraph:
+    def _compile_split(self, graph: str, objects: int) -> SplitGraph:
         frames, own_sum = self._contract.interface(graph).inputs[0].name, self._sums[graph]
         splitting = Lock()
 
         @cache
-        def split(objects: int, streams: int) -> tuple[ov.Model, ov.Model]:
-            return split_encoder(self._model(graph, objects, streams), frames)
+        def split() -> tuple[ov.Model, ov.Model]:
+            return split_encoder(self._model(graph, objects, 1), frames)
 
-        def halves(objects: int, streams: int) -> tuple[ov.Model, ov.Model]:
+        def halves() -> tuple[ov.Model, ov.Model]:
             with splitting:
-                return split(objects, streams)
+                return split()
 
         def compile_encoder() -> ov.CompiledModel:
-            own = (objects, 1) if streams == 1 else (1, 1)
             return self._files.compiled(
-                (own_sum, "encoder"), self._encoder_settings, lambda: halves(*own)[0]
+                (own_sum, "encoder"), self._encoder_settings, lambda: halves()[0]
             )
 
         with ThreadPoolExecutor(1) as beside:
             encoder = beside.submit(self._encoders.get, graph, compile_encoder)
             recurrent = self._files.compiled(
-                (own_sum, "recurrent", objects, streams),
-                self._settings,
-                lambda: halves(objects, streams)[1],
+                (own_sum, "recurrent", objects), self._settings, lambda: halves()[1]
             )
             return SplitGraph(encoder.result(), recurrent)
 

@@ -44,7 +44,7 @@ class OpenVinoRunner(Runner[ov.Tensor]):
         call = self._idle_call(graph)
         call.take(frames)
         self._in_flight.append(call)
-        if len(self._in_flight) > 1 or (self._streams > 1 and self._max_in_flight > 1):
+        if len(self._in_flight) > 1 and self._streams == 1:
             for one in self._in_flight:
                 one.start_encoding()
 
@@ -87,7 +87,7 @@ class _BoundGraph:
 
     Attributes:
         frames: what the contract says of its frames.
-        streams: how many streams the frames are of.
+        frames_shape: how they lie in a call.
         masks: of the latest call.
     """
 
@@ -100,10 +100,11 @@ class _BoundGraph:
         owners: NDArray[np.int64] | None,
     ) -> None:
         self._graphs, self._sizes, self._buffers, self._owners = graphs, sizes, buffers, owners
-        graph, objects, self.streams = sizes
+        graph, objects, streams = sizes
         self._states, self._interface = contract.states, contract.interface(graph)
         self.frames, self._masks = self._interface.inputs[0], self._interface.outputs[0]
-        self.masks = _tensor(self._masks, self._masks.sizes(objects=objects, streams=self.streams))
+        self.frames_shape = self.frames.sizes(objects=objects, streams=streams)
+        self.masks = _tensor(self._masks, self._masks.sizes(objects=objects, streams=streams))
 
     @cached_property
     def full(self) -> list[ov.InferRequest]:
@@ -118,7 +119,8 @@ class _BoundGraph:
     @cached_property
     def split(self) -> SplitGraph:
         """The graph in two."""
-        return self._graphs.split(*self._sizes)
+        graph, objects, _ = self._sizes
+        return self._graphs.split(graph, objects)
 
     def _requests(self, compiled: ov.CompiledModel) -> list[ov.InferRequest]:
         requests = []
@@ -136,36 +138,30 @@ class _BoundGraph:
 
 
 class _Call:
-    """The frames of a call, and the encoders' requests for them if its graph is split."""
+    """The frames of a call, and the encoder's request for them if its graph is split."""
 
     def __init__(self, graph: _BoundGraph) -> None:
         self.graph = graph
-        shape = graph.frames.sizes(objects=1, streams=graph.streams)
-        self._frames = _tensor(graph.frames, shape)
-        self._features: list[ov.Tensor] = []
-        self._encoders: list[ov.InferRequest] = []
+        self._frames = _tensor(graph.frames, graph.frames_shape)
         self._encoding = False
 
     def take(self, frames: Sequence[NetworkFrame]) -> None:
         """Copy the frames."""
-        self._wait_for_encoders()  # where nobody has
-        self._encoding = False
+        if self._encoding:  # and nobody has waited for it
+            self._encoder.wait()
+            self._encoding = False
         copy_frames(self._frames.data, frames)
 
     def start_encoding(self) -> None:
         """Encode the frames while other calls are in flight."""
-        if self._encoding:
-            return
-        if not self._encoders:
-            self._bind_encoders()
-        for encoder in self._encoders:
-            encoder.start_async()
-        self._encoding = True
+        if not self._encoding:
+            self._encoder.start_async()
+            self._encoding = True
 
     def finish(self, current: int) -> Masks:
         """Advance the state from the current one of the two sets of buffers to the other."""
         if self._encoding:
-            self._wait_for_encoders()
+            self._encoder.wait()
             request = self.graph.recurrent[current]
             for place, feature in enumerate(self._features):
                 request.set_input_tensor(place, feature)
@@ -176,29 +172,18 @@ class _Call:
         masks: Masks = self.graph.masks.data
         return masks
 
-    def _wait_for_encoders(self) -> None:
-        if self._encoding:
-            for encoder in self._encoders:
-                encoder.wait()
+    @cached_property
+    def _features(self) -> list[ov.Tensor]:
+        encoder, _ = self.graph.split
+        return [ov.Tensor(port.get_element_type(), port.get_shape()) for port in encoder.outputs]
 
-    def _bind_encoders(self) -> None:
-        """Make an encoder's request for each stream, which writes its part of the features."""
-        encoder, recurrent = self.graph.split
-        self._features = [
-            ov.Tensor(port.get_element_type(), port.get_shape())
-            for port in recurrent.inputs[: len(encoder.outputs)]
-        ]
-        for stream in range(self.graph.streams):
-            request = encoder.create_infer_request()
-            request.set_input_tensor(self._part(self._frames, stream))
-            for place, feature in enumerate(self._features):
-                request.set_output_tensor(place, self._part(feature, stream))
-            self._encoders.append(request)
-
-    def _part(self, tensor: ov.Tensor, stream: int) -> ov.Tensor:
-        if self.graph.streams == 1:
-            return tensor
-        return ov.Tensor(tensor.data[stream : stream + 1], shared_memory=True)
+    @cached_property
+    def _encoder(self) -> ov.InferRequest:
+        request = self.graph.split.encoder.create_infer_request()
+        request.set_input_tensor(self._frames)
+        for place, feature in enumerate(self._features):
+            request.set_output_tensor(place, feature)
+        return request
 
 
 def _tensor(spec: TensorSpec, shape: Sequence[int]) -> ov.Tensor:

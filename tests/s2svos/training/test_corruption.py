@@ -43,11 +43,10 @@ def test_untouched_clips_stay_as_they_are(started: State) -> None:
     assert torch.equal(corrupted.hidden[same], started.hidden[same])
 
 
-@pytest.mark.parametrize("kind", ["drop", "cut", "drift"])
+@pytest.mark.parametrize("kind", module.KINDS)
 def test_every_kind_of_error(kind: str, started: State, monkeypatch: pytest.MonkeyPatch) -> None:
     state = started
-    monkeypatch.setattr(module, "DROP", float(kind == "drop"))
-    monkeypatch.setattr(module, "CUT", float(kind == "cut"))
+    monkeypatch.setattr(module, "SHARES", [float(kind == one) for one in module.KINDS])
     corrupted = corrupt_state(state, 1.0, ALONE, rngs_of(5, range(6)))
     before, after = state.last_mask.sum((1, 2, 3)), corrupted.last_mask.sum((1, 2, 3))
     if kind == "drop":
@@ -58,6 +57,12 @@ def test_every_kind_of_error(kind: str, started: State, monkeypatch: pytest.Monk
     elif kind == "cut":
         assert ((after > 0.2 * before) & (after < 0.8 * before)).all()
         assert (corrupted.last_mask <= state.last_mask).all()
+    elif kind == "hole":
+        assert ((after > 0.1 * before) & (after < before)).all()
+        assert (corrupted.last_mask <= state.last_mask).all()
+    elif kind == "swell":
+        assert {True, False} == set((after > before).tolist())
+        assert ((after > 0.2 * before) & (after < 2.5 * before)).all()
     else:
         assert ((corrupted.last_mask > 0.5) & (state.last_mask < 0.5)).any()
         assert (after >= before - 1e-3).all()
