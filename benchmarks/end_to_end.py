@@ -47,7 +47,7 @@ def main(
     json: Annotated[Path | None, typer.Option(help="Append the results to this file.")] = None,
 ) -> None:
     """Compare the engine in a bare loop with the whole run, in frames a second."""
-    import s2svos
+    from s2svos.shipped import bundle_path
     from s2svos.video.masks import read_first_mask
     from s2svos.video.reader import Video
     from s2svos_engines.tracker import Tracker
@@ -55,7 +55,7 @@ def main(
     source = Video(video, end=frames)
     first = read_first_mask(mask, size=(source.height, source.width))
     pictures = [frame for _, frame in source]
-    bundle = bundle or s2svos.default_bundle()
+    bundle = bundle_path(bundle)
     began = time.perf_counter()
     tracker = Tracker.load(bundle, engine=engine, precision=precision)
     load = time.perf_counter() - began

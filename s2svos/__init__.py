@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2svos.shipped import bundle_path
 from s2svos_engines.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ __all__ = [
 
 def default_bundle() -> Path:
     """Return the path of the bundle that ships with the package."""
-    return Path(__file__).parent / "weights" / "lite.s2s"
+    return bundle_path()
 
 
 def load(
@@ -48,7 +49,8 @@ def load(
     """Open a bundle on an engine.
 
     Args:
-        bundle: path of a ``.s2s`` file; None for the one that ships with the package.
+        bundle: ``lite``, which ships with the package and is the default; ``lite-hq``, which ships
+            too, finer and slower; or the path of a ``.s2s`` file.
         engine: ``openvino``, ``onnxruntime``, another of ``s2svos infer --engine``, or ``auto`` for
             the fastest that is installed.
         precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them; or
@@ -65,8 +67,9 @@ def load(
     # Imported here: s2svos --help takes 0.1 s less without NumPy and OpenCV.
     from s2svos_engines.tracker import Tracker
 
-    path = default_bundle() if bundle is None else Path(bundle)
-    return Tracker.load(path, engine=engine, precision=precision, threads=threads, window=window)
+    return Tracker.load(
+        bundle_path(bundle), engine=engine, precision=precision, threads=threads, window=window
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from s2svos.inference.run import infer as run
 from s2svos.inference.summary import RunSummary
 from s2svos.video.masks import read_first_mask
 from s2svos.video.reader import Video
-from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.arrays import Frame, Labels, object_ids
 from s2svos_engines.confidence import Confidence
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def to_supervision(labels: Labels, confidence: Mapping[int, Confidence] | None =
     """
     with needs("supervision"):
         import supervision
-    ids = np.unique(labels[labels > 0])
+    ids = object_ids(labels)
     masks = labels == ids[:, None, None]
     sure = [confidence[int(one)].certainty if confidence else 1.0 for one in ids]
     return supervision.Detections(

@@ -69,6 +69,8 @@ def main() -> None:
     Ctrl-C, SIGTERM and SIGHUP end it alike, with 128 and the signal's number.
     """
     mend_standard_streams()
+    # OpenVINO's converter from other formats: no command needs it, and it takes 50 ms to import.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     with Interrupt(raises=True) as interrupt:
         try:
             try:

@@ -27,7 +27,7 @@ from tritonclient.utils import InferenceServerException
 from s2svos import UserError
 from s2svos.video.masks import read_first_mask, write_mask
 from s2svos.video.reader import Video
-from s2svos_engines.arrays import Frame, Labels
+from s2svos_engines.arrays import Frame, Labels, object_ids
 from s2svos_engines.files import disk_errors
 from s2svos_engines.letterbox import Letterbox, merge_masks, object_masks
 
@@ -61,7 +61,7 @@ def follow(
     """
     version, size = _served(client, model, timeout)
     letterbox = Letterbox.of(first.shape, size)
-    ids = np.unique(first[first > 0])
+    ids = object_ids(first)
     masks = np.stack([letterbox.resize(one) for one in object_masks(first, ids)])
 
     answers: SimpleQueue[tuple[Any, Any]] = SimpleQueue()

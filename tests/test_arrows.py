@@ -47,6 +47,7 @@ ROOMS: Floors = (
     ("environment", "extras", "sample", "workers"),
     ("interrupt", "standard_streams", "locks"),
     ("",),
+    ("shipped",),
 )
 """Rooms of ``s2svos/``, its folders and files, from the top down; "" is the package itself.
 

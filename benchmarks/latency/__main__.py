@@ -36,8 +36,9 @@ def run(
     import s2svos
     from benchmarks.latency.records import append, measured
     from benchmarks.latency.suite import Plan, measure
+    from s2svos.shipped import bundle_path
 
-    bundles = bundle or [s2svos.default_bundle()]
+    bundles = [bundle_path(one) for one in bundle] if bundle else [bundle_path()]
     checkpoints = [*(checkpoint or []), *[None] * (len(bundles) - len(checkpoint or []))]
     if len(checkpoints) > len(bundles):
         raise UserError("There are more checkpoints than bundles", "give each bundle at most one")

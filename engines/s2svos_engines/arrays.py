@@ -71,6 +71,13 @@ def as_labels(mask: object) -> Labels:
     return mask.astype(np.uint8, copy=False)
 
 
+def object_ids(labels: Labels) -> NDArray[np.uint8]:
+    """Return the ids that are on a frame, rising, uint8 [N]; the background is none."""
+    # np.unique sorts the pixels, and imports numpy.ma: 25 ms of a run's start.
+    counts = np.bincount(labels.ravel(), minlength=256)
+    return (np.flatnonzero(counts[1:]) + 1).astype(np.uint8)
+
+
 def dtype_and_shape(frame: AnyFrame) -> tuple[str, tuple[int, ...]]:
     """Return NumPy's name of a frame's element type, and its shape.
 

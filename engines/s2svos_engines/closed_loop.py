@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from s2svos_engines.arrays import Frame, Labels, Masks
+from s2svos_engines.arrays import Frame, Labels, Masks, object_ids
 from s2svos_engines.contract import StepContract
 from s2svos_engines.engine import Engine, Runner
 from s2svos_engines.letterbox import Letterbox, object_masks
@@ -54,7 +54,7 @@ class NetworkClip:
             raise ValueError("the clip has no frame, or no object on its first frame")
         size = labels.shape[0], labels.shape[1]
         letterbox = Letterbox.of(size, (contract.height, contract.width))
-        ids = tuple(int(one) for one in np.unique(labels[labels > 0]))
+        ids = tuple(object_ids(labels).tolist())
         return cls(
             ids,
             letterbox.resize(frame),

@@ -21,6 +21,7 @@ from s2svos_engines.arrays import (
     States,
     as_labels,
     dtype_and_shape,
+    object_ids,
     on_gpu,
 )
 from s2svos_engines.batch_runner import Slot, StreamsRunner, together
@@ -142,8 +143,8 @@ class Tracker:
         """
         drawn = as_labels(mask)
         labels = self.open(frame, mask).step(frame)
-        missed = np.setdiff1d(np.unique(drawn), np.unique(labels))
-        return np.where((labels == 0) & np.isin(drawn, missed), drawn, labels).astype(np.uint8)
+        missed = ~np.isin(drawn, object_ids(labels))
+        return np.where((labels == 0) & missed, drawn, labels)
 
     def step_many(self, frames: Mapping[Stream, AnyFrame]) -> dict[Stream, Labels]:
         """Follow the objects of several streams into their next frames.
@@ -397,9 +398,9 @@ class Stream:
         """
         entry = self._entry(frame, mask)
         with self.used():
-            if len(known := np.intersect1d(entry.ids, self.ids)):
+            if known := set(entry.ids.tolist()) & set(self.ids.tolist()):
                 raise UserError(
-                    f"Object {known[0]} is followed already",
+                    f"Object {min(known)} is followed already",
                     "give a new object a new id, or correct a known one",
                 )
             self._enter(entry)
@@ -436,7 +437,7 @@ class Stream:
         self.check(frame)
         labels = as_labels(mask)
         self._check(str(labels.dtype), labels.shape, self.letterbox.video_size)
-        ids = np.unique(labels[labels > 0])
+        ids = object_ids(labels)
         if not len(ids):
             raise UserError("The mask holds no object", "mark each object with its id, 1 to 255")
         return Entry(frame, labels, ids)

@@ -79,7 +79,6 @@ def batch(
     number, count = _shard(shard)
     if on is not None and on != "ray" and not re.fullmatch(r"(ray://)?[\w.-]+:[0-9]{1,5}", on):
         raise typer.BadParameter("say ray, ray://HOST:PORT or HOST:PORT", param_hint="--on")
-    from s2svos import default_bundle
     from s2svos.batch.jobs import read_jobs
     from s2svos.batch.jobs import shard as part
     from s2svos.batch.local import run_here
@@ -88,13 +87,14 @@ def batch(
     from s2svos.batch.work import Settings
     from s2svos.commands.terminal import counting_progress
     from s2svos.saving.formats import check_formats
+    from s2svos.shipped import bundle_path
     from s2svos.video.address import is_address
     from s2svos_engines.bundle import Bundle
     from s2svos_engines.cpu import cpu_count
 
     check_formats(save or ())
     listed = part(read_jobs(jobs), number, count)
-    path = bundle or default_bundle()
+    path = bundle_path(bundle)
     Bundle.open(path)  # says now what is wrong with it
     cores = cpu_count()
     at_a_time = processes or max(1, min(len(listed), cores // 2))

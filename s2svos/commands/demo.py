@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
-from s2svos.commands.options import EngineChoice
+from s2svos.commands.options import BundleOption, EngineOption
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for clip and results.")] = Path(
         "demo"
     ),
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle to show; default: the one that ships.")
-    ] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="What runs it.")] = "auto",
+    bundle: BundleOption = None,
+    engine: EngineOption = "auto",
 ) -> None:
     """Draw a clip, follow its three objects with s2svos infer, and compare with the truth."""
     from s2svos.commands.demo_run import follow, judge, palette, write_clip

@@ -5,18 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from s2svos.commands.options import BundleOption
 
 STYLES = {"ok": "green", "info": "cyan", "problem": "bold red"}
 
 
 def doctor(
-    bundle: Annotated[
-        Path | None, typer.Option(help="Network to test with, NAME.s2s; default: what ships.")
-    ] = None,
+    bundle: BundleOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Examine this installation: packages, processor, GPU, and every engine on ten frames.
@@ -26,15 +25,16 @@ def doctor(
     """
     import json
 
-    from s2svos import __version__, default_bundle
+    from s2svos import __version__
     from s2svos.commands.terminal import print_table
     from s2svos.doctor.examine import examine
     from s2svos.doctor.finding import State
+    from s2svos.shipped import bundle_path
     from s2svos.standard_streams import need_standard_output
 
     need_standard_output()
     with _status() as log:
-        findings = list(examine(bundle or default_bundle(), log=log))
+        findings = list(examine(bundle_path(bundle), log=log))
     problems = sum(finding.state is State.PROBLEM for finding in findings)
     if as_json:
         report = {

@@ -30,7 +30,10 @@ class Year(StrEnum):
 def evaluate(
     model: Annotated[
         Path | None,
-        typer.Argument(help="Bundle NAME.s2s or checkpoint NAME.pt; default: the one that ships."),
+        typer.Argument(
+            help="Bundle, lite (the default), lite-hq or NAME.s2s, or checkpoint NAME.pt.",
+            show_default=False,
+        ),
     ] = None,
     davis: Annotated[Path | None, typer.Option(help="A folder in DAVIS's layout.")] = None,
     youtube_vos: Annotated[
@@ -101,15 +104,15 @@ def evaluate(
     if split and kind not in ("davis", "youtube-vos"):
         raise typer.BadParameter(f"--{kind} has no splits", param_hint="--split")
 
-    import s2svos
     from s2svos.commands.terminal import counting_progress
     from s2svos.evaluation.report import print_table
     from s2svos.evaluation.run import evaluate as run
     from s2svos.evaluation.videos import open_videos
     from s2svos.exporting import open_model
+    from s2svos.shipped import bundle_path
 
     videos = open_videos(kind, root, year=int(year), split=split)
-    with open_model(model or s2svos.default_bundle()) as opened:
+    with open_model(bundle_path(model)) as opened:
         try:
             with counting_progress("frames") as update:
                 result = run(

@@ -204,9 +204,9 @@ def infer(
         start=first_index,
     )
 
-    from s2svos import default_bundle
     from s2svos.inference.progress import shown_progress
     from s2svos.inference.run import infer as run
+    from s2svos.shipped import bundle_path
     from s2svos.video.first_frame import read_mask_frame
     from s2svos.video.incoming_sources import masks_only
     from s2svos.video.masks import mask_of_boxes, read_first_mask
@@ -227,7 +227,7 @@ def infer(
     @cache
     def tracker() -> Tracker:
         return Tracker.load(
-            bundle or default_bundle(),
+            bundle_path(bundle),
             engine=engine,
             precision=precision.value,
             threads=threads,

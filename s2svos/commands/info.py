@@ -21,7 +21,8 @@ MOST_OBJECTS = 255
 
 def info(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Bundle, NAME.s2s; default: the one that ships.")
+        Path | None,
+        typer.Argument(help="Bundle: lite, the default, lite-hq or NAME.s2s.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     everything: Annotated[
@@ -41,14 +42,15 @@ def info(
     """Tell what a bundle is: precisions, parity, plans; or how long its layers take."""
     import json
 
-    from s2svos import UserError, default_bundle
+    from s2svos import UserError
     from s2svos.about import about
     from s2svos.commands.terminal import print_table
+    from s2svos.shipped import bundle_path
     from s2svos.standard_streams import need_standard_output
     from s2svos_engines.bundle import Bundle
 
     need_standard_output()
-    opened = Bundle.open(bundle or default_bundle())
+    opened = Bundle.open(bundle_path(bundle))
     if profile:
         from s2svos.profile import profile as measure
 

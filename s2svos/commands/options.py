@@ -66,7 +66,11 @@ class GraphPrecision(StrEnum):
 
 
 BundleOption = Annotated[
-    Path | None, typer.Option(help="Network, NAME.s2s; default: the one that ships.")
+    Path | None,
+    typer.Option(
+        metavar="lite|lite-hq|FILE.s2s",
+        help="Network: lite, the default; lite-hq, finer and slower; or one of your own.",
+    ),
 ]
 EngineOption = Annotated[EngineChoice, typer.Option(help="What runs it.")]
 PrecisionOption = Annotated[

@@ -57,12 +57,13 @@ def studio(
     assert video
     import secrets
 
-    from s2svos import UserError, default_bundle
+    from s2svos import UserError
     from s2svos.extras import needs
 
     with needs("studio"):
         from s2svos.studio.server import studio_app
     from s2svos.locks import locked_folder
+    from s2svos.shipped import bundle_path
     from s2svos.studio.follower import Follower
     from s2svos.studio.frames import Frames
     from s2svos.studio.listener import Listener
@@ -80,7 +81,7 @@ def studio(
 
     def load() -> Tracker:
         return Tracker.load(
-            bundle or default_bundle(), engine=engine, precision=precision.value, window="auto"
+            bundle_path(bundle), engine=engine, precision=precision.value, window="auto"
         )
 
     frames, token = Frames(opened), secrets.token_urlsafe(24)

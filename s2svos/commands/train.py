@@ -39,9 +39,9 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            metavar="lite|paper|FILE.yaml",
-            help="All numbers of the training; the options below win over it. Default: lite, or "
-            "the config of the run that is resumed.",
+            metavar="lite|paper|fine-tune|FILE.yaml",
+            help="All numbers of the training; the options below win over it. fine-tune goes on "
+            "from the weights that ship. Default: lite, or the config of the run that is resumed.",
         ),
     ] = None,
     data: Annotated[
@@ -84,7 +84,11 @@ def train(
         ),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(help="Checkpoint whose weights to start from instead.")
+        Path | None,
+        typer.Option(
+            metavar="lite|FILE.pt",
+            help="Checkpoint whose weights to start from instead: lite, which ships, or a file.",
+        ),
     ] = None,
     resume: Annotated[
         bool,

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from s2svos.saving.formats import Savers, check_formats, files_of
 from s2svos.saving.frame import SavedFrame, SavedVideo
 from s2svos.video.decoder import frame_name
 from s2svos.video.masks import davis_palette
 from s2svos.video.pictures import BROKEN, NoIdsError, read_ids
 from s2svos.video.reader import Video
+from s2svos_engines.arrays import object_ids
 from s2svos_engines.errors import UserError
 
 
@@ -106,7 +105,7 @@ def convert(
     ids, palettes = set[int](), set[bytes | None]()
     for path in result.masks.values():
         found, palette = _mask(path, opened)
-        ids |= set(np.unique(found[found > 0]).tolist())
+        ids |= set(object_ids(found).tolist())
         palettes.add(palette)
     saved = SavedVideo(
         path=opened.path,

@@ -21,7 +21,7 @@ from s2svos.video.masks import davis_palette, write_mask
 from s2svos.video.overlay import overlay_colours
 from s2svos.video.pictures import BROKEN, NoIdsError, read_ids
 from s2svos.video.reader import Video
-from s2svos_engines.arrays import Labels
+from s2svos_engines.arrays import Labels, object_ids
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import disk_errors, write_atomically
 
@@ -141,7 +141,7 @@ class Project:
                 self._masks[GIVEN].discard(index)
                 self._path(GIVEN, index).unlink(missing_ok=True)
                 return
-            for one in np.unique(labels[labels > 0]).tolist():
+            for one in object_ids(labels).tolist():
                 self.objects.setdefault(int(one), Object(f"object {one}", self._colour(int(one))))
             self._write(GIVEN, index, labels)
             self._write_objects()

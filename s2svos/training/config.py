@@ -199,7 +199,7 @@ class TrainConfig:
         workers: processes, for each device, that make clips.
         strict: stop at the first damaged file of the data; if not, skip and count them.
         seed: of weights and clips.
-        init: checkpoint whose weights the network starts from.
+        init: checkpoint whose weights the network starts from: ``lite``, which ships, or a path.
         objects: how many of a clip are followed.
         windows: chance, a clip, that it is seen through a window that moves (default network only).
     """

@@ -20,7 +20,7 @@ from s2svos.training.config import TrainConfig
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import write_atomically
 
-PRESETS = ("lite", "paper")
+PRESETS = ("lite", "paper", "fine-tune")
 _CONFIG = TypeAdapter(TrainConfig)
 _FIXED = (
     *("network", "backbone", "data", "objects", "loss", "corruption", "windows", "ema_decay"),
@@ -56,8 +56,8 @@ def load_config(name: str) -> TrainConfig:
     """Return the config of a preset or of a file.
 
     Args:
-        name: ``lite``, ``paper``, or the path of a YAML file. One that has a ``base`` states only
-            what differs from that preset or file (named from where it lies).
+        name: ``lite``, ``paper``, ``fine-tune``, or the path of a YAML file. One that has a
+            ``base`` states only what differs from that preset or file (named from where it lies).
 
     Raises:
         UserError: it cannot be read, or a key or value is wrong.

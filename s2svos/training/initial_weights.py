@@ -11,6 +11,7 @@ from s2svos.data.clips import ClipSource
 from s2svos.network.checkpoint import build, checkpoint_config, read_checkpoint
 from s2svos.network.config import config_to_json
 from s2svos.network.segmenter import AnySegmenter
+from s2svos.shipped import checkpoint_path
 from s2svos.training.config import TrainConfig
 from s2svos.training.seeds import SeedStream
 from s2svos_engines.errors import UserError
@@ -32,7 +33,7 @@ def starting_network(config: TrainConfig, *, resumed: bool = False) -> AnySegmen
     network = build(config.network)
     if not resumed:
         if config.init:
-            _load_checkpoint(network, Path(config.init))
+            _load_checkpoint(network, checkpoint_path(config.init))
         elif config.backbone.weights != "none":
             network.load_backbone(config.backbone.weights)
     if config.backbone.freeze and not from_scratch(config):

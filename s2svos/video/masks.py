@@ -21,7 +21,7 @@ from s2svos.video.pictures import (
     picture_size,
     read_ids,
 )
-from s2svos_engines.arrays import Labels
+from s2svos_engines.arrays import Labels, object_ids
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import write_atomically
 
@@ -50,7 +50,7 @@ class FirstMask:
     @property
     def objects(self) -> tuple[int, ...]:
         """Labels of the objects, rising."""
-        return tuple(int(i) for i in np.unique(self.ids) if i)
+        return tuple(object_ids(self.ids).tolist())
 
 
 def read_first_mask(path: str | Path, *, size: tuple[int, int]) -> FirstMask:
@@ -153,7 +153,7 @@ def specks(ids: Labels, name: str) -> list[str]:
     Raises:
         UserError: most of the ids are such.
     """
-    found = [int(i) for i in np.flatnonzero(np.bincount(ids.ravel(), minlength=256)) if i]
+    found = object_ids(ids).tolist()
     thin = [i for i in found if len(found) > 1 and _is_edge(ids, i)]
     if len(thin) > 1 and 2 * len(thin) > len(found):
         raise UserError(
@@ -181,7 +181,8 @@ def _background(ids: Labels, palette: bytes | None, name: str) -> list[str]:
     Raises:
         UserError: index 0 has a colour, and black is what another index stands for.
     """
-    named = [int(i) for i in np.unique(ids)]
+    counts = np.bincount(ids.ravel(), minlength=256)
+    named = np.flatnonzero(counts).tolist()
     odd = palette is not None and not _is_black(palette, 0)
     if odd and (black := [i for i in named if _is_black(palette, i)]):
         raise UserError(
@@ -190,7 +191,7 @@ def _background(ids: Labels, palette: bytes | None, name: str) -> list[str]:
         )
     if 0 not in named:
         return [f"{name} has no background: no pixel is 0."]
-    most = int(np.bincount(ids.ravel()).argmax())
+    most = int(counts.argmax())
     if odd and most:
         return [f"{name} has more of index {most} than of 0, which is the background."]
     return []

@@ -216,9 +216,8 @@ def test_without_the_graph_they_take_turns(tmp_path: Path, clips: list[Clip]) ->
     write_bundle(
         tmp_path / "x.s2s", contract=small_contract("paper"), graphs={"fp32": graphs}, facts={}
     )
-    tracker = Tracker(
-        Bundle.open(tmp_path / "x.s2s"), OneCall(Bundle.open(tmp_path / "x.s2s"), threads=1)
-    )
+    bundle = Bundle.open(tmp_path / "x.s2s")
+    tracker = Tracker(bundle, OneCall(bundle, threads=1))
     streams = opened(tracker, clips)
     found = tracker.step_many({s: c[1][0] for s, c in zip(streams, clips, strict=True)})
     for stream, clip in zip(streams, clips, strict=True):

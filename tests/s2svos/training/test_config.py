@@ -44,6 +44,15 @@ def test_presets_are_whole_and_the_papers_is_the_papers(lite: TrainConfig) -> No
     assert paper.backbone.weights == "imagenet"
 
 
+def test_fine_tuning_goes_on_from_the_weights_that_ship(lite: TrainConfig) -> None:
+    config = load_config("fine-tune")
+    assert config.init == "lite"
+    assert config.network == lite.network
+    assert config.optimiser.lr < lite.optimiser.lr / 3
+    (phase,) = config.phases
+    assert (phase.height, phase.width) == (lite.network.height, lite.network.width)
+
+
 def written(folder: Path, text: str) -> str:
     path = folder / "own.yaml"
     path.write_text(text)
@@ -106,7 +115,7 @@ def test_a_config_round_trips(tmp_path: Path, lite: TrainConfig) -> None:
         ("base: lite\nseed: [", r"is no YAML at line"),
         ("just text", r"holds no keys and values"),
         ("base: own.yaml", r"is its own base"),
-        ("base: nowhere.yaml", r"nowhere\.yaml cannot be read; name lite, paper or a YAML file"),
+        ("base: nowhere.yaml", r"nowhere\.yaml cannot be read; name lite, .* or a YAML file"),
     ],
 )
 def test_mistakes_are_named_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:

@@ -1,0 +1,26 @@
+"""The networks that ship with the package, by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "weights"
+DEFAULT = "lite"
+BUNDLES = (DEFAULT, "lite-hq")
+CHECKPOINTS = (DEFAULT,)  # lite-hq has its weights, at a larger size
+
+
+def bundle_path(bundle: str | Path | None = None) -> Path:
+    """Return the path of a bundle.
+
+    Args:
+        bundle: ``lite`` or ``lite-hq``, which ship; or a path; None for ``lite``.
+    """
+    name = str(bundle or DEFAULT)
+    return FOLDER / f"{name}.s2s" if name in BUNDLES else Path(name)
+
+
+def checkpoint_path(checkpoint: str | Path) -> Path:
+    """Return the path of a checkpoint: ``lite``, which ships, or a path."""
+    name = str(checkpoint)
+    return FOLDER / f"{name}.pt" if name in CHECKPOINTS else Path(name)

@@ -1,0 +1,87 @@
+"""The networks that ship, by their names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import s2svos
+from s2svos.cli import app
+from s2svos.network.checkpoint import load_network
+from s2svos.sample.render import render
+from s2svos.shipped import BUNDLES, bundle_path, checkpoint_path
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.engine import Engine
+from s2svos_engines.registry import load_engine
+
+
+def test_names_are_paths() -> None:
+    assert bundle_path() == bundle_path(None) == bundle_path("lite") == s2svos.default_bundle()
+    assert bundle_path(Path("lite-hq")).name == "lite-hq.s2s"
+    assert bundle_path("my/lite.s2s") == bundle_path(Path("my/lite.s2s")) == Path("my/lite.s2s")
+    assert checkpoint_path("lite").name == "lite.pt"
+    assert checkpoint_path(Path("run/final.pt")) == Path("run/final.pt")
+    assert all(bundle_path(name).is_file() for name in BUNDLES)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_checkpoint_is_the_network_of_the_bundles(name: str) -> None:
+    bundle = Bundle.open(bundle_path(name))
+    contract = bundle.contract
+    size = contract.height, contract.width
+    network = load_network(checkpoint_path("lite"), size=size)
+    (frame, ids), (following, _) = render(length=2, height=size[0], width=size[1])
+    masks = np.stack([np.uint8(255) * (ids == one) for one in (1, 2)])
+    found = _two_steps(load_engine(bundle, "onnxruntime", threads=1), frame, masks, following)
+    with torch.inference_mode():
+        states = network.init(torch.from_numpy(frame), torch.from_numpy(masks))
+        wanted = network.step(torch.from_numpy(following), *states)[0].numpy()
+    assert (np.abs(found.astype(int) - wanted) > 2).mean() < 1e-3
+
+
+def _two_steps(
+    engine: Engine,
+    frame: np.typing.NDArray[np.uint8],
+    masks: np.typing.NDArray[np.uint8],
+    following: np.typing.NDArray[np.uint8],
+) -> np.typing.NDArray[np.uint8]:
+    return engine.runner(engine.init(frame, masks)).step(following)
+
+
+def test_the_larger_one_sees_more_and_has_all_precisions() -> None:
+    lite, finer = (Bundle.open(bundle_path(name)) for name in ("lite", "lite-hq"))
+    assert (lite.contract.height, lite.contract.width) == (256, 448)
+    assert (finer.contract.height, finer.contract.width) == (320, 576)
+    assert lite.precisions == finer.precisions == ("fp32", "fp16", "int8")
+    assert s2svos.load("lite-hq").bundle.path == finer.path
+
+
+def test_a_training_goes_on_from_what_ships(tmp_path: Path) -> None:
+    arguments = ["train", "--out", str(tmp_path / "run"), "--init", "lite", "--data", "synthetic"]
+    config = tmp_path / "short.yaml"
+    config.write_text(
+        "base: lite\nphases: [{steps: 1, batch: 1, length: 2, height: 64, width: 64}]\n"
+        "validation: {every: 0, clips: 1, frames: 2}\nworkers: 0\noptimiser: {lr: 1.0e-9}\n"
+    )
+    done = CliRunner().invoke(app, [*arguments, "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    before = load_network(checkpoint_path("lite")).state_dict()
+    after = load_network(tmp_path / "run" / "final.pt").state_dict()
+    assert all(torch.allclose(before[key], after[key], atol=1e-5) for key in before)
+
+
+def test_another_size_of_what_ships(tmp_path: Path) -> None:
+    out = tmp_path / "small.s2s"
+    done = CliRunner().invoke(
+        app, ["export", "lite", "-o", str(out), "--size", "192x128", "--drift-frames", "10"]
+    )
+    assert done.exit_code == 0, done.output
+    assert Bundle.open(out).contract.width == 192
+
+
+def test_a_bundle_s_name_is_no_checkpoint(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["export", "lite"])
+    assert done.exit_code == 2
+    assert "--plan or --web" in done.output
