@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from s2svos_engines.errors import UserError
+
 FOLDER = Path(__file__).parent / "weights"
 DEFAULT = "lite"
 BUNDLES = (DEFAULT, "lite-hq")
@@ -21,6 +23,12 @@ def bundle_path(bundle: str | Path | None = None) -> Path:
 
 
 def checkpoint_path(checkpoint: str | Path) -> Path:
-    """Return the path of a checkpoint: ``lite``, which ships, or a path."""
+    """Return the path of a checkpoint: ``lite``, which ships, or a path.
+
+    Raises:
+        UserError: it is the name of a bundle that ships without one.
+    """
     name = str(checkpoint)
+    if name in BUNDLES and name not in CHECKPOINTS:
+        raise UserError(f"{name} has no checkpoint of its own", f"name {DEFAULT}, its weights")
     return FOLDER / f"{name}.pt" if name in CHECKPOINTS else Path(name)

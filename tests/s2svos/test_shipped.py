@@ -14,6 +14,7 @@ from s2svos.sample.render import render
 from s2svos.shipped import BUNDLES, bundle_path, checkpoint_path
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import Engine
+from s2svos_engines.errors import UserError
 from s2svos_engines.registry import load_engine
 
 
@@ -81,7 +82,9 @@ def test_another_size_of_what_ships(tmp_path: Path) -> None:
     assert Bundle.open(out).contract.width == 192
 
 
-def test_a_bundle_s_name_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_bundle_s_name_is_no_checkpoint() -> None:
+    with pytest.raises(UserError, match=r"lite-hq has no checkpoint of its own; name lite"):
+        checkpoint_path("lite-hq")
     done = CliRunner().invoke(app, ["export", "lite"])
     assert done.exit_code == 2
     assert "--plan or --web" in done.output
