@@ -162,7 +162,7 @@ def test_render_gives_tables_plots_and_the_readme(results, tmp_path):
 def test_streams_in_one_call_are_left_out_with_the_reason_where_there_is_no_graph(tmp_path):
     bundle = _bundle(tmp_path, fp32=["init", "step"])
     frame = np.zeros((bundle.contract.height, bundle.contract.width, 3), np.uint8)
-    variant = Variant("batched onnxruntime", OURS, "fp32", streams=8)
+    variant = Variant("batched torch", OURS, "fp32", streams=8)  # the others have threads for them
     with pytest.raises(UserError, match="no batch graph; export it with --batch"):
         VariantFactory(bundle, threads=1).loop(variant, frame, frame[None, ..., 0])
 
