@@ -59,7 +59,7 @@ def infer(
         mask: with the objects on its first frame, as for ``--mask``.
         out: folder for the results; None for one named after the video, in the working folder.
         later: masks of later frames by their index: corrections, and objects that enter.
-        tracker: that follows; None for the bundle that ships, with a window that follows the
+        tracker: that follows; None for ``lite``, with a window that follows the
             objects.
         overlay: also make ``overlay.mp4``.
         save: other formats to make, as for ``--save``: ``alpha.mov``, ``tracks.csv`` ...

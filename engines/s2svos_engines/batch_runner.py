@@ -76,9 +76,9 @@ class ParallelRunner(StreamsRunner):
     """Streams that are stepped at the same time, each on one thread.
 
     On a processor a thread that shares its step with none does more of it than one of two that
-    wait for each other at every layer: 8 streams on two cores with AVX-512 took 0.94 (fp32) and
-    0.77 (int8) of the time that they take in turn, in one call 1.07 and 0.92 (OpenVINO; ONNX
-    Runtime 0.83 and 0.77, in one call 1.00 and 1.08).
+    wait for each other at every layer. 8 streams on two cores with AVX-512, in two runs, by the
+    time in turn: OpenVINO fp32 1.00 and 1.03 x (in one call 1.29), bf16 0.63 and 0.89 (0.88, 1.05),
+    int8 0.67 and 0.83 (1.01, 0.99); ONNX Runtime fp32 0.78 and 0.80 (1.02), int8 0.77 and 0.79.
 
     Args:
         engine: whose runners run at the same time, see :meth:`Engine.parallel`.

@@ -14,7 +14,6 @@ from s2svos.network.checkpoint import load_network
 from s2svos.sample.render import render
 from s2svos.shipped import BUNDLES, bundle_path, checkpoint_path
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import load_engine
 
@@ -36,20 +35,12 @@ def test_the_checkpoint_is_the_network_of_the_bundles(name: str) -> None:
     network = load_network(checkpoint_path("lite"), size=size)
     (frame, ids), (following, _) = render(length=2, height=size[0], width=size[1])
     masks = np.stack([np.uint8(255) * (ids == one) for one in (1, 2)])
-    found = _two_steps(load_engine(bundle, "onnxruntime", threads=1), frame, masks, following)
+    engine = load_engine(bundle, "onnxruntime", threads=1)
+    found = engine.runner(engine.init(frame, masks)).step(following)
     with torch.inference_mode():
         states = network.init(torch.from_numpy(frame), torch.from_numpy(masks))
         wanted = network.step(torch.from_numpy(following), *states)[0].numpy()
     assert (np.abs(found.astype(int) - wanted) > 2).mean() < 1e-3
-
-
-def _two_steps(
-    engine: Engine,
-    frame: np.typing.NDArray[np.uint8],
-    masks: np.typing.NDArray[np.uint8],
-    following: np.typing.NDArray[np.uint8],
-) -> np.typing.NDArray[np.uint8]:
-    return engine.runner(engine.init(frame, masks)).step(following)
 
 
 def test_the_larger_one_sees_more_and_has_all_precisions() -> None:

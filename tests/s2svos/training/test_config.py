@@ -115,7 +115,10 @@ def test_a_config_round_trips(tmp_path: Path, lite: TrainConfig) -> None:
         ("base: lite\nseed: [", r"is no YAML at line"),
         ("just text", r"holds no keys and values"),
         ("base: own.yaml", r"is its own base"),
-        ("base: nowhere.yaml", r"nowhere\.yaml cannot be read; name lite, .* or a YAML file"),
+        (
+            "base: nowhere.yaml",
+            r"nowhere\.yaml cannot be read; name lite, paper, fine-tune or a YAML file",
+        ),
     ],
 )
 def test_mistakes_are_named_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
