@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +128,7 @@ def _exported_for_one_run(checkpoint: Path) -> Iterator[Bundle]:
                 f"{error.problem}",
                 "export it with s2svos export, and name that bundle",
             ) from error
-        yield Bundle.open(out)
+        yield Bundle.open(out, lasting=False)
 
 
 def _export(
@@ -163,7 +164,28 @@ def _export(
         },
         log=log,
         progress=progress,
+        other_process=_other_process if len(config.precisions) > 1 else nullcontext,
     )
+
+
+@contextmanager
+def _other_process() -> Iterator[Executor | None]:
+    """Give a process that exports graphs beside this one; None where there is one core for both."""
+    from s2svos.workers import worker_pool
+    from s2svos_engines.cpu import cpu_count
+
+    if cpu_count() == 1:
+        yield None
+        return
+    broken = "A process that exported graphs was ended from outside, perhaps for want of memory"
+    with worker_pool(1, _import_exporter, broken=broken) as executor:
+        yield executor
+        executor.shutdown()  # in peace: torch leaves a semaphore behind in a process that is killed
+
+
+def _import_exporter() -> None:
+    """Take what takes seconds while the first graph is on its way."""
+    import s2svos_export.graphs  # noqa: F401
 
 
 def _open_clip(name: ClipName | None) -> tuple[Clip, str]:

@@ -64,14 +64,16 @@ class Bundle:
         path: of the file.
         sha256: of the file without its seal; names the bundle.
         manifest: what the bundle says of itself.
+        lasting: whether another process will open it, so that compiled graphs are worth keeping.
     """
 
     path: Path
     sha256: str
     manifest: Manifest
+    lasting: bool = True
 
     @classmethod
-    def open(cls, path: Path) -> Bundle:
+    def open(cls, path: Path, *, lasting: bool = True) -> Bundle:
         """Open and check a bundle.
 
         Raises:
@@ -79,7 +81,7 @@ class Bundle:
         """
         try:
             need_regular_file(path)
-            return cls._checked(path)
+            return cls._checked(path, lasting)
         except FileNotFoundError as error:
             raise UserError(
                 f"{path} does not exist", "name a .s2s bundle that s2svos export wrote"
@@ -90,7 +92,7 @@ class Bundle:
             ) from error
 
     @classmethod
-    def _checked(cls, path: Path) -> Bundle:
+    def _checked(cls, path: Path, lasting: bool) -> Bundle:
         # First of all, so that not even the zip's own structures are read from changed bytes.
         sha256 = _sha256_of_body(path)
         with path.open("rb") as file:
@@ -110,7 +112,7 @@ class Bundle:
             manifest = Manifest.from_json(text)
             if set(archive.namelist()) != {MANIFEST, *manifest.members}:
                 raise ValueError("its members are not those of its manifest")
-        return cls(path, sha256, manifest)
+        return cls(path, sha256, manifest, lasting)
 
     @property
     def contract(self) -> StepContract:

@@ -68,7 +68,10 @@ class NetworkClip:
 
     def rollout(self, engine: Engine) -> Iterator[Masks]:
         """Follow the objects in closed loop; yields masks, uint8 [N, h, w], a frame."""
-        runner = self.start(engine)
+        return self.follow(self.start(engine))
+
+    def follow(self, runner: Runner[Any]) -> Iterator[Masks]:
+        """Follow the objects from a runner's state; yields masks, uint8 [N, h, w], a frame."""
         for frame in self.frames:
             yield runner.step(frame).copy()
 

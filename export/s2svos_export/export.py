@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -37,8 +40,13 @@ from s2svos_export.weight_sharing import share_weights
 
 TOOLS = ("s2svos", "torch", "onnx", "onnxscript", "onnxruntime")
 
+_Task = Callable[[], bytes]
+_Key = tuple[str, str]  # precision and name of a graph
+
 Graphs = Mapping[str, bytes]
 """ONNX models by the name of the graph."""
+OtherProcess = Callable[[], AbstractContextManager[Executor | None]]
+"""Gives a process that exports graphs beside this one, or None, until it is left."""
 
 
 class DriftError(UserError):
@@ -88,6 +96,7 @@ def export(
     facts: Mapping[str, Any],
     log: Callable[[str], None],
     progress: Callable[[int], None] = lambda frame: None,
+    other_process: OtherProcess = nullcontext,
 ) -> DriftReport:
     """Export a network into a bundle if its graphs follow objects as PyTorch does.
 
@@ -103,6 +112,8 @@ def export(
         facts: JSON types for the manifest: what the network is and how it was trained.
         log: called with a line for each part of the work.
         progress: called with the index of every frame over which drift is measured.
+        other_process: to share the graphs with, which take one core each; the network is pickled
+            for it.
 
     Raises:
         DriftError: masks drift more than the budget allows. Nothing is written.
@@ -111,7 +122,8 @@ def export(
     """
     with _TrialEngines(network.contract) as trials:
         exporter = _Exporter(network, name, config, log)
-        graphs = exporter.floating_point()
+        with other_process() as executor:
+            graphs, for_int8 = exporter.floating_point(executor)
         facts = {
             **facts,
             "opset": OPSET,
@@ -119,7 +131,9 @@ def export(
             "max_objects": config.max_objects,
         }
         if "int8" in config.precisions:
-            graphs["int8"], choice = exporter.int8(graphs["fp32"], clip, calibration, trials)
+            graphs["int8"], choice = exporter.int8(
+                graphs["fp32"], for_int8, clip, calibration, trials
+            )
             facts["int8"] = choice.to_json()
         engines = [
             engine
@@ -202,7 +216,7 @@ class _TrialEngines:
             path = Path(file.name)
         with _temporary_folder_errors():
             write_bundle(path, contract=self._contract, graphs={precision: graphs}, facts={})
-        yield Bundle.open(path)
+        yield Bundle.open(path, lasting=False)
         path.unlink()
 
 
@@ -232,21 +246,56 @@ class _Exporter:
     ) -> None:
         self._network, self._name, self._config, self._log = network, name, config, log
 
-    def floating_point(self) -> dict[str, Graphs]:
-        """Return all graphs in fp32 and, if it is wanted, in fp16."""
+    def floating_point(self, executor: Executor | None) -> tuple[dict[str, Graphs], Graphs]:
+        """Export all graphs in floating point.
+
+        Args:
+            executor: another process to share them with.
+
+        Returns:
+            Those in fp32 and, if it is wanted, in fp16; and the step graphs that int8 is made of.
+        """
         precisions = ["fp32", "fp16"] if "fp16" in self._config.precisions else ["fp32"]
-        names = ("init", *self._config.step_graphs)
-        return {
-            precision: {graph: self._export(self._network, graph, precision) for graph in names}
+        steps = self._config.step_graphs
+        tasks = {
+            (precision, graph): self._task(self._network, graph, precision)
             for precision in precisions
+            for graph in ("init", *steps)
+        }
+        module = cast(nn.Module, self._network)
+        transposed = any(isinstance(one, nn.ConvTranspose2d) for one in module.modules())
+        if transposed and "int8" in self._config.precisions:
+            # ONNX Runtime has no int8 transposed convolution; in floating point convolutions of
+            # sub-pixels take as long.
+            plain = cast(Network, with_sub_pixels(module))
+            tasks |= {("int8", graph): self._task(plain, graph, "fp32") for graph in steps}
+        models = self._run(tasks, executor)
+        graphs: dict[str, Graphs] = {
+            precision: {graph: models[precision, graph] for graph in ("init", *steps)}
+            for precision in precisions
+        }
+        return graphs, {
+            graph: models.get(("int8", graph), models["fp32", graph]) for graph in steps
         }
 
     def int8(
-        self, fp32: Graphs, clip: Clip, calibration: Iterable[Clip], trials: _TrialEngines
+        self,
+        fp32: Graphs,
+        exact: Graphs,
+        clip: Clip,
+        calibration: Iterable[Clip],
+        trials: _TrialEngines,
     ) -> tuple[Graphs, Int8Choice]:
-        """Return all graphs in int8, and what of them is."""
+        """Return all graphs in int8, and what of them is.
+
+        Args:
+            fp32: all graphs.
+            exact: the step graphs to quantise.
+            clip: to follow.
+            calibration: clips by which the ranges are set.
+            trials: for engines.
+        """
         config = self._config
-        exact = self._without_transposed_convolutions(fp32)
         init = {"init": fp32["init"]}  # runs once: nothing is to be gained there
         self._log("choosing what int8 takes")
         engine = trials.load(fp32, "fp32")
@@ -271,27 +320,39 @@ class _Exporter:
             graphs[graph] = model.SerializeToString()
         return graphs, choice
 
-    def _without_transposed_convolutions(self, fp32: Graphs) -> Graphs:
-        """Return the step graphs with convolutions of sub-pixels in place of transposed ones.
-
-        ONNX Runtime has no int8 transposed convolution. In floating point both forms take as long.
-        """
-        names = self._config.step_graphs
-        module = cast(nn.Module, self._network)
-        if not any(isinstance(one, nn.ConvTranspose2d) for one in module.modules()):
-            return {graph: fp32[graph] for graph in names}
-        plain = cast(Network, with_sub_pixels(module))
-        return {graph: self._export(plain, graph, "fp32") for graph in names}
-
-    def _export(self, network: Network, graph: str, precision: str) -> bytes:
-        self._log(f"exporting {graph} in {precision}")
-        return export_graph(
+    def _task(self, network: Network, graph: str, precision: str) -> _Task:
+        return partial(
+            export_graph,
             network,
             graph,
             title=self._title(graph, precision),
             precision=precision,
             max_objects=self._config.max_objects,
         )
+
+    def _run(self, tasks: Mapping[_Key, _Task], executor: Executor | None) -> dict[_Key, bytes]:
+        """Export graphs: here from the first on, and in the other process from the last."""
+        left, exported = deque(tasks), {}
+
+        def run(next_key: Callable[[], _Key], call: Callable[[_Task], bytes]) -> None:
+            while left:
+                with suppress(IndexError):  # the other took the last
+                    key = next_key()
+                    self._log(f"exporting {key[1]} in {key[0]}")
+                    exported[key] = call(tasks[key])
+
+        thread = ThreadPoolExecutor(1)
+        try:
+            other = executor and thread.submit(
+                run, left.pop, lambda task: executor.submit(task).result()
+            )
+            run(left.popleft, lambda task: task())
+            if other:
+                other.result()
+        finally:  # at once if this was stopped: the other process is ended then
+            left.clear()
+            thread.shutdown(wait=False)
+        return exported
 
     def _title(self, graph: str, precision: str) -> str:
         return f"s2svos_{self._name}_{graph}_{precision}"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, cast
 
 import onnx
@@ -90,9 +94,7 @@ def export_graph(
         {axis: sizes[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} or None
         for spec in interface.inputs
     )
-    with warnings.catch_warnings():
-        # torch 2.15's exporter warns of its own deprecated internals.
-        warnings.simplefilter("ignore")
+    with _quiet_exporter(), _without_garbage_collection():
         program = torch.onnx.export(
             _Graph(network, method),
             tuple(_example(spec) for spec in interface.inputs),
@@ -111,6 +113,36 @@ def export_graph(
     onnx.checker.check_model(model, full_check=True)
     serialised: bytes = model.SerializeToString()
     return serialised
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's words about itself from the user."""
+    optimizer = logging.getLogger("onnx_ir")  # says which equal weights it leaves as they are
+    level = optimizer.level
+    optimizer.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # torch 2.15's exporter warns of its own deprecated internals.
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            optimizer.setLevel(level)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Leave out the search for garbage in millions of objects that the exporter needs to the end.
+
+    It took 28 % of the time: 25 s instead of 35 for the three graphs of ``lite``, with 0.1 GB more.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def describe(

@@ -20,6 +20,7 @@ from s2svos_export.quantise import convolutions, quantise
 
 PARTS = 16
 PROFILED = 30  # steps whose median time counts
+MAX_TRIALS = 8  # at once, so that many cores do not mean many compiled graphs in memory
 
 Part = tuple[str, ...]
 """Weights of convolutions that follow each other in the graph."""
@@ -67,12 +68,26 @@ class ReferenceRun:
     def __init__(self, engine: Engine, clip: Clip, *, frames: int) -> None:
         start = NetworkClip.of(clip, engine.contract)
         self._clip = replace(start, frames=list(islice(start.frames, frames)))
-        self._masks = list(self._clip.rollout(engine))
+        self._states = engine.init(start.first, start.first_masks)
+        self._masks = list(self._clip.follow(engine.runner(self._states)))
 
-    def iou(self, engine: Engine, frames: int | None = None) -> float:
-        """Return the mean IoU of an engine's masks with those of fp32, over ``frames`` or all."""
-        pairs = zip(self._masks[:frames], self._clip.rollout(engine), strict=False)
-        return float(np.mean([mask_iou(expected, found) for expected, found in pairs]))
+    def iou(self, engine: Engine, *, frames: int | None = None, target: float = 0.0) -> float:
+        """Return the mean IoU of an engine's masks with those of fp32.
+
+        Args:
+            engine: whose ``init`` graph is the one in fp32, and is not called.
+            frames: over how many of them; None for all.
+            target: once it is clear that the IoU is less, what it could still have become is
+                returned.
+        """
+        expected = self._masks[:frames]
+        followed = self._clip.follow(engine.runner(self._states))
+        lost = 0.0
+        for masks, others in zip(expected, followed, strict=False):
+            lost += 1 - float(mask_iou(masks, others).mean())
+            if lost > (1 - target) * len(expected):
+                break
+        return 1 - lost / len(expected)
 
 
 class Int8Search:
@@ -105,18 +120,19 @@ class Int8Search:
         gains = self._gains()
         faster = {name: gain for name, gain in gains.items() if gain > 0}
         parts = split(faster, self._parts)
-        choice = choose(parts, faster, self.quick_iou, self.full_iou, target=target)
+        choice = choose(
+            parts, faster, self.quick_iou, lambda some: self.full_iou(some, target), target=target
+        )
         slower = tuple(name for name in gains if name not in faster)
         return replace(choice, kept_fp32=(*slower, *choice.kept_fp32))
 
     def quick_iou(self, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over the first frames."""
-        # On a thread, since as many are tried at once as there are cores.
-        return self._reference.iou(self._engine(weights, threads=1), self._quick_frames)
+        return self._reference.iou(self._trial(weights), frames=self._quick_frames)
 
-    def full_iou(self, weights: frozenset[str]) -> float:
-        """Return the mean IoU with these weights in int8 over all frames."""
-        return self._reference.iou(self._engine(weights))
+    def full_iou(self, weights: frozenset[str], target: float) -> float:
+        """Return the mean IoU with these weights in int8 over all frames, or that it is less."""
+        return self._reference.iou(self._trial(weights), target=target)
 
     def _gains(self) -> dict[str, float]:
         """Return how much of a step int8 saves for each convolution.
@@ -128,7 +144,8 @@ class Int8Search:
         weights = convolutions(self._step)
         try:
             float_times, int8_times = (
-                self._convolution_seconds(self._engine(frozenset(some))) for some in ((), weights)
+                self._convolution_seconds(self._engine(frozenset(some), threads=None))
+                for some in ((), weights)
             )
         except UserError:
             return {name: float(self._activations[name].macs) for name in weights}
@@ -145,7 +162,11 @@ class Int8Search:
             found[node.input[1]] = found.get(node.input[1], 0) + seconds[node.name]
         return found
 
-    def _engine(self, weights: frozenset[str], threads: int | None = None) -> Engine:
+    def _trial(self, weights: frozenset[str]) -> Engine:
+        # On a thread, since several are tried at once.
+        return self._engine(weights, threads=1)
+
+    def _engine(self, weights: frozenset[str], threads: int | None) -> Engine:
         return self._load(quantise(self._step, self._activations, weights), threads)
 
 
@@ -162,27 +183,31 @@ def choose(
     Args:
         parts: of the graph, from :func:`split`.
         gains: of the convolutions, by their weights.
-        quick_iou: measures a part alone, for the order of the parts; called in several threads.
-        full_iou: measures all parts but the worst.
+        quick_iou: measures a part alone, for the order of the parts.
+        full_iou: measures all parts but the worst. Both are called in several threads.
         target: least mean IoU with fp32.
     """
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    at_once = min(cpu_count(), MAX_TRIALS)
+    with ThreadPoolExecutor(at_once) as pool:
         solo_iou = list(pool.map(quick_iou, map(frozenset, parts)))
-    error_for_gain = [
-        (1 - iou) / sum(gains[name] for name in part)
-        for iou, part in zip(solo_iou, parts, strict=True)
-    ]
-    order = [parts[index] for index in np.argsort(error_for_gain, kind="stable")[::-1]]
+        error_for_gain = [
+            (1 - iou) / sum(gains[name] for name in part)
+            for iou, part in zip(solo_iou, parts, strict=True)
+        ]
+        order = [parts[index] for index in np.argsort(error_for_gain, kind="stable")[::-1]]
 
-    # Bisection over how many parts stay in fp32: fewer than ``low`` do not do, ``high`` do.
-    low, high, reached = 0, len(order), 1.0
-    while low < high:
-        middle = (low + high) // 2
-        iou = full_iou(_names(order[middle:]))
-        if iou >= target:
-            high, reached = middle, iou
-        else:
-            low = middle + 1
+        # How many parts stay in fp32: fewer than ``low`` do not do, ``high`` do. What is between is
+        # cut by several counts at once, by one in halves.
+        low, high, reached = 0, len(order), 1.0
+        while low < high:
+            cuts = {low + (high - low) * (cut + 1) // (at_once + 1) for cut in range(at_once)}
+            counts = sorted(cuts)
+            tried = pool.map(full_iou, (_names(order[count:]) for count in counts))
+            for count, iou in zip(counts, tried, strict=True):
+                if iou >= target:
+                    high, reached = count, iou
+                    break
+                low = count + 1
     return Int8Choice(
         weights=_names(order[high:]),
         kept_fp32=tuple(name for part in order[:high] for name in part),

@@ -69,6 +69,7 @@ class OpenVinoEngine(Engine):
             steps=steps,
             encoders=encoders,
             arithmetic=arithmetic,
+            keep=bundle.lasting,
         )
 
     @cached_property

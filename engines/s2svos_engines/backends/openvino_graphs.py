@@ -50,6 +50,7 @@ class OpenVinoGraphs:
         encoders: encoders of a split graph that run side by side, on a thread each.
         arithmetic: what floating point is computed in, ``f32``, or ``bf16`` where
             :func:`has_bf16`.
+        keep: compiled graphs for the next process.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class OpenVinoGraphs:
         steps: int,
         encoders: int,
         arithmetic: str,
+        keep: bool,
     ) -> None:
         self._models, self._contract = models, contract
         self._settings: dict[str, Any] = {
@@ -77,7 +79,7 @@ class OpenVinoGraphs:
         self._encoder_settings = {**self._settings, **side_by_side, "NUM_STREAMS": encoders}
         if steps > 1:
             self._settings |= {**side_by_side, "NUM_STREAMS": steps}
-        self._files = CompiledFiles(CORE, compiled_folder())
+        self._files = CompiledFiles(CORE, compiled_folder() if keep else None)
         self._sums = sums
         self._full: CompileCache[ov.CompiledModel] = CompileCache()
         self._split: CompileCache[SplitGraph] = CompileCache()
