@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -26,7 +25,6 @@ from s2svos_export.graphs import Network
 FRAMES = 300
 THRESHOLD = 0.95
 FORCED_EVERY = 10
-FRAMES_BEHIND = 4  # that an engine may be behind PyTorch
 
 
 def measure_drift(
@@ -45,7 +43,7 @@ def measure_drift(
     They go on frame by frame together, so that only their current states are in memory; kept are
     the clip's frames at the network's size, 344 kB each at 256x448. Each engine has a thread of
     its own: two threads that share one step wait for each other, on a busy machine most of the
-    time. Nor do the engines wait for each other on every frame.
+    time.
 
     Args:
         network: the reference, in evaluation mode, fp32, on the CPU.
@@ -68,29 +66,22 @@ def measure_drift(
         raise ValueError("drift is measured over at least 1 frame")
     start = NetworkClip.of(clip, network.contract)
     following = islice(ping_pong(chain([start.first], start.frames)), 1, frames + 1)
-    with torch.inference_mode(), _torch_threads(max(1, cpu_count() - len(engines))):
+    cores = cpu_count()
+    with torch.inference_mode(), _torch_threads(max(1, cores - len(engines))):
         reference = _Reference(network, start)
         runs = [
             _EngineRun(engine, count, start, reference.states, forced_every)
             for engine in engines
             for count in engine.frames_per_call
         ]
-        with ExitStack() as stack:
-            threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in runs]
-            in_flight: deque[list[Future[None]]] = deque()
+        with ThreadPoolExecutor(cores) as pool:
+            running: list[Future[None]] = []
             for frame in following:
-                reached = reference.follow(frame)
-                in_flight.append(
-                    [
-                        thread.submit(run.follow, reached)
-                        for thread, run in zip(threads, runs, strict=True)
-                    ]
-                )
-                if len(in_flight) > FRAMES_BEHIND:
-                    _finish(in_flight.popleft())
+                reached = reference.follow(frame)  # the engines are one frame behind
+                _finish(running)
+                running = [pool.submit(run.follow, reached) for run in runs]
                 progress(reached.index)
-            for frame_runs in in_flight:
-                _finish(frame_runs)
+            _finish(running)
     scale = reference.scale()
     return DriftReport(
         source=source,
