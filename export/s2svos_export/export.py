@@ -7,7 +7,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -334,12 +334,14 @@ class _Exporter:
         """Export graphs: here from the first on, and in the other process from the last."""
         left, exported = deque(tasks), {}
 
-        def run(next_key: Callable[[], _Key], call: Callable[[_Task], bytes]) -> None:
-            while left:
-                with suppress(IndexError):  # the other took the last
-                    key = next_key()
-                    self._log(f"exporting {key[1]} in {key[0]}")
-                    exported[key] = call(tasks[key])
+        def run(take: Callable[[], _Key], call: Callable[[_Task], bytes]) -> None:
+            while True:
+                try:
+                    key = take()
+                except IndexError:  # none is left
+                    return
+                self._log(f"exporting {key[1]} in {key[0]}")
+                exported[key] = call(tasks[key])
 
         thread = ThreadPoolExecutor(1)
         try:

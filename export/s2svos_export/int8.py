@@ -128,11 +128,11 @@ class Int8Search:
 
     def quick_iou(self, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over the first frames."""
-        return self._reference.iou(self._trial(weights), frames=self._quick_frames)
+        return self._reference.iou(self._engine(weights), frames=self._quick_frames)
 
     def full_iou(self, weights: frozenset[str], target: float) -> float:
         """Return the mean IoU with these weights in int8 over all frames, or that it is less."""
-        return self._reference.iou(self._trial(weights), target=target)
+        return self._reference.iou(self._engine(weights), target=target)
 
     def _gains(self) -> dict[str, float]:
         """Return how much of a step int8 saves for each convolution.
@@ -162,11 +162,8 @@ class Int8Search:
             found[node.input[1]] = found.get(node.input[1], 0) + seconds[node.name]
         return found
 
-    def _trial(self, weights: frozenset[str]) -> Engine:
-        # On a thread, since several are tried at once.
-        return self._engine(weights, threads=1)
-
-    def _engine(self, weights: frozenset[str], threads: int | None) -> Engine:
+    def _engine(self, weights: frozenset[str], threads: int | None = 1) -> Engine:
+        # On one thread a step, since several are tried at once.
         return self._load(quantise(self._step, self._activations, weights), threads)
 
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -184,6 +186,36 @@ def test_four_frames_a_call_are_four_calls(bundle: Bundle, engine: str, precisio
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 3
     for one, other in zip(single.states(), several.states(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-2)
+
+
+def test_another_process_shares_the_graphs(preset: str, tmp_path: Path) -> None:
+    given: list[Any] = []
+
+    class Other(ThreadPoolExecutor):
+        def submit(self, task: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            given.append(task)
+            return super().submit(task, *args, **kwargs)
+
+    clip = list(render(length=3, height=64, width=112))
+    found = []
+    for other_process in (nullcontext, lambda: Other(1)):
+        out = tmp_path / "x.s2s"
+        export(
+            small_network(preset),
+            out,
+            name=preset,
+            clip=clip,
+            source="drawn",
+            config=ExportConfig(("fp32", "fp16"), frames=1, budget=0.5, accept_drift=True),
+            facts={},
+            log=lambda text: None,
+            other_process=other_process,
+        )
+        bundle = Bundle.open(out)
+        found.append({precision: bundle.graphs(precision) for precision in bundle.precisions})
+    assert given
+    assert found[0] == found[1]
+    assert all(list(graphs) == ["init", "step"] for graphs in found[1].values())
 
 
 def test_a_network_that_differs_is_refused(preset: str, tmp_path: Path) -> None:

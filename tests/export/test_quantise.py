@@ -11,7 +11,7 @@ from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import activations, calibration_samples
-from s2svos_export.int8 import Int8Choice, choose, split
+from s2svos_export.int8 import Int8Choice, ReferenceRun, choose, split
 from s2svos_export.quantise import convolutions, quantise
 from s2svos_export.weight_sharing import share_weights
 
@@ -95,7 +95,11 @@ def test_only_what_is_asked_for_is_quantised() -> None:
     assert "second.weight" not in names
 
 
-def test_what_errs_most_for_what_it_saves_stays_in_fp32() -> None:
+@pytest.mark.parametrize("cores", [1, 2, 5, 64])
+def test_what_errs_most_for_what_it_saves_stays_in_fp32(
+    cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2svos_export.int8.cpu_count", lambda: cores)
     gains = {f"{index}.weight": 10.0 for index in range(32)}
     parts = [(f"{index}.weight", f"{index + 1}.weight") for index in range(0, 32, 2)]
     gains["31.weight"] = 1000.0
@@ -111,6 +115,41 @@ def test_what_errs_most_for_what_it_saves_stays_in_fp32() -> None:
     assert choice.weights.isdisjoint(choice.kept_fp32)
     assert len(choice.weights) + len(choice.kept_fp32) == 32
     assert choose(parts, gains, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
+
+
+class Masks:
+    """An engine whose masks cover a share of the frame that fades from frame to frame."""
+
+    contract = CONTRACT
+
+    def __init__(self, fading: int) -> None:
+        self.fading, self.steps, self.inits = fading, 0, 0
+
+    def init(self, frame, masks):  # type: ignore[no-untyped-def]
+        self.inits += 1
+        return []
+
+    def runner(self, states):  # type: ignore[no-untyped-def]
+        return self
+
+    def step(self, frame):  # type: ignore[no-untyped-def]
+        self.steps += 1
+        mask = np.zeros((1, 32, 32), np.uint8)
+        mask[:, self.fading * self.steps :] = 255
+        return mask
+
+
+def test_a_trial_ends_when_its_target_is_out_of_reach() -> None:
+    clip = [(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))] * 11
+    reference = ReferenceRun(Masks(0), clip, frames=10)  # type: ignore[arg-type]
+    followed, given_up, short = Masks(1), Masks(1), Masks(1)
+    # A 32nd less on every frame: 1/32 is lost on the first, 2/32 on the second.
+    assert reference.iou(followed, target=0.8) == pytest.approx(1 - 55 / 320)  # type: ignore[arg-type]
+    assert followed.steps == 10
+    assert reference.iou(given_up, target=0.95) < 0.95  # type: ignore[arg-type]
+    assert given_up.steps == 6  # (1 + ... + 6) / 320 > 0.05
+    assert reference.iou(short, frames=4) == pytest.approx(1 - 10 / 128)  # type: ignore[arg-type]
+    assert followed.inits == given_up.inits == 0
 
 
 def test_the_manifest_keeps_its_names() -> None:

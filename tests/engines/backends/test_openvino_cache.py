@@ -16,6 +16,9 @@ from s2svos_engines.backends import openvino_cache
 from s2svos_engines.backends.openvino_cache import WRITER, CompiledFiles, compiled_folder
 from s2svos_engines.backends.openvino_graphs import CORE
 from s2svos_engines.backends.openvino_library import ov
+from s2svos_engines.bundle import Bundle
+from s2svos_engines.registry import load_engine
+from s2svos_engines.tracker import Tracker
 
 
 def model(value: float) -> ov.Model:
@@ -111,3 +114,16 @@ def test_masks_are_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(found[0][0], found[1][0])
     for first, second in zip(found[0][1], found[1][1], strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_nothing_is_kept_of_a_bundle_for_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("S2SVOS_CACHE")
+    (clip,) = render(1, 120, 200)
+    for lasting in (False, True):
+        bundle = Bundle.open(s2svos.default_bundle(), lasting=lasting)
+        Tracker(bundle, load_engine(bundle, "openvino", threads=1)).open(*clip)
+        written()
+        assert any((tmp_path / "s2svos").rglob("*.blob")) == lasting
