@@ -93,8 +93,8 @@ def object_boxes(masks: Masks, letterbox: Letterbox) -> list[Box | None]:
 
 def union(boxes: Sequence[Box]) -> Box:
     """Return the box around several."""
-    corners = np.array(boxes)
-    return Box(*corners[:, :2].min(0), *corners[:, 2:].max(0))
+    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+    return Box(min(tops), min(lefts), max(bottoms), max(rights))
 
 
 class FollowingWindow:
@@ -143,7 +143,7 @@ class FollowingWindow:
         self._extents.append(box.size)
         self._centres.append(box.centre)
         speed = self._speed()
-        ahead = union([box, box.moved(*(self.delay + 1) * speed)])
+        ahead = union([box, box.moved(*((self.delay + 1) * pixels for pixels in speed))])
         height, width = (
             max(one, *sizes)
             for one, sizes in zip(ahead.size, zip(*self._extents, strict=True), strict=True)
@@ -175,22 +175,28 @@ class FollowingWindow:
         areas = [height * width for height, width in self._extents]
         return bool(areas) and box.size[0] * box.size[1] < SCRAP * max(areas)
 
-    def _speed(self) -> NDArray[np.float64]:
+    def _speed(self) -> tuple[float, float]:
         """Return how many pixels the objects move a frame, down and right.
 
         The median of the latest frames: where an object is partly hidden, its middle jumps.
         """
         recent = np.array(self._centres)[-1 - SPEED_FRAMES :]
-        return np.median(np.diff(recent, axis=0), 0) if len(recent) > 2 else np.zeros(2)
+        if len(recent) < 3:
+            return 0.0, 0.0
+        down, right = np.median(np.diff(recent, axis=0), 0).tolist()
+        return down, right
 
     def _led(
-        self, box: Box, size: tuple[int, int], speed: NDArray[np.float64]
+        self, box: Box, size: tuple[int, int], speed: tuple[float, float]
     ) -> tuple[float, float]:
         """Return the middle of a window that has most of its room where the objects are going."""
-        room = (np.array(size) - box.size) / 2 - 2 * MARGIN * np.array(size)
-        room = np.maximum(room, 0)
-        down, right = np.clip(LEAD_FRAMES * speed, -room, room)
-        return box.centre[0] + float(down), box.centre[1] + float(right)
+
+        def led(centre: float, own: float, whole: int, pixels: float) -> float:
+            room = max((whole - own) / 2 - 2 * MARGIN * whole, 0.0)
+            return centre + min(max(LEAD_FRAMES * pixels, -room), room)
+
+        down, right = map(led, box.centre, box.size, size, speed)
+        return down, right
 
     def _suitable(self, extent: tuple[float, float]) -> tuple[int, int]:
         """Return rows and columns of a window for objects of a height and width."""

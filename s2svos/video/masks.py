@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from zlib_ng import zlib_ng
 
 from s2svos.video.annotations import read_annotations
 from s2svos.video.colours import read_colours
@@ -25,7 +25,7 @@ from s2svos_engines.arrays import Labels, object_ids
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import write_atomically
 
-_Z_RLE = 3
+_PNG, _INDEXED = b"\x89PNG\r\n\x1a\n", 3  # a file's first bytes; the colour type
 _BLACK = 16  # of 255: a palette's colour below that stands for nothing
 
 
@@ -227,11 +227,22 @@ def write_mask(path: Path, ids: Labels, palette: bytes) -> None:
 
 
 def mask_png(ids: Labels, palette: bytes) -> bytes:
-    """Return the indexed PNG of ids, uint8 [H, W], with a palette of 768 bytes."""
+    """Return the indexed PNG of ids, uint8 [H, W], with a palette of 768 bytes.
+
+    Run lengths by zlib-ng: 0.13 ms for 2.6 kB at 854x480. Pillow tries filters, which gain nothing
+    on ids: 0.94 ms for as many bytes.
+    """
     height, width = ids.shape
-    image = Image.frombuffer("P", (width, height), np.ascontiguousarray(ids), "raw", "P", 0, 1)
-    image.putpalette(palette)
-    png = io.BytesIO()
-    # Run lengths at level 1: 1.4 ms and 2.7 kB at 854x480, where level 6 takes 2.6 ms for 3.2 kB.
-    image.save(png, "PNG", compress_level=1, compress_type=_Z_RLE)
-    return png.getvalue()
+    rows = np.zeros((height, 1 + width), np.uint8)  # before each row the filter's number, none
+    rows[:, 1:] = ids
+    packer = zlib_ng.compressobj(1, strategy=zlib_ng.Z_RLE)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, _INDEXED, 0, 0, 0)),
+        (b"PLTE", palette),
+        (b"IDAT", packer.compress(rows) + packer.flush()),
+        (b"IEND", b""),
+    )
+    return _PNG + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(kind + data))
+        for kind, data in chunks
+    )

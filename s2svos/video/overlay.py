@@ -70,7 +70,8 @@ def paint(frame: Frame, ids: Labels, palette: bytes) -> Frame:
     contour = cv2.bitwise_and(cv2.compare(lowest, highest, cv2.CMP_NE), inside)
     cv2.copyTo(colours, contour, blended)
     shown = cv2.copyTo(blended, inside, np.ascontiguousarray(painted[box]))
-    around = np.asarray(cv2.dilate(inside, _AROUND), np.uint8)
-    shown[(around > 0) & (inside == 0)] = 255
+    background = cv2.threshold(inside, 0, 255, cv2.THRESH_BINARY_INV)[1]
+    around = cv2.bitwise_and(cv2.dilate(inside, _AROUND), background)
+    cv2.copyTo(np.full_like(shown, 255), around, shown)
     painted[box] = shown
     return painted
