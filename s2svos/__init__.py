@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from s2svos_engines.errors import UserError
 if TYPE_CHECKING:
     from s2svos_engines.tracker import Tracker
 
-__version__ = version("s2svos")
+__version__ = "0.1.0"
 __all__ = [
     "UserError",
     "__version__",

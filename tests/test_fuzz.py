@@ -143,7 +143,8 @@ FIELDS = [
 def use(path: Path) -> None:
     bundle = Bundle.open(path)
     for precision in bundle.precisions:
-        bundle.graphs(precision)
+        for graph in bundle.graphs(precision).values():
+            graph()
 
 
 @fuzz(300)

@@ -15,9 +15,9 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -168,18 +168,20 @@ class Bundle:
         """
         return self.manifest.pieces(self._members(precision)[name])
 
-    def graphs(self, precision: str = "fp32") -> dict[str, bytes]:
-        """Return all ONNX models of a precision by name.
+    def graphs(self, precision: str = "fp32") -> dict[str, Callable[[], bytes]]:
+        """Return by name what gives the ONNX models of a precision, each as :meth:`graph` does.
 
-        For engines, which read them when they are made: the bundle may be gone by the time that a
-        graph is first compiled.
+        For engines: all are read now, since the bundle may be gone by the time that a graph is
+        first compiled; joined and checked are those that are compiled.
 
         Raises:
             UserError: the bundle lacks this precision.
         """
         read = cache(self.read)  # weights that several have in common once
         return {
-            name: self._joined(name, map(read, self.pieces(name, precision=precision)))
+            name: partial(
+                self._joined, name, list(map(read, self.pieces(name, precision=precision)))
+            )
             for name in self.graph_names(precision)
         }
 

@@ -75,10 +75,13 @@ class Engine(ABC):
         """
         return None
 
-    def expect(self, objects: int) -> None:  # noqa: B027
+    def expect(self, objects: int | None) -> None:  # noqa: B027
         """Prepare for a stream of so many objects that is to be followed, in the background.
 
         It is no error if this is not what comes.
+
+        Args:
+            objects: None where their number is not known yet.
         """
 
     @abstractmethod

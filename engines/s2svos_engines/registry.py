@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -77,19 +76,25 @@ SLOW_ENGINES = ("torch",)
 
 def installed_engines() -> list[str]:
     """Return the names of the engines whose packages are installed, fastest first."""
-    return [
-        name
-        for name, entry in ENGINES.items()
-        if all(any(map(_importable, group)) for group in entry.packages)
-        and (not entry.distribution or _distributed(entry.distribution))
-    ]
+    return list(filter(is_installed, ENGINES))
+
+
+def is_installed(name: str) -> bool:
+    """Return whether an engine's packages are installed."""
+    entry = ENGINES[name]
+    return all(any(map(_importable, group)) for group in entry.packages) and (
+        not entry.distribution or _distributed(entry.distribution)
+    )
 
 
 def usable_engines() -> list[str]:
     """Return the names of the installed engines whose processor is here too, fastest first."""
-    installed = installed_engines()
-    gpu = not set(installed).isdisjoint(GPU_ENGINES) and gpu_count() > 0
-    return [name for name in installed if gpu or name not in GPU_ENGINES]
+    return list(filter(is_usable, ENGINES))
+
+
+def is_usable(name: str) -> bool:
+    """Return whether an engine is installed, and its processor here."""
+    return is_installed(name) and (name not in GPU_ENGINES or gpu_count() > 0)
 
 
 def gpu_count() -> int:
@@ -128,10 +133,10 @@ def load_engine(
             f"A step cannot have {threads!r} threads", f"choose a number from 1 to {MAX_THREADS}"
         )
     if name == AUTO:
-        usable = [engine for engine in usable_engines() if engine not in SLOW_ENGINES]
-        if not usable:
+        fastest = next((one for one in ENGINES if one not in SLOW_ENGINES and is_usable(one)), None)
+        if not fastest:
             raise UserError("No engine is installed", 'install one with pip install "s2svos[cpu]"')
-        name = usable[0]
+        name = fastest
     engine_class = _engine_class(name)
     with graph_errors(f"The graphs of {bundle.path} cannot be run by {name}"):
         if precision == AUTO:
@@ -163,7 +168,7 @@ def _engine_class(name: str) -> type[Engine]:
         raise UserError(f"There is no engine {name!r}", f"choose auto, {' or '.join(ENGINES)}")
     entry = ENGINES[name]
     remedy = f'pip install "s2svos[{entry.extra}]"'
-    if name not in installed_engines():
+    if not is_installed(name):
         raise UserError(f"The engine {name} is not installed", f"install it with {remedy}")
     try:
         module = importlib.import_module(f"s2svos_engines.{entry.module}")
@@ -184,6 +189,8 @@ def _importable(name: str) -> bool:
 
 
 def _distributed(name: str) -> bool:
+    import importlib.metadata  # for few engines: 30 ms
+
     try:
         importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:

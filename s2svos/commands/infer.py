@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from contextlib import nullcontext
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -204,15 +203,6 @@ def infer(
         start=first_index,
     )
 
-    from s2svos.inference.progress import shown_progress
-    from s2svos.inference.run import infer as run
-    from s2svos.shipped import bundle_path
-    from s2svos.video.first_frame import read_mask_frame
-    from s2svos.video.incoming_sources import masks_only
-    from s2svos.video.masks import mask_of_boxes, read_first_mask
-    from s2svos.video.reader import Video
-    from s2svos_engines.tracker import Tracker
-
     if save_frame:
         _save_frame(source, save_frame, first_index, overwrite)
         return
@@ -224,18 +214,28 @@ def infer(
             param_hint="--mask",
         )
 
-    @cache
-    def tracker() -> Tracker:
-        return Tracker.load(
-            bundle_path(bundle),
-            engine=engine,
-            precision=precision.value,
-            threads=threads,
-            window=window.value,
-        )
+    from s2svos.shipped import bundle_path
+    from s2svos_engines.tracker import Tracker
 
-    if source.incoming:
-        tracker()  # while that loads the objects on the first frame would move on
+    # Before a stream is opened, since the objects on its first frame would move on meanwhile; and
+    # before a file is, since its engine compiles while Python imports what reads and writes videos.
+    tracker = Tracker.load(
+        bundle_path(bundle),
+        engine=engine,
+        precision=precision.value,
+        threads=threads,
+        window=window.value,
+    )
+    if not source.incoming:
+        tracker.engine.expect(None)
+
+    from s2svos.inference.progress import shown_progress
+    from s2svos.inference.run import infer as run
+    from s2svos.video.first_frame import read_mask_frame
+    from s2svos.video.incoming_sources import masks_only
+    from s2svos.video.masks import mask_of_boxes, read_first_mask
+    from s2svos.video.reader import Video
+
     beside = [path for path in (*masks.values(), mask_frame) if path]
     opened = source.open(began, last_index, beside=beside)
     size_opened = opened.height, opened.width
@@ -260,7 +260,7 @@ def infer(
             summary = run(
                 opened,
                 first,
-                tracker,
+                lambda: tracker,
                 out=place,
                 mask_frame=frame_of_mask,
                 later=later,

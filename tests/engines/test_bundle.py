@@ -115,7 +115,7 @@ def test_a_graph_that_does_more_than_compute_is_refused(
     path = tmp_path / "evil.s2s"
     write_bundle(path, contract=CONTRACT, graphs={"fp32": {"init": graph, "step": graph}}, facts={})
     with pytest.raises(UserError, match=rf"evil\.s2s .*{reason}"):
-        Bundle.open(path).graphs()
+        Bundle.open(path).graphs()["step"]()
 
 
 def sealed(path: Path, members: dict[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> Path:

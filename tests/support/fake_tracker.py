@@ -51,7 +51,7 @@ class FakeTracker:
         stream.add(frame, mask)
         return stream
 
-    def expect(self, objects: int) -> None:
+    def expect(self, objects: int | None) -> None:
         pass
 
     def init(self, frame: Pictures, masks: Pictures) -> list[Pictures]:

@@ -62,7 +62,7 @@ class OnnxRuntimeEngine(Engine):
         return self._sessions.get(
             graph,
             lambda: ort.InferenceSession(
-                self._graphs.pop(graph), self._options, providers=["CPUExecutionProvider"]
+                self._graphs.pop(graph)(), self._options, providers=["CPUExecutionProvider"]
             ),
         )
 

@@ -15,6 +15,7 @@ from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs, has_bf16
 from s2svos_engines.backends.openvino_profile import profile_step
 from s2svos_engines.backends.openvino_runner import OpenVinoRunner
 from s2svos_engines.bundle import Bundle
+from s2svos_engines.contract import step_graph
 from s2svos_engines.cpu import cpu_flags
 from s2svos_engines.engine import Engine
 from s2svos_engines.letterbox import NetworkFrame
@@ -113,17 +114,20 @@ class OpenVinoEngine(Engine):
         )
         return [results[spec.name].copy() for spec in self.contract.init_outputs]
 
-    def expect(self, objects: int) -> None:
+    def expect(self, objects: int | None) -> None:
         """Compile what following so many objects needs, each graph in a thread.
 
         Python waits for these before it ends: OpenVINO, torn down while one of its threads is at
         work, ends the process with SIGABRT.
         """
-        Thread(target=_quietly, args=(self.graphs.full, "init", objects)).start()
-        if self.max_in_flight > 1:
-            most = max(self.frames_per_call)
-            step = "step" if most == 1 else f"step{most}"
-            Thread(target=_quietly, args=(self.graphs.split, step, objects)).start()
+        step = step_graph(max(self.frames_per_call))
+        ahead = self.max_in_flight > 1
+        if objects is not None:
+            _in_background(lambda: self.graphs.full("init", objects))
+            if ahead:
+                _in_background(lambda: self.graphs.split(step, objects))
+        elif ahead:
+            _in_background(lambda: self.graphs.encoder(step))
 
     def profile_step(self, objects: int, *, repeats: int) -> list[Layer]:
         """Return the layers of a step with so many objects, slowest first."""
@@ -136,9 +140,12 @@ class OpenVinoEngine(Engine):
         return OpenVinoRunner(self, self.graphs, states, owners)
 
 
-def _quietly(compile_: Callable[[str, int], object], graph: str, objects: int) -> None:
-    with suppress(Exception):  # who needs the graph compiles it once more, and hears of it
-        compile_(graph, objects)
+def _in_background(compile_: Callable[[], object]) -> None:
+    def quietly() -> None:
+        with suppress(Exception):  # who needs the graph compiles it once more, and hears of it
+            compile_()
+
+    Thread(target=quietly).start()
 
 
 def _arithmetics(precision: str) -> tuple[str, ...]:

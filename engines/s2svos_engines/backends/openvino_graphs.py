@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from threading import Lock
 from typing import Any, NamedTuple
 
 from s2svos_engines.backends.openvino_cache import CompiledFiles, compiled_folder
@@ -42,7 +40,7 @@ class OpenVinoGraphs:
     between calls ("Can not clone with new dims"); compiling takes about 0.2 s.
 
     Args:
-        models: the ONNX models by name.
+        models: what gives the ONNX models, by name.
         sums: a text that is each model's alone, by name.
         contract: of the graphs.
         threads: processor threads of a step.
@@ -55,7 +53,7 @@ class OpenVinoGraphs:
 
     def __init__(
         self,
-        models: Mapping[str, bytes],
+        models: Mapping[str, Callable[[], bytes]],
         sums: Mapping[str, str],
         contract: StepContract,
         *,
@@ -105,32 +103,33 @@ class OpenVinoGraphs:
         """Return a graph of one stream as its encoder, and what needs the state."""
         return self._split.get((graph, objects), lambda: self._compile_split(graph, objects))
 
+    def encoder(self, graph: str) -> ov.CompiledModel:
+        """Return the encoder of a graph of one stream, the same for any number of objects."""
+        return self._encoders.get(
+            graph,
+            lambda: self._files.compiled(
+                (self._sums[graph], "encoder"),
+                self._encoder_settings,
+                lambda: self._halves(graph, objects=1)[0],
+            ),
+        )
+
     def _compile_split(self, graph: str, objects: int) -> SplitGraph:
-        frames, own_sum = self._contract.interface(graph).inputs[0].name, self._sums[graph]
-        splitting = Lock()
-
-        @cache
-        def split() -> tuple[ov.Model, ov.Model]:
-            return split_encoder(self._model(graph, objects, 1), frames)
-
-        def halves() -> tuple[ov.Model, ov.Model]:
-            with splitting:
-                return split()
-
-        def compile_encoder() -> ov.CompiledModel:
-            return self._files.compiled(
-                (own_sum, "encoder"), self._encoder_settings, lambda: halves()[0]
-            )
-
         with ThreadPoolExecutor(1) as beside:
-            encoder = beside.submit(self._encoders.get, graph, compile_encoder)
+            encoder = beside.submit(self.encoder, graph)
             recurrent = self._files.compiled(
-                (own_sum, "recurrent", objects), self._settings, lambda: halves()[1]
+                (self._sums[graph], "recurrent", objects),
+                self._settings,
+                lambda: self._halves(graph, objects)[1],
             )
             return SplitGraph(encoder.result(), recurrent)
 
+    def _halves(self, graph: str, objects: int) -> tuple[ov.Model, ov.Model]:
+        frames = self._contract.interface(graph).inputs[0].name
+        return split_encoder(self._model(graph, objects, 1), frames)
+
     def _model(self, graph: str, objects: int, streams: int) -> ov.Model:
-        model = CORE.read_model(self._models[graph], b"")
+        model = CORE.read_model(self._models[graph](), b"")
         inputs = self._contract.interface(graph).inputs
         model.reshape(
             {spec.name: list(spec.sizes(objects=objects, streams=streams)) for spec in inputs}

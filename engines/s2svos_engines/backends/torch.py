@@ -50,7 +50,7 @@ class Programs:
         return self._programs.get(name, lambda: self._compile(name))
 
     def _compile(self, name: str) -> _Program:
-        graph = Graph(name, onnx.load_from_string(self._models.pop(name)))
+        graph = Graph(name, onnx.load_from_string(self._models.pop(name)()))
         return _Program(graph, graph.constants_on(self._device))
 
 

@@ -105,7 +105,8 @@ class OnnxRuntimeCudaEngine(CudaEngine):
 
     def _make_session(self, graph: str) -> ort.InferenceSession:
         providers = self.providers
-        session = ort.InferenceSession(self._graphs.pop(graph), self._options, providers=providers)
+        model = self._graphs.pop(graph)()
+        session = ort.InferenceSession(model, self._options, providers=providers)
         # Without its libraries ONNX Runtime takes the processor, and says so in a log.
         if session.get_providers()[0] != providers[0][0]:
             raise UserError(

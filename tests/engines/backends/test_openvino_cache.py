@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,27 @@ def test_masks_are_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(found[0][0], found[1][0])
     for first, second in zip(found[0][1], found[1][1], strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_what_is_expected_of_any_number_of_objects_is_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    keys = CompiledFiles.compiled
+
+    def noted(self: CompiledFiles, key: tuple[Any, ...], *rest: Any) -> ov.CompiledModel:
+        compiled.append(key[1])
+        return keys(self, key, *rest)
+
+    monkeypatch.setattr(CompiledFiles, "compiled", noted)
+    tracker = s2svos.load(engine="openvino", threads=2)
+    tracker.engine.expect(None)
+    while not compiled:
+        time.sleep(0.01)
+    clip = list(render(4, 120, 200))
+    list(tracker.open(*clip[0]).follow(frame for frame, _ in clip[1:]))
+    assert compiled[0] == "encoder"
+    assert sorted(compiled) == ["encoder", "full", "recurrent"]
 
 
 def test_nothing_is_kept_of_a_bundle_for_one_run(
