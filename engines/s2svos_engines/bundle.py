@@ -169,10 +169,10 @@ class Bundle:
         return self.manifest.pieces(self._members(precision)[name])
 
     def graphs(self, precision: str = "fp32") -> dict[str, Callable[[], bytes]]:
-        """Return by name what gives the ONNX models of a precision, each as :meth:`graph` does.
+        """Return functions that return the ONNX models of a precision, by name.
 
         For engines: all are read now, since the bundle may be gone by the time that a graph is
-        first compiled; joined and checked are those that are compiled.
+        first compiled. Joined and checked, as :meth:`graph` does, are those that are compiled.
 
         Raises:
             UserError: the bundle lacks this precision.

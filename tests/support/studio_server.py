@@ -26,7 +26,7 @@ class Server(NamedTuple):
 
 def pond(path: Path, frames: int) -> Path:
     """Write the clip of the pond; koi 1 and turtle 2 are in it."""
-    with VideoWriter(path, width=WIDTH, height=HEIGHT, rate=Fraction(24)) as writer:
+    with VideoWriter(path, width=WIDTH, height=HEIGHT, rate=Fraction(24), crf=14) as writer:
         for frame, _ in render(frames, HEIGHT, WIDTH):
             writer.write(frame)
     return path

@@ -40,7 +40,7 @@ class OpenVinoGraphs:
     between calls ("Can not clone with new dims"); compiling takes about 0.2 s.
 
     Args:
-        models: what gives the ONNX models, by name.
+        models: functions that return the ONNX models, by name.
         sums: a text that is each model's alone, by name.
         contract: of the graphs.
         threads: processor threads of a step.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import wait_until
 
 import s2svos
 from s2svos.sample.render import render
@@ -118,7 +118,7 @@ def test_masks_are_the_same_to_the_bit(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_is_expected_of_any_number_of_objects_is_the_encoder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compiled: list[str] = []
     keys = CompiledFiles.compiled
@@ -130,8 +130,7 @@ def test_what_is_expected_of_any_number_of_objects_is_the_encoder(
     monkeypatch.setattr(CompiledFiles, "compiled", noted)
     tracker = s2svos.load(engine="openvino", threads=2)
     tracker.engine.expect(None)
-    while not compiled:
-        time.sleep(0.01)
+    wait_until(lambda: compiled)
     clip = list(render(4, 120, 200))
     list(tracker.open(*clip[0]).follow(frame for frame, _ in clip[1:]))
     assert compiled[0] == "encoder"
