@@ -40,7 +40,8 @@ class Encoding:
 
 
 # superfast without lookahead and CABAC: 3.6 ms a frame at 854x480; with them 5.1 ms for 6% fewer
-# bytes, veryfast 9.3 ms for 22% fewer, ultrafast 2.2 ms for 66% more. crf is x264's constant quality: 23 to look at, 14 close to lossless.
+# bytes, veryfast 9.3 ms for 22% fewer, ultrafast 2.2 ms for 66% more. crf is x264's constant
+# quality: 23 to look at, 14 close to lossless.
 H264 = Encoding(
     "libx264",
     "yuv420p",
