@@ -19,7 +19,7 @@ from s2svos_export.calibrate import Activation, Clip
 from s2svos_export.quantise import convolutions, quantise
 
 PARTS = 16
-PROFILED = 30  # steps whose median time counts
+TURNS, PROFILED = 3, 20  # steps whose median time counts; the least of some turns
 MAX_TRIALS = 8  # at once, so that many cores do not mean many compiled graphs in memory
 
 Part = tuple[str, ...]
@@ -143,13 +143,16 @@ class Int8Search:
         """
         weights = convolutions(self._step)
         try:
-            float_times, int8_times = (
-                self._convolution_seconds(self._engine(frozenset(some), threads=None))
-                for some in ((), weights)
-            )
+            engines = [self._engine(frozenset(some), threads=None) for some in ((), weights)]
+            # In turns: of two runs one may fall into a slow moment of the machine.
+            turns = [[self._convolution_seconds(one) for one in engines] for _ in range(TURNS)]
         except UserError:
             return {name: float(self._activations[name].macs) for name in weights}
-        return {name: float_times[name] - int8_times[name] for name in weights}
+        floating, int8 = (
+            {name: min(times[name] for times in of_one) for name in weights}
+            for of_one in zip(*turns, strict=True)
+        )
+        return {name: floating[name] - int8[name] for name in weights}
 
     def _convolution_seconds(self, engine: Engine) -> dict[str, float]:
         seconds = {one.node: one.seconds for one in engine.profile_step(1, repeats=PROFILED)}
@@ -175,7 +178,10 @@ def choose(
     *,
     target: float,
 ) -> Int8Choice:
-    """Choose what int8 takes: all but the parts with the most error for their gain.
+    """Choose what int8 takes: all but the parts with the most harm for their gain.
+
+    A part that does more than its share of the harm that there may be is taken apart: of a stretch
+    of the decoder one convolution in eleven did nearly all of it.
 
     Args:
         parts: of the graph, from :func:`split`.
@@ -186,12 +192,18 @@ def choose(
     """
     at_once = min(cpu_count(), MAX_TRIALS)
     with ThreadPoolExecutor(at_once) as pool:
-        solo_iou = list(pool.map(quick_iou, map(frozenset, parts)))
-        error_for_gain = [
-            (1 - iou) / sum(gains[name] for name in part)
-            for iou, part in zip(solo_iou, parts, strict=True)
-        ]
-        order = [parts[index] for index in np.argsort(error_for_gain, kind="stable")[::-1]]
+        # What is left beside int8 may be computed in bf16, which does harm of its own.
+        nothing, *alone = pool.map(quick_iou, map(frozenset, ((), *parts)))
+        solo_iou = dict(zip(parts, alone, strict=True))
+        share = (nothing - target) / max(1, len(parts))
+        harmful = [part for part in parts if nothing - solo_iou[part] > share]
+        singles = [(name,) for part in harmful for name in part]
+        for part in harmful:
+            del solo_iou[part]
+        solo_iou |= zip(singles, pool.map(quick_iou, map(frozenset, singles)), strict=True)
+        order = sorted(
+            solo_iou, key=lambda part: (solo_iou[part] - nothing) / sum(gains[n] for n in part)
+        )
 
         # How many parts stay in fp32: fewer than ``low`` do not do, ``high`` do. What is between is
         # cut by several counts at once, by one in halves.
@@ -208,7 +220,7 @@ def choose(
     return Int8Choice(
         weights=_names(order[high:]),
         kept_fp32=tuple(name for part in order[:high] for name in part),
-        solo_iou={f"{p[0]} .. {p[-1]}": iou for p, iou in zip(parts, solo_iou, strict=True)},
+        solo_iou={f"{part[0]} .. {part[-1]}": iou for part, iou in solo_iou.items()},
         iou=reached,
     )
 

@@ -11,7 +11,7 @@ from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import activations, calibration_samples
-from s2svos_export.int8 import Int8Choice, ReferenceRun, choose, split
+from s2svos_export.int8 import Int8Choice, Int8Search, ReferenceRun, choose, split
 from s2svos_export.quantise import convolutions, quantise
 from s2svos_export.weight_sharing import share_weights
 
@@ -115,6 +115,29 @@ def test_what_errs_most_for_what_it_saves_stays_in_fp32(
     assert choice.weights.isdisjoint(choice.kept_fp32)
     assert len(choice.weights) + len(choice.kept_fp32) == 32
     assert choose(parts, gains, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
+
+
+def test_one_harmful_convolution_keeps_no_other_in_floating_point(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gains = {f"{index}.weight": 1.0 for index in range(32)} | {"slow.weight": -1.0}
+    harmful = {"5.weight": 0.05, "6.weight": 0.002, "20.weight": 0.001}
+    in_bf16 = 0.006
+
+    def iou(self: Int8Search, weights: frozenset[str], target: float = 0) -> float:
+        return 1 - in_bf16 - sum(harm for name, harm in harmful.items() if name in weights)
+
+    monkeypatch.setattr(Int8Search, "_gains", lambda self: gains)
+    monkeypatch.setattr(Int8Search, "quick_iou", iou)
+    monkeypatch.setattr(Int8Search, "full_iou", iou)
+    search = Int8Search(b"", {}, None, None, parts=4, quick_frames=1)  # type: ignore[arg-type]
+    choice = search.run(0.98)
+    assert choice.kept_fp32 == ("slow.weight", "5.weight")
+    assert choice.iou == pytest.approx(1 - in_bf16 - 0.003)
+    assert len(choice.solo_iou) == 3 + 8, "the part with the harm was taken apart"
+    assert search.run(0.94).kept_fp32 == ("slow.weight",)
+    nothing = search.run(0.9999)
+    assert nothing.weights == frozenset()
 
 
 class Masks:
