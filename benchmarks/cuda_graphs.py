@@ -20,6 +20,7 @@ import typer
 from benchmarks.report import append_json, print_table, run_script
 from s2svos_engines.arrays import Masks
 from s2svos_engines.closed_loop import mask_iou
+from s2svos_engines.states import counts
 
 if TYPE_CHECKING:
     from s2svos_engines.arrays import States
@@ -47,7 +48,7 @@ class OneGraph:
         self._engine, self._stream = engine, engine.stream()
         interface = engine.contract.interface("step")
         specs = (*interface.inputs, *interface.outputs)
-        sizes = [spec.sizes(objects=len(states[0])) for spec in specs]
+        sizes = [spec.sizes(counts(engine.contract, states)) for spec in specs]
         arrays = {
             spec: self._stream.array(size, spec.dtype)
             for spec, size in zip(specs, sizes, strict=True)

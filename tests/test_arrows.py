@@ -65,7 +65,7 @@ ENGINE_ROOMS: Floors = (
     ("backends",),
     ("batch_runner", "closed_loop", "confidence", "onnx_torch", "registry", "window"),
     ("engine",),
-    ("bundle", "letterbox", "profile"),
+    ("bundle", "letterbox", "profile", "states"),
     ("manifest",),
     ("arrays", "contract", "files", "graph_check"),
     ("cpu", "errors"),

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from s2svos_engines.arrays import States
 from s2svos_engines.batch_runner import together
-from s2svos_engines.contract import OBJECTS
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import GPU_ENGINES, gpu_count, load_engine
+from s2svos_engines.states import counts
 
 if TYPE_CHECKING:
     from s2svos_engines.bundle import Bundle
@@ -239,7 +239,8 @@ class BareOpenVino:
 
         assert isinstance(engine, OpenVinoEngine)
         contract = engine.contract
-        self._request = engine.graphs.full("step", len(states[0])).create_infer_request()
+        sizes = counts(engine.contract, states)
+        self._request = engine.graphs.full("step", sizes).create_infer_request()
         self._frame = self._request.get_tensor(contract.frame.name)
         self._masks = self._request.get_tensor(contract.object_masks.name)
         for spec, value in zip(contract.states, states, strict=True):
@@ -269,10 +270,9 @@ class BareOnnxRuntime:
         assert isinstance(engine, OnnxRuntimeEngine)
         self._session, interface = engine.session("step"), engine.contract.interface("step")
         frame, *_ = interface.inputs
-        self._frame = np.zeros(frame.sizes(objects=1), np.uint8)
-        outputs = [
-            np.empty(spec.sizes(objects=len(states[0])), spec.dtype) for spec in interface.outputs
-        ]
+        sizes = counts(engine.contract, states)
+        self._frame = np.zeros(frame.sizes(sizes), np.uint8)
+        outputs = [np.empty(spec.sizes(sizes), spec.dtype) for spec in interface.outputs]
         self._masks, self._kept = outputs[0], [*states, *outputs]
         inputs = (self._frame, *states)
         self._binding = bind_arrays(self._session, interface, inputs, outputs)
@@ -355,7 +355,7 @@ class InferLoop:
             hint, graphs = "bf16", "fp32"
         model = CORE.read_model(bundle.graph("step", precision=graphs), b"")
         shapes = {
-            spec.name: ov.PartialShape([len(states[0]) if d == OBJECTS else d for d in spec.shape])
+            spec.name: ov.PartialShape([*spec.sizes(counts(bundle.contract, states))])
             for spec in bundle.contract.step_inputs
         }
         model.reshape(shapes)

@@ -23,7 +23,8 @@ Masks = NDArray[np.uint8]
 """Probabilities times 255 of N objects: uint8 [N, H, W]."""
 
 States = Sequence[NDArray[np.generic]]
-"""The contract's state tensors in its order, each [N, ...] for N objects unless it is shared."""
+"""The contract's state tensors in its order, each [N, ...] for N objects unless they have it in
+common."""
 
 
 class CudaArray(Protocol):

@@ -13,6 +13,7 @@ import numpy as np
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.engine import Engine
 from s2svos_engines.letterbox import NetworkFrame
+from s2svos_engines.states import of_each
 
 
 class StreamsRunner(ABC):
@@ -54,9 +55,10 @@ class BatchRunner(StreamsRunner):
         self._contract = engine.contract
         counts = [len(states[0]) for states in members]
         self._ends = np.cumsum(counts)[:-1]
+        each = (of_each(self._contract, states) for states in members)
         states = [
             np.stack(parts) if spec.shared else np.concatenate(parts)
-            for spec, *parts in zip(self._contract.states, *members, strict=True)
+            for spec, *parts in zip(self._contract.states, *each, strict=True)
         ]
         self._runner = engine.runner(states, np.repeat(np.arange(len(members)), counts))
 

@@ -7,16 +7,28 @@ shape or dtype is written anywhere else.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 OBJECTS = "objects"
 """Symbolic name of the dynamic dimension of objects."""
+
+ENTRIES = "entries"
+"""Symbolic name of the dynamic dimension of states that objects have in common as they enter: 1
+while all objects of a stream entered on the same frame, else as many as there are objects."""
 
 STREAMS = "streams"
 """Symbolic name of the dynamic dimension of streams in a call, which ``batch`` alone has."""
 
 BATCH = "batch"
 """Name of the graph of many streams."""
+
+
+class Counts(NamedTuple):
+    """What the symbols of dimensions stand for, of which they are the names."""
+
+    objects: int
+    entries: int = 1
+    streams: int = 1
 
 
 @dataclass(frozen=True)
@@ -27,10 +39,9 @@ class TensorSpec:
     dtype: str
     shape: tuple[int | str, ...]
 
-    def sizes(self, *, objects: int, streams: int = 1) -> tuple[int, ...]:
-        """Return the shape for numbers of objects and streams."""
-        symbols = {OBJECTS: objects, STREAMS: streams}
-        return tuple(symbols[d] if isinstance(d, str) else d for d in self.shape)
+    def sizes(self, counts: Counts) -> tuple[int, ...]:
+        """Return the shape for numbers of objects, entries and streams."""
+        return tuple(getattr(counts, d) if isinstance(d, str) else d for d in self.shape)
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,16 @@ class StateSpec:
         dtype: NumPy name of its element type.
         shared: whether all objects of a stream have it in common, as what is remembered of a
             frame; it then has no objects axis.
+        entered: whether objects that enter on the same frame have it in common, as what is
+            remembered of that frame; :data:`ENTRIES` is then its first axis, which broadcasts over
+            objects, and a graph gives it back as it was.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
     shared: bool = False
+    entered: bool = False
 
     # A prefix before the name, not a suffix behind it: inputs and outputs then sort alike and no
     # name is a prefix of another, without which Triton swaps implicit states (server #8586).
@@ -72,7 +87,9 @@ class StateSpec:
 
     @property
     def _dimensions(self) -> tuple[int | str, ...]:
-        return self.shape if self.shared else (OBJECTS, *self.shape)
+        if self.shared:
+            return self.shape
+        return (ENTRIES if self.entered else OBJECTS, *self.shape)
 
 
 @dataclass(frozen=True)
@@ -93,15 +110,15 @@ class StepContract:
     255 for the object and 0 for the rest going in, the probability times 255 coming out. A graph
     of several frames has them on a leading axis, ``[T, height, width, 3]`` and
     ``[T, objects, height, width]``. In ``batch`` the objects of all streams are one after the
-    other; frames and shared states have a leading axis of streams. All this is the same in every
-    precision: a graph of half precision casts its states on the way in and out (the cell of the
-    paper is not bounded).
+    other; frames and shared states have a leading axis of streams, all others one of objects. All
+    this is the same in every precision: a graph of half precision casts its states on the way in
+    and out (the cell of the paper is not bounded).
 
     Args:
         height: rows of the frame and the masks, in pixels.
         width: columns of the frame and the masks, in pixels.
         states: the state tensors, in the order in which the graphs take and give them; the first
-            is not shared, and so tells how many objects there are.
+            is neither shared nor entered, and so tells how many objects there are.
     """
 
     height: int
@@ -109,8 +126,8 @@ class StepContract:
     states: tuple[StateSpec, ...]
 
     def __post_init__(self) -> None:
-        if self.states[0].shared:
-            raise ValueError(f"the first state, {self.states[0].name}, is shared by all objects")
+        if self.states[0].shared or self.states[0].entered:
+            raise ValueError(f"the first state, {self.states[0].name}, is not each object's own")
         names = [spec.name for spec in (*self.step_inputs, *self.step_outputs, self.first_masks)]
         for name in names:
             clash = [other for other in names if other != name and other.startswith(name)]
@@ -156,8 +173,8 @@ class StepContract:
         owners = TensorSpec("owners", "int64", (OBJECTS,))  # the stream of each object
 
         def of_streams(spec: TensorSpec, state: StateSpec) -> TensorSpec:
-            shape = (STREAMS, *spec.shape) if state.shared else spec.shape
-            return TensorSpec(spec.name, spec.dtype, shape)
+            leading = STREAMS if state.shared else OBJECTS
+            return TensorSpec(spec.name, spec.dtype, (leading, *state.shape))
 
         inputs = (of_streams(state.input, state) for state in self.states)
         outputs = (of_streams(state.output, state) for state in self.states)

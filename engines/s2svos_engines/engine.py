@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import BATCH, TensorSpec, step_graph
+from s2svos_engines.contract import BATCH, Counts, TensorSpec, step_graph
 from s2svos_engines.errors import UserError, graph_errors
 from s2svos_engines.letterbox import NetworkFrame
 from s2svos_engines.profile import Layer
+from s2svos_engines.states import counts
 
 Compiled = TypeVar("Compiled")
 Buffer = TypeVar("Buffer")
@@ -111,7 +112,8 @@ class Engine(ABC):
         Args:
             states: of N objects.
             owners: where the engine ``batches``, for a runner of many streams: int64 [N], the
-                stream of each object. Shared states then have a leading axis of streams.
+                stream of each object. Shared states then have a leading axis of streams, and all
+                others one of objects.
         """
 
 
@@ -164,10 +166,10 @@ class Runner(ABC, Generic[Buffer]):
         contract = engine.contract
         self._contract, self._owners = contract, owners
         self._graph = "step" if owners is None else BATCH
-        self._objects = len(states[0])
-        self._streams = 1 if owners is None else int(owners.max()) + 1
-        specs = contract.interface(self._graph).inputs[-len(states) :]
-        self._buffers = [[self._allocate(spec) for spec in specs] for _ in range(2)]
+        streams = 1 if owners is None else int(owners.max()) + 1
+        self._counts: Counts = counts(contract, states, streams=streams)
+        self._specs = contract.interface(self._graph).inputs[-len(states) :]
+        self._buffers = [[self._allocate(spec) for spec in self._specs] for _ in range(2)]
         self._current = 0
         self.load(states)
 
@@ -209,8 +211,10 @@ class Runner(ABC, Generic[Buffer]):
 
     def load(self, states: States) -> None:
         """Go on from a copy of ``states``, of as many objects as the runner has."""
-        for buffer, value in zip(self._buffers[self._current], states, strict=True):
-            self._write(buffer, value)
+        triples = zip(self._buffers[self._current], self._specs, states, strict=True)
+        for buffer, spec, value in triples:
+            # Objects that all came from one entry may have had others beside them.
+            self._write(buffer, np.broadcast_to(value, self._sizes(spec)))
 
     def _swap(self) -> None:
         """Make the buffers that were written those that are read."""
@@ -237,7 +241,7 @@ class Runner(ABC, Generic[Buffer]):
         """Copy a state into a buffer."""
 
     def _sizes(self, spec: TensorSpec) -> tuple[int, ...]:
-        return spec.sizes(objects=self._objects, streams=self._streams)
+        return spec.sizes(self._counts)
 
 
 class CpuRunner(Runner[Buffer]):

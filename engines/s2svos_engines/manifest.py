@@ -36,6 +36,7 @@ class _State(Struct):
     shape: Annotated[tuple[_Side, ...], Meta(min_length=1, max_length=8)]
     dtype: Annotated[str, Meta(pattern=r"\A(float32|float16|int32|int64|uint8)\Z")] = "float32"
     shared: bool = False
+    entered: bool = False
 
 
 class _Contract(Struct):
@@ -200,7 +201,9 @@ def _contract(stated: _Contract) -> StepContract:
     Raises:
         ValueError: its states are larger than any use has for them, or their names clash.
     """
-    states = [StateSpec(one.name, one.shape, one.dtype, one.shared) for one in stated.states]
+    states = [
+        StateSpec(one.name, one.shape, one.dtype, one.shared, one.entered) for one in stated.states
+    ]
     size = sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in states)
     if size > MAX_STATE_BYTES:
         raise ValueError(f"its manifest states {size / 1e6:.0f} MB of state an object")

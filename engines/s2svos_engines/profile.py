@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from s2svos_engines.arrays import Frame, Masks
-from s2svos_engines.contract import StepContract
+from s2svos_engines.contract import Counts, StepContract
 
 WARM_UP = 3  # steps that are not counted
 
@@ -49,7 +49,7 @@ def sample_input(contract: StepContract, objects: int) -> tuple[Frame, Masks]:
     """Return a frame of noise, and masks side by side, from which a profile starts."""
     shape = contract.height, contract.width, 3
     frame = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    masks = np.zeros(contract.first_masks.sizes(objects=objects), np.uint8)
+    masks = np.zeros(contract.first_masks.sizes(Counts(objects)), np.uint8)
     for mask, columns in zip(
         masks, np.array_split(np.arange(contract.width), objects), strict=True
     ):

@@ -27,10 +27,12 @@ from s2svos_engines.arrays import (
 from s2svos_engines.batch_runner import Slot, StreamsRunner, together
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.confidence import Confidence, confidence
+from s2svos_engines.contract import Counts
 from s2svos_engines.engine import Engine, Pending, Runner
 from s2svos_engines.errors import UserError
 from s2svos_engines.letterbox import Letterbox, Region, merge_masks, object_masks, to_network
 from s2svos_engines.registry import GPU_ENGINES, load_engine
+from s2svos_engines.states import chosen, joined
 from s2svos_engines.window import FollowingWindow, WindowMode, mask_boxes, object_boxes, union
 from s2svos_engines.window_state import Entry, Look, moved_states
 
@@ -448,12 +450,10 @@ class Stream:
             self._entries.append(entry.copy())
         states = entry.init(self._engine, self.letterbox)
         if self.runner:
-            triples = zip(self._engine.contract.states, self.states(), states, strict=True)
-            states = [o if spec.shared else np.concatenate([o, n]) for spec, o, n in triples]
+            states = joined(self._engine.contract, [self.states(), states])
         ids = np.concatenate([self.ids, entry.ids])
         order = np.argsort(ids)
-        pairs = zip(self._engine.contract.states, states, strict=True)
-        self._keep(ids[order], [x if spec.shared else x[order] for spec, x in pairs])
+        self._keep(ids[order], chosen(self._engine.contract, states, order))
 
     def remove(self, *ids: int) -> None:
         """Stop following objects.
@@ -472,9 +472,9 @@ class Stream:
     def _leave(self, leaving: NDArray[np.bool_]) -> None:
         """Drop the objects that are marked, [N]."""
         gone = self.ids[leaving]
-        pairs = zip(self._engine.contract.states, self.states(), strict=False)
-        states = [state if spec.shared else state[~leaving] for spec, state in pairs]
-        self._keep(self.ids[~leaving], states)
+        if len(gone):
+            states = chosen(self._engine.contract, self.states(), ~leaving)
+            self._keep(self.ids[~leaving], states)
         self._entries = [
             entry._replace(ids=left)
             for entry in self._entries
@@ -529,8 +529,9 @@ class Stream:
         states: list[NDArray[Any]] = []
         for spec in self._engine.contract.states if len(ids) else ():
             state = np.asarray(snapshot[f"state {spec.name}"])
-            wanted = spec.shape if spec.shared else (len(ids), *spec.shape)
-            if state.shape != tuple(wanted) or state.dtype != spec.dtype:
+            entries = len(state) if spec.entered and len(state) == 1 else len(ids)
+            wanted = spec.input.sizes(Counts(len(ids), entries))
+            if state.shape != wanted or state.dtype != spec.dtype:
                 raise ValueError(f"its state {spec.name} is {state.dtype} {list(state.shape)}")
             states.append(state)
         self.labels = np.array(snapshot["labels"], np.uint8)
@@ -586,12 +587,8 @@ class Stream:
             entry.init(self._engine, entry.letterbox(self._window, target))
             for entry in self._entries
         )
-        first_states: States = [
-            parts[0] if spec.shared else np.concatenate(parts)[order]
-            for spec, parts in zip(
-                self._engine.contract.states, zip(*first_looks, strict=True), strict=True
-            )
-        ]
+        contract = self._engine.contract
+        first_states = chosen(contract, joined(contract, [*first_looks]), order)
         look = Look(frame, masks, self.letterbox)
         states = moved_states(self._engine, look, target, self.states(), first_states)
         self.letterbox = target

@@ -15,12 +15,22 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from s2svos_engines.contract import BATCH, OBJECTS, STREAMS, StepContract, TensorSpec
+from s2svos_engines.contract import (
+    BATCH,
+    ENTRIES,
+    OBJECTS,
+    STREAMS,
+    Counts,
+    Interface,
+    StepContract,
+    TensorSpec,
+)
 
 # The newest that ONNX Runtime 1.20, OpenVINO 2025 and TensorRT 10.9 all read.
 OPSET = 20
 MAX_OBJECTS = 255
-TRACED_OBJECTS, TRACED_STREAMS = 3, 2  # torch.export takes a size of 1 for a constant
+# torch.export takes a size of 1 for a constant, and two sizes that broadcast for one.
+TRACED = Counts(objects=3, entries=3, streams=2)
 
 
 class Network(Protocol):
@@ -86,10 +96,9 @@ def export_graph(
     if precision == "fp16":
         network = cast(Network, copy.deepcopy(cast(nn.Module, network)).half())
     method = graph if graph in ("init", "step", BATCH) else "steps"
-    sizes = {
-        OBJECTS: torch.export.Dim(OBJECTS, min=1, max=max_objects),
-        STREAMS: torch.export.Dim(STREAMS, min=1, max=max_objects),
-    }
+    objects = torch.export.Dim(OBJECTS, min=1, max=max_objects)
+    streams = torch.export.Dim(STREAMS, min=1, max=max_objects)
+    sizes = {OBJECTS: objects, ENTRIES: objects, STREAMS: streams}
     dynamic = tuple(
         {axis: sizes[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} or None
         for spec in interface.inputs
@@ -109,6 +118,7 @@ def export_graph(
     model = program.model_proto
     for node in model.graph.node:  # stack traces with the paths of this machine
         del node.metadata_props[:]
+    _state_shapes(model, interface)
     describe(model, network.contract, graph, title=title, precision=precision)
     onnx.checker.check_model(model, full_check=True)
     serialised: bytes = model.SerializeToString()
@@ -164,6 +174,20 @@ def describe(
         value.doc_string = meaning.get(value.name, "state of the cell, of no meaning outside")
 
 
+def _state_shapes(model: onnx.ModelProto, interface: Interface) -> None:
+    """Name the dimension of entries, which was traced as that of objects, what it is.
+
+    The operators that read such a state broadcast it; the shapes between them are left to whoever
+    reads the model.
+    """
+    values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    entered = [spec for spec in (*interface.inputs, *interface.outputs) if ENTRIES in spec.shape]
+    for spec in entered:
+        dimension = values[spec.name].type.tensor_type.shape.dim[spec.shape.index(ENTRIES)]
+        dimension.dim_param = ENTRIES
+    if entered:
+        del model.graph.value_info[:]
+
+
 def _example(spec: TensorSpec) -> Tensor:
-    shape = spec.sizes(objects=TRACED_OBJECTS, streams=TRACED_STREAMS)
-    return torch.zeros(shape, dtype=getattr(torch, spec.dtype))
+    return torch.zeros(spec.sizes(TRACED), dtype=getattr(torch, spec.dtype))

@@ -58,7 +58,10 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
     def advance(
         self, features: FeaturesT, state: StateT, owners: Tensor | None = None
     ) -> tuple[Tensor, StateT]:
-        """Return the logits of N objects on S frames, float [N, 1, H, W], and the next state.
+        """Return the logits of N objects on S frames and the next state.
+
+        Logits are float [N, r * r, H / r, W / r], sub-pixels as ``F.pixel_shuffle`` takes them; r
+        is the network's own, and 1 if it has none.
 
         Args:
             features: of the S frames.
@@ -67,7 +70,7 @@ class Segmenter(nn.Module, ABC, Generic[FeaturesT, StateT]):
         """
 
     def probabilities(self, logits: Tensor, owners: Tensor | None = None) -> Tensor:
-        """Return the probabilities of N objects' logits, float [N, 1, H, W] both.
+        """Return the probabilities of N objects' logits, float [N, 1, H, W].
 
         Args:
             logits: of one frame, as :meth:`advance` gives them.

@@ -100,7 +100,10 @@ def _write_model(bundle: Bundle, out: Path, precision: str) -> None:
     settings = {
         "height": contract.height,
         "width": contract.width,
-        "states": [{"name": one.name, "shared": one.shared} for one in contract.states],
+        "states": [
+            {"name": one.name, "shared": one.shared, "entered": one.entered}
+            for one in contract.states
+        ],
         "precision": precision,
         "graphs": graphs,
         "palette": base64.b64encode(palette).decode(),

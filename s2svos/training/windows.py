@@ -146,7 +146,7 @@ def moved_state(
     size = (move.entry.shape[-2], move.entry.shape[-1])
     masks = F.interpolate(state.last_mask[objects].float(), size, mode="bilinear")
     recent = network.start(latest, move.view.of(masks, border="zeros"))
-    first = network.start(entry, move.entry_masks.float() / 255)
+    first = network.start(entry, move.entry_masks.float() / 255, torch.zeros_like(objects))
     seen = move.view.grid(*state.hidden.shape[2:]).abs().amax(3)[:, None] <= 1
     seen = seen.to(state.hidden.device)
     hidden = torch.where(seen, move.view.of(state.hidden[objects]), recent.hidden.float())

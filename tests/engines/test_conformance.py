@@ -34,6 +34,7 @@ from s2svos_engines.bundle import Bundle
 from s2svos_engines.engine import Runner
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import ENGINES, GPU_ENGINES, SLOW_ENGINES, load_engine, usable_engines
+from s2svos_engines.states import of_each
 from s2svos_engines.tracker import Stream, Tracker
 
 Array = NDArray[np.uint8]
@@ -334,6 +335,18 @@ def test_objects_enter_and_leave(tracker: Tracker, clip: Clip) -> None:
                 assert np.array_equal(both, wanted), spec.name
     stream.remove(*stream.ids.tolist())
     assert not stream.step(frame).any()
+
+
+def test_what_objects_have_from_their_entry_may_be_each_ones_own(
+    tracker: Tracker, clip: Clip
+) -> None:
+    engine = tracker.engine
+    states = tracker.open(*clip[0]).states()
+    runners = engine.runner(states), engine.runner(of_each(engine.contract, states))
+    together, each = (runner.step(clip[1][0]).copy() for runner in runners)
+    assert near(together, each, tracker)
+    for spec, *pair in zip(engine.contract.states, *(r.states() for r in runners), strict=True):
+        assert [len(one) for one in pair] == ([1, 2] if spec.entered else [len(pair[0])] * 2)
 
 
 def test_object_order_does_not_matter(tracker: Tracker, clip: Clip) -> None:

@@ -120,8 +120,8 @@ def test_an_error_of_init_is_not_blamed_on_the_step(tmp_path: Path, clip: Clip) 
         assert min(drift.free_running.tensors["first_keys"].rms) > 0.05
 
 
-class Blinking:
-    """An engine whose masks are empty on one frame."""
+class Inverting:
+    """An engine whose masks are all but the object on one frame."""
 
     def __init__(self, engine: Engine, frame: int) -> None:
         self.engine, self.frame = engine, frame
@@ -131,23 +131,23 @@ class Blinking:
 
     def runner(self, states: Any) -> Any:
         runner = self.engine.runner(states)
-        runner.step = self._blinking(runner)  # type: ignore[method-assign]
+        runner.step = self._inverting(runner)  # type: ignore[method-assign]
         return runner
 
-    def _blinking(self, runner: Runner[Any]) -> Callable[[Frame], Masks]:
+    def _inverting(self, runner: Runner[Any]) -> Callable[[Frame], Masks]:
         step, taken = runner.step, 0
 
-        def blinking(frame: Frame) -> Masks:
+        def inverting(frame: Frame) -> Masks:
             nonlocal taken
             taken += 1
-            return step(frame) * np.uint8(taken != self.frame)
+            return step(frame) ^ np.uint8(255 * (taken == self.frame))
 
-        return blinking
+        return inverting
 
 
 def test_the_verdict_names_the_frame(tmp_path: Path, clip: Clip) -> None:
     (engine,) = loaded(tmp_path, "fp16", ENGINES[:1])
-    report = measured([Blinking(engine, 7)], clip)  # type: ignore[list-item]
+    report = measured([Inverting(engine, 7)], clip)  # type: ignore[list-item]
     (failure,) = report.verdict(0.98)
     assert (failure.first_below, failure.worst_frame, failure.worst_iou) == (7, 7, 0.0)
     assert failure.lost == report.objects[0]

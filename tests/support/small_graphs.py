@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from s2svos.network.checkpoint import build
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
-from s2svos_engines.contract import OBJECTS, StepContract
+from s2svos_engines.contract import Counts, StepContract
 from s2svos_export.calibrate import Activation, activations
 from s2svos_export.graphs import export_graph
 from s2svos_export.quantise import convolutions, quantise
@@ -79,7 +79,7 @@ def _ranges(preset: str) -> dict[str, Activation]:
     rng = np.random.default_rng(0)
     feed: dict[str, NDArray[np.generic]] = {}
     for spec in small_contract(preset).interface("step").inputs:
-        shape = [2 if size == OBJECTS else int(size) for size in spec.shape]
+        shape = spec.sizes(Counts(objects=2))
         noise = rng.integers(0, 256, shape) if spec.dtype == "uint8" else rng.random(shape)
         feed[spec.name] = noise.astype(spec.dtype)
     return activations(small_graph(preset, "step"), [feed])

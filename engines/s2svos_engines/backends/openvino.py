@@ -15,7 +15,7 @@ from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs, has_bf16
 from s2svos_engines.backends.openvino_profile import profile_step
 from s2svos_engines.backends.openvino_runner import OpenVinoRunner
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import step_graph
+from s2svos_engines.contract import Counts, step_graph
 from s2svos_engines.cpu import cpu_flags
 from s2svos_engines.engine import Engine
 from s2svos_engines.letterbox import NetworkFrame
@@ -108,7 +108,7 @@ class OpenVinoEngine(Engine):
 
     def init(self, frame: NetworkFrame, first_masks: Masks) -> States:
         """Return the states of objects that enter on ``frame``."""
-        request = self.graphs.full("init", len(first_masks)).create_infer_request()
+        request = self.graphs.full("init", Counts(len(first_masks))).create_infer_request()
         results = request.infer(
             {self.contract.frame.name: frame, self.contract.first_masks.name: first_masks}
         )
@@ -123,9 +123,10 @@ class OpenVinoEngine(Engine):
         step = step_graph(max(self.frames_per_call))
         ahead = self.max_in_flight > 1
         if objects is not None:
-            _in_background(lambda: self.graphs.full("init", objects))
+            counts = Counts(objects)
+            _in_background(lambda: self.graphs.full("init", counts))
             if ahead:
-                _in_background(lambda: self.graphs.split(step, objects))
+                _in_background(lambda: self.graphs.split(step, counts))
         elif ahead:
             _in_background(lambda: self.graphs.encoder(step))
 

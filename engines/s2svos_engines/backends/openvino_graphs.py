@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from s2svos_engines.backends.openvino_cache import CompiledFiles, compiled_folder
 from s2svos_engines.backends.openvino_library import ov
 from s2svos_engines.backends.openvino_partition import split_encoder
-from s2svos_engines.contract import StepContract
+from s2svos_engines.contract import Counts, StepContract
 from s2svos_engines.engine import CompileCache
 
 CORE = ov.Core()
@@ -34,7 +34,7 @@ class SplitGraph(NamedTuple):
 
 
 class OpenVinoGraphs:
-    """Compiles a static graph for each count of objects and streams, when it is first needed.
+    """Compiles a static graph for each :class:`Counts`, when it is first needed.
 
     Static, since the CPU plugin (2026.4) fails on the step graph when the object count changes
     between calls ("Can not clone with new dims"); compiling takes about 0.2 s.
@@ -83,25 +83,25 @@ class OpenVinoGraphs:
         self._split: CompileCache[SplitGraph] = CompileCache()
         self._encoders: CompileCache[ov.CompiledModel] = CompileCache()
 
-    def full(self, graph: str, objects: int, streams: int = 1) -> ov.CompiledModel:
-        """Return a graph compiled for numbers of objects and streams."""
+    def full(self, graph: str, counts: Counts) -> ov.CompiledModel:
+        """Return a graph compiled for numbers of objects, entries and streams."""
         return self._full.get(
-            (graph, objects, streams),
+            (graph, counts),
             lambda: self._files.compiled(
-                (self._sums[graph], "full", objects, streams),
+                (self._sums[graph], "full", *counts),
                 self._settings,
-                lambda: self._model(graph, objects, streams),
+                lambda: self._model(graph, counts),
             ),
         )
 
-    def counted(self, graph: str, objects: int) -> ov.CompiledModel:
+    def counted(self, graph: str, counts: Counts) -> ov.CompiledModel:
         """Return a graph whose requests count the time of its layers."""
-        model = self._model(graph, objects, 1)
+        model = self._model(graph, counts)
         return CORE.compile_model(model, "CPU", {**self._settings, "PERF_COUNT": True})
 
-    def split(self, graph: str, objects: int) -> SplitGraph:
+    def split(self, graph: str, counts: Counts) -> SplitGraph:
         """Return a graph of one stream as its encoder, and what needs the state."""
-        return self._split.get((graph, objects), lambda: self._compile_split(graph, objects))
+        return self._split.get((graph, counts), lambda: self._compile_split(graph, counts))
 
     def encoder(self, graph: str) -> ov.CompiledModel:
         """Return the encoder of a graph of one stream, the same for any number of objects."""
@@ -110,28 +110,26 @@ class OpenVinoGraphs:
             lambda: self._files.compiled(
                 (self._sums[graph], "encoder"),
                 self._encoder_settings,
-                lambda: self._halves(graph, objects=1)[0],
+                lambda: self._halves(graph, Counts(objects=1))[0],
             ),
         )
 
-    def _compile_split(self, graph: str, objects: int) -> SplitGraph:
+    def _compile_split(self, graph: str, counts: Counts) -> SplitGraph:
         with ThreadPoolExecutor(1) as beside:
             encoder = beside.submit(self.encoder, graph)
             recurrent = self._files.compiled(
-                (self._sums[graph], "recurrent", objects),
+                (self._sums[graph], "recurrent", *counts),
                 self._settings,
-                lambda: self._halves(graph, objects)[1],
+                lambda: self._halves(graph, counts)[1],
             )
             return SplitGraph(encoder.result(), recurrent)
 
-    def _halves(self, graph: str, objects: int) -> tuple[ov.Model, ov.Model]:
+    def _halves(self, graph: str, counts: Counts) -> tuple[ov.Model, ov.Model]:
         frames = self._contract.interface(graph).inputs[0].name
-        return split_encoder(self._model(graph, objects, 1), frames)
+        return split_encoder(self._model(graph, counts), frames)
 
-    def _model(self, graph: str, objects: int, streams: int) -> ov.Model:
+    def _model(self, graph: str, counts: Counts) -> ov.Model:
         model = CORE.read_model(self._models[graph](), b"")
         inputs = self._contract.interface(graph).inputs
-        model.reshape(
-            {spec.name: list(spec.sizes(objects=objects, streams=streams)) for spec in inputs}
-        )
+        model.reshape({spec.name: list(spec.sizes(counts)) for spec in inputs})
         return model

@@ -13,6 +13,7 @@ from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs
 from s2svos_engines.backends.openvino_library import ov
 from s2svos_engines.contract import StepContract
 from s2svos_engines.profile import WARM_UP, Layer, layers
+from s2svos_engines.states import counts
 
 
 def profile_step(
@@ -24,7 +25,7 @@ def profile_step(
     repeats: int,
 ) -> list[Layer]:
     """Step a frame again and again from the same states; return the layers, slowest first."""
-    request = graphs.counted("step", len(states[0])).create_infer_request()
+    request = graphs.counted("step", counts(contract, states)).create_infer_request()
     inputs: dict[str, NDArray[Any]] = {contract.frame.name: frame}
     inputs |= {
         state.input.name: value for state, value in zip(contract.states, states, strict=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.backends.openvino_graphs import OpenVinoGraphs, SplitGraph
 from s2svos_engines.backends.openvino_library import ov
-from s2svos_engines.contract import StepContract, TensorSpec
+from s2svos_engines.contract import Counts, StepContract, TensorSpec
 from s2svos_engines.engine import Engine, Runner, copy_frames
 from s2svos_engines.letterbox import NetworkFrame
 
@@ -44,7 +44,7 @@ class OpenVinoRunner(Runner[ov.Tensor]):
         call = self._idle_call(graph)
         call.take(frames)
         self._in_flight.append(call)
-        if len(self._in_flight) > 1 and self._streams == 1:
+        if len(self._in_flight) > 1 and self._counts.streams == 1:
             for one in self._in_flight:
                 one.start_encoding()
 
@@ -60,8 +60,9 @@ class OpenVinoRunner(Runner[ov.Tensor]):
     def _idle_call(self, graph: str) -> _Call:
         """Return a call of a graph that is not in flight."""
         if graph not in self._calls:
-            sizes = graph, self._objects, self._streams
-            bound = _BoundGraph(self._graphs, self._contract, sizes, self._buffers, self._owners)
+            bound = _BoundGraph(
+                self._graphs, graph, self._contract, self._counts, self._buffers, self._owners
+            )
             self._calls[graph] = [_Call(bound)]
         calls = self._calls[graph]
         while all(call in self._in_flight for call in calls):
@@ -94,22 +95,23 @@ class _BoundGraph:
     def __init__(
         self,
         graphs: OpenVinoGraphs,
+        graph: str,
         contract: StepContract,
-        sizes: tuple[str, int, int],
+        counts: Counts,
         buffers: list[list[ov.Tensor]],
         owners: NDArray[np.int64] | None,
     ) -> None:
-        self._graphs, self._sizes, self._buffers, self._owners = graphs, sizes, buffers, owners
-        graph, objects, streams = sizes
+        self._graphs, self._graph, self._counts = graphs, graph, counts
+        self._buffers, self._owners = buffers, owners
         self._states, self._interface = contract.states, contract.interface(graph)
         self.frames, self._masks = self._interface.inputs[0], self._interface.outputs[0]
-        self.frames_shape = self.frames.sizes(objects=objects, streams=streams)
-        self.masks = _tensor(self._masks, self._masks.sizes(objects=objects, streams=streams))
+        self.frames_shape = self.frames.sizes(counts)
+        self.masks = _tensor(self._masks, self._masks.sizes(counts))
 
     @cached_property
     def full(self) -> list[ov.InferRequest]:
         """Requests of the full graph: from the first set of buffers to the second, and back."""
-        return self._requests(self._graphs.full(*self._sizes))
+        return self._requests(self._graphs.full(self._graph, self._counts))
 
     @cached_property
     def recurrent(self) -> list[ov.InferRequest]:
@@ -119,8 +121,7 @@ class _BoundGraph:
     @cached_property
     def split(self) -> SplitGraph:
         """The graph in two."""
-        graph, objects, _ = self._sizes
-        return self._graphs.split(graph, objects)
+        return self._graphs.split(self._graph, self._counts)
 
     def _requests(self, compiled: ov.CompiledModel) -> list[ov.InferRequest]:
         requests = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import TensorSpec
+from s2svos_engines.contract import Counts, TensorSpec
 from s2svos_engines.cuda.device import CudaStream, DeviceArray, Gpu
 from s2svos_engines.cuda.letterbox import CudaLetterbox
 from s2svos_engines.engine import Engine, Runner
@@ -80,7 +80,7 @@ class CudaEngine(Engine):
         self.gpu.use()
         stream, interface = self.stream(), self.contract.interface("init")
         specs = (*interface.inputs, *interface.outputs)
-        sizes = [spec.sizes(objects=len(first_masks)) for spec in specs]
+        sizes = [spec.sizes(Counts(len(first_masks))) for spec in specs]
         arrays = {
             spec: stream.array(size, spec.dtype) for spec, size in zip(specs, sizes, strict=True)
         }

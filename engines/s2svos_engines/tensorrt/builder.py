@@ -26,7 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from s2svos_engines.contract import StepContract
+from s2svos_engines.contract import Counts, StepContract
 from s2svos_engines.cuda.device import Gpu
 from s2svos_engines.errors import UserError
 from s2svos_engines.files import cache_folder, write_atomically
@@ -114,11 +114,13 @@ def build_plan(
         profile = builder.create_optimization_profile()
         for spec in contract.interface(graph).inputs:
             if any(isinstance(size, str) for size in spec.shape):
-                counts = (1, min(USUAL_OBJECTS, max_objects), max_objects)
-                least, usual, most = (
-                    trt.Dims(spec.sizes(objects=count, streams=count)) for count in counts
+                usual = min(USUAL_OBJECTS, max_objects)
+                counts = (
+                    Counts(1),
+                    Counts(usual, entries=1, streams=usual),
+                    Counts(max_objects, entries=max_objects, streams=max_objects),
                 )
-                profile.set_shape(spec.name, least, usual, most)
+                profile.set_shape(spec.name, *(trt.Dims(spec.sizes(one)) for one in counts))
         config.add_optimization_profile(profile)
         with _timing_cache(target, config):
             plan = _build(builder, network, config, target.library, title)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from s2svos_engines.contract import OBJECTS, StateSpec, StepContract, TensorSpec
+from s2svos_engines.contract import Counts, StateSpec, StepContract, TensorSpec
 from s2svos_export.triton.graph import START
 
 SEQUENCES = 16
@@ -97,12 +97,12 @@ def same_interface(config: ModelConfig, other: ModelConfig) -> bool:
 
 def _state(state: StateSpec) -> str:
     spec = state.input
-    # A size that is not known has none before the first request: Triton takes one object's.
+    # A size that is not known has none before the first request: Triton takes one object's. There
+    # is one entry, as all objects of a sequence enter with its first request.
     return _STATE.format(
         state=state, dtype=TYPES[spec.dtype], dims=_dims(spec), zero=_dims(spec, objects=1)
     )
 
 
 def _dims(spec: TensorSpec, *, objects: int = -1) -> str:
-    sizes = (str(objects if size == OBJECTS else size) for size in spec.shape)
-    return f"[ {', '.join(sizes)} ]"
+    return f"[ {', '.join(map(str, spec.sizes(Counts(objects))))} ]"

@@ -16,7 +16,7 @@ from onnx import (
 from onnx.compose import add_prefix
 
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import OBJECTS, Interface, StepContract, TensorSpec
+from s2svos_engines.contract import ENTRIES, OBJECTS, Interface, StepContract, TensorSpec
 
 START = TensorSpec("START", "bool", (1,))
 """True in the first request of a sequence; Triton sets it."""
@@ -115,5 +115,7 @@ def _value(spec: TensorSpec, *, objects: str, name: str | None = None) -> ValueI
         "uint8": TensorProto.UINT8,
         "float32": TensorProto.FLOAT,
     }[spec.dtype]
-    shape = [objects if size == OBJECTS else size for size in spec.shape]
+    # All objects of a sequence enter with its first request.
+    symbols: dict[int | str, int | str] = {OBJECTS: objects, ENTRIES: 1}
+    shape = [symbols.get(size, size) for size in spec.shape]
     return helper.make_tensor_value_info(name or spec.name, dtype, shape)

@@ -56,14 +56,17 @@ export class Network {
 
   // The states of objects of two kinds, in an order given by indices into first and then second.
   joined(first, second, order) {
-    const states = {};
-    for (const { name, shared } of this.settings.states) {
-      const [a, b] = [first?.[name], second?.[name]];
+    const states = {}, count = first?.[this.settings.states[0].name].dims[0] ?? 0;
+    for (const { name, shared, entered } of this.settings.states) {
+      const [a, b] = [first?.[name], second?.[name]], like = a ?? b;
+      const [used, ...others] = new Set(order.map((index) => (index < count ? a : b)));
       if (shared) { states[name] = b ?? a; continue; }
-      const like = a ?? b, size = like.dims.slice(1).reduce((x, y) => x * y, 1), count = a ? a.dims[0] : 0;
+      if (entered && !others.length && used.dims[0] === 1) { states[name] = used; continue; }
+      const size = like.dims.slice(1).reduce((x, y) => x * y, 1);
       const data = new like.data.constructor(order.length * size);
       order.forEach((index, place) => {
-        const [from, at] = index < count ? [a, index] : [b, index - count];
+        const [from, object] = index < count ? [a, index] : [b, index - count];
+        const at = from.dims[0] === 1 ? 0 : object; // 1 for all objects that entered together
         data.set(from.data.subarray(at * size, (at + 1) * size), place * size);
       });
       states[name] = new ort.Tensor(like.type, data, [order.length, ...like.dims.slice(1)]);

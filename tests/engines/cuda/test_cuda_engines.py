@@ -26,6 +26,7 @@ from s2svos.sample.render import render
 from s2svos_engines.backends.torch import Programs
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.closed_loop import mask_iou
+from s2svos_engines.contract import Counts
 from s2svos_engines.cuda import engine as cuda_engine
 from s2svos_engines.cuda import onnxruntime as cuda_onnxruntime
 from s2svos_engines.cuda import torch as cuda_torch
@@ -379,10 +380,9 @@ def test_pytorch_neither_waits_for_the_gpu_nor_copies_to_it(
     """On the meta device, which has no values that Python could read."""
     interface = bundle.contract.interface(graph)
     programs = Programs(bundle, precision, torch.device("meta"))
+    counts = Counts(objects=3, streams=2)
     inputs = [
-        torch.empty(
-            spec.sizes(objects=3, streams=2), dtype=getattr(torch, spec.dtype), device="meta"
-        )
+        torch.empty(spec.sizes(counts), dtype=getattr(torch, spec.dtype), device="meta")
         for spec in interface.inputs
     ]
     programs._program(graph)
@@ -390,7 +390,7 @@ def test_pytorch_neither_waits_for_the_gpu_nor_copies_to_it(
         found = programs.run(graph, inputs)
     for spec, value in zip(interface.outputs, found, strict=True):
         assert value.device.type == "meta"
-        assert tuple(value.shape) == spec.sizes(objects=3, streams=2)
+        assert tuple(value.shape) == spec.sizes(counts)
 
 
 def test_a_copy_is_noticed() -> None:

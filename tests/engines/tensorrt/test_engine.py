@@ -13,6 +13,7 @@ import s2svos
 from s2svos.sample.render import render
 from s2svos_engines import registry
 from s2svos_engines.bundle import Bundle, add_plans
+from s2svos_engines.contract import Counts
 from s2svos_engines.cuda import device
 from s2svos_engines.cuda import engine as cuda_engine
 from s2svos_engines.errors import UserError
@@ -98,7 +99,7 @@ def test_states_come_back_as_they_were_loaded(clip: Clip) -> None:
     contract = engine.contract
     rng = np.random.default_rng(0)
     specs = [state.input for state in contract.states]
-    states = [rng.random(spec.sizes(objects=3), np.float32) for spec in specs]
+    states = [rng.random(spec.sizes(Counts(objects=3)), np.float32) for spec in specs]
     runner = engine.runner(states)
     frame = rng.integers(0, 256, contract.frame.shape, dtype=np.uint8)
     first = runner.step(frame).copy()

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import URLError
 
@@ -18,8 +19,9 @@ from s2svos.network.config import (
 )
 from s2svos.network.efficientnet import EfficientNet
 from s2svos.network.lite import Lite
-from s2svos_engines.contract import OBJECTS
+from s2svos_engines.contract import OBJECTS, Counts, StepContract
 from s2svos_engines.errors import UserError
+from s2svos_engines.states import of_each
 
 SMALL_LITE = LiteConfig(64, 128, hidden=16, first_key=16, last_key=8)
 SMALL_PAPER = PaperConfig(64, 128, channels=16, fc_channels=32, vgg_width=0.05)
@@ -39,25 +41,26 @@ def test_tensors_are_those_of_the_contract(config: NetworkConfig) -> None:
             out = network.step(frame, *states)
             states = out[1:]
     for spec, tensor in zip(contract.step_outputs, out, strict=True):
-        assert [3 if d == OBJECTS else d for d in spec.shape] == list(tensor.shape), spec.name
+        assert spec.sizes(Counts(objects=3)) == tuple(tensor.shape), spec.name
         assert spec.dtype == str(tensor.dtype).removeprefix("torch.")
 
 
 def test_objects_compete() -> None:
     """Probabilities are a softmax with a background of 0; of one object, exactly the sigmoid."""
     network = build(SMALL_LITE)
-    logits, owners = 3 * torch.randn(5, 1, 4, 6), torch.tensor([0, 1, 1, 1, 2])
-    found = network.probabilities(logits, owners)
-    torch.testing.assert_close(torch.sigmoid(network.log_odds(logits, owners)), found)
+    sub_pixels, owners = 3 * torch.randn(5, 16, 4, 6), torch.tensor([0, 1, 1, 1, 2])
+    logits = torch.nn.functional.pixel_shuffle(sub_pixels, 4)
+    found = network.probabilities(sub_pixels, owners)
+    torch.testing.assert_close(torch.sigmoid(network.log_odds(sub_pixels, owners)), found)
     for clip in range(3):
         own = owners == clip
         background = torch.zeros(1, *logits.shape[1:])
         expected = torch.cat([background, logits[own]]).softmax(0)[1:]
         torch.testing.assert_close(found[own], expected)
-        torch.testing.assert_close(network.probabilities(logits[own]), expected)
+        torch.testing.assert_close(network.probabilities(sub_pixels[own]), expected)
     torch.testing.assert_close(found[0], torch.sigmoid(logits[0]))
-    huge = network.probabilities(torch.full((2, 1, 1, 1), 1e4))
-    assert huge.flatten().tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
+    huge = network.probabilities(torch.full((2, 16, 1, 1), 1e4))
+    assert huge.flatten().tolist() == pytest.approx([0.5] * 32, abs=1e-3)
 
 
 def test_the_slow_slot_takes_a_frame_every_period(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +115,20 @@ def test_streams_in_a_batch_do_not_see_each_other(config: NetworkConfig) -> None
     with torch.inference_mode():
         several, one = network.init(frames[0], masks[:2]), network.init(frames[1], masks[2:])
         alone = network.step(frames[0], *several), network.step(frames[1], *one)
-        join = [torch.stack if spec.shared else torch.cat for spec in contract.states]
-        states = [to(pair) for to, *pair in zip(join, several, one, strict=True)]
-        together = network.batch(frames, torch.tensor([0, 0, 1]), *states)
-    for to, batched, *pair in zip((torch.cat, *join), together, *alone, strict=True):
-        torch.testing.assert_close(batched, to(pair), rtol=1e-3, atol=1.01e-3)
+        together = network.batch(frames, torch.tensor([0, 0, 1]), *_batched(contract, several, one))
+    masks_alone = torch.cat([masks for masks, *_ in alone])
+    expected = masks_alone, *_batched(contract, *(states for _, *states in alone))
+    for found, wanted in zip(together, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1.01e-3)
+
+
+def _batched(contract: StepContract, *streams: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the states of several streams as those of the ``batch`` graph."""
+    each = [of_each(contract, [x.numpy() for x in states]) for states in streams]
+    return [
+        torch.from_numpy(np.stack(parts) if spec.shared else np.concatenate(parts))
+        for spec, *parts in zip(contract.states, *each, strict=True)
+    ]
 
 
 def test_paper_is_the_size_that_the_paper_says() -> None:
