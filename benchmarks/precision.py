@@ -170,10 +170,11 @@ def _drift(
     with counting_progress("frames", total=frames) as update:
         report = measure_drift(
             network,
-            list(_engines(bundle, 1)),
+            [partial(list, [engine]) for engine in _engines(bundle, 1)],
             ((frame, first.ids) for _, frame in video),
             source=video.path.name,
             frames=frames,
+            frames_per_call=bundle.frames_per_call(bundle.precisions[0]),
             forced_every=forced_every,
             progress=lambda frame: update(completed=frame),
         )

@@ -50,7 +50,8 @@ def export_checkpoint(
         drift_clip: on which graphs and network are compared; None for the clip of ``s2svos demo``.
         calibration: clips by which int8 is set; none for the clip of ``s2svos demo``.
         log: called with a line for each part of the work.
-        progress: called with the index of every frame on which they are compared.
+        progress: called with the share of the comparison that is done, from 0 to the config's
+            ``frames``.
 
     Returns:
         How far the masks drift.

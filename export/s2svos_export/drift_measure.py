@@ -1,13 +1,14 @@
-"""Measurement of drift: engines beside the network in PyTorch, over one clip."""
+"""Measurement of drift: the network in PyTorch over one clip, and engines after it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -21,68 +22,88 @@ from s2svos_engines.cpu import cpu_count
 from s2svos_engines.engine import Engine, Runner
 from s2svos_export.drift import Drift, DriftReport, Errors, TensorErrors
 from s2svos_export.graphs import Network
+from s2svos_export.temporary import temporary_folder, temporary_folder_errors
 
 FRAMES = 300
 THRESHOLD = 0.95
 FORCED_EVERY = 10
 
+EngineLoader = Callable[[], Sequence[Engine]]
+"""Loads an engine, in each arithmetic that it has."""
+
 
 def measure_drift(
     network: Network,
-    engines: Sequence[Engine],
+    loaders: Sequence[EngineLoader],
     clip: Iterable[tuple[Frame, Labels]],
     *,
     source: str,
     frames: int = FRAMES,
+    frames_per_call: Sequence[int] = (1,),
     threshold: float = THRESHOLD,
     forced_every: int = FORCED_EVERY,
     progress: Callable[[int], None] = lambda frame: None,
 ) -> DriftReport:
-    """Run a clip through PyTorch once, and beside it through engines.
+    """Run a clip through PyTorch, and then through engines.
 
-    They go on frame by frame together, so that only their current states are in memory; kept are
-    the clip's frames at the network's size, 344 kB each at 256x448. Each engine has a thread of
-    its own: two threads that share one step wait for each other, on a busy machine most of the
-    time.
+    What PyTorch makes of it, 1.6 MB a frame of two objects of ``lite``, is kept in a temporary
+    folder. The engines follow as many at a time as there are cores, each on a thread of its own:
+    two threads that share one step wait for each other, on a busy machine most of the time. Only
+    those that follow are in memory.
 
     Args:
         network: the reference, in evaluation mode, fp32, on the CPU.
-        engines: with the graphs exported from it, best loaded with ``threads=1``. One that takes
-            several frames a call is followed in each way of calling.
+        loaders: of engines with the graphs exported from it, best with ``threads=1``; the slowest
+            last, which begin.
         clip: frames, uint8 [H, W, 3] RGB, with ids, uint8 [H, W], of which the first are read.
             A clip that is too short is repeated back and forth.
         source: name of the clip in the report.
         frames: how many to follow after the first, rounded up to whole calls.
+        frames_per_call: how many frames the graphs take a call; each way of calling is followed.
         threshold: IoU below which an object counts as lost.
         forced_every: calls from one that is teacher-forced to the next, each of which costs
             another step.
-        progress: called with the index of every frame that is done.
+        progress: called with the share of the work that is done, from 0 to ``frames``.
 
     Raises:
         ValueError: the clip has no frame or no object, or ``frames`` is less than 1.
+        UserError: the temporary folder cannot be written.
     """
-    frames += -frames % math.lcm(*(count for one in engines for count in one.frames_per_call))
+    frames += -frames % math.lcm(*frames_per_call)
     if frames < 1:
         raise ValueError("drift is measured over at least 1 frame")
     start = NetworkClip.of(clip, network.contract)
     following = islice(ping_pong(chain([start.first], start.frames)), 1, frames + 1)
-    cores = cpu_count()
-    with torch.inference_mode(), _torch_threads(max(1, cores - len(engines))):
-        reference = _Reference(network, start)
-        runs = [
-            _EngineRun(engine, count, start, reference.states, forced_every)
-            for engine in engines
-            for count in engine.frames_per_call
-        ]
-        with ThreadPoolExecutor(cores) as pool:
-            running: list[Future[None]] = []
+    work = _Work(1 + len(loaders), progress)
+    with temporary_folder() as folder:
+        with torch.inference_mode():
+            reference = _Reference(network, start, folder)
             for frame in following:
-                reached = reference.follow(frame)  # the engines are one frame behind
-                _finish(running)
-                running = [pool.submit(run.follow, reached) for run in runs]
-                progress(reached.index)
-            _finish(running)
-    scale = reference.scale()
+                reference.follow(frame)
+                work.did(1)
+        scale = reference.scale()
+
+        def drifts(load: EngineLoader) -> list[Drift]:
+            runs = [
+                _EngineRun(engine, count, start, reference.start, forced_every)
+                for engine in load()
+                for count in frames_per_call
+            ]
+            for run in runs:
+                for reached in reference.frames():
+                    if stopped.is_set():
+                        return []
+                    run.follow(reached)
+                    work.did(1 / len(runs))
+            return [run.drift(scale) for run in runs]
+
+        stopped = Event()
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            try:
+                found = list(pool.map(drifts, loaders[::-1]))[::-1]
+            except BaseException:  # Ctrl-C, for one
+                stopped.set()
+                raise
     return DriftReport(
         source=source,
         frames=frames,
@@ -90,23 +111,25 @@ def measure_drift(
         threshold=threshold,
         seen=_rounded(reference.seen / (frames * len(start.ids))),
         scale={name: _rounded(value) for name, value in scale.items()},
-        drifts=tuple(run.drift(scale) for run in runs),
+        drifts=tuple(chain.from_iterable(found)),
     )
 
 
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+class _Work:
+    """Tells how much of some parts of work of the same size is done."""
 
+    def __init__(self, parts: int, progress: Callable[[int], None]) -> None:
+        self._parts, self._progress = parts, progress
+        self._lock = Lock()
+        self._done, self._told = 0.0, 0
 
-def _finish(running: Sequence[Future[None]]) -> None:
-    for one in running:
-        one.result()
+    def did(self, frames: float) -> None:
+        """Count frames of a part."""
+        with self._lock:
+            self._done += frames / self._parts
+            if self._done + 1e-6 >= self._told + 1:
+                self._told = int(self._done + 1e-6)
+                self._progress(self._told)
 
 
 @dataclass(frozen=True)
@@ -132,29 +155,39 @@ class _Reference:
     """PyTorch on its way through the clip.
 
     Attributes:
-        states: the current ones, in the contract's order.
+        start: the states after the first frame, in the contract's order.
         seen: number of masks so far with a pixel of the object.
     """
 
-    def __init__(self, network: Network, clip: NetworkClip) -> None:
-        self._network = network
+    def __init__(self, network: Network, clip: NetworkClip, folder: Path) -> None:
+        self._network, self._folder = network, folder
         states = network.init(torch.from_numpy(clip.first), torch.from_numpy(clip.first_masks))
-        self.states: States = [state.numpy() for state in states]
+        self.start: States = [state.numpy() for state in states]
         self.seen = 0
+        self._states = self.start
         self._index = 0
         self._squares = np.zeros(1 + len(states))
 
-    def follow(self, frame: Frame) -> ReferenceFrame:
+    def follow(self, frame: Frame) -> None:
         """Take the next frame."""
-        before = self.states
         outputs = self._network.step(
-            torch.from_numpy(frame), *(torch.from_numpy(state) for state in before)
+            torch.from_numpy(frame), *(torch.from_numpy(state) for state in self._states)
         )
-        masks, *self.states = (output.numpy() for output in outputs)
+        masks, *self._states = (output.numpy() for output in outputs)
         self.seen += int((masks > 127).any((1, 2)).sum())
-        self._squares += [_mean_square(tensor) for tensor in (masks, *self.states)]
+        self._squares += [_mean_square(tensor) for tensor in (masks, *self._states)]
         self._index += 1
-        return ReferenceFrame(self._index, frame, before, masks, self.states)
+        with temporary_folder_errors():
+            np.savez(self._path(self._index), frame, masks, *self._states)
+
+    def frames(self) -> Iterator[ReferenceFrame]:
+        """Yield the frames that were taken."""
+        before = self.start
+        for index in range(1, self._index + 1):
+            with np.load(self._path(index)) as arrays:
+                frame, masks, *after = (arrays[name] for name in arrays.files)
+            yield ReferenceFrame(index, frame, before, masks, after)
+            before = after
 
     def scale(self) -> dict[str, float]:
         """Return the RMS of masks and states over the clip by name; 1 for one that is all zero."""
@@ -162,6 +195,9 @@ class _Reference:
         names = [contract.object_masks.name, *(state.name for state in contract.states)]
         rms = np.sqrt(self._squares / self._index)
         return {name: float(one) or 1.0 for name, one in zip(names, rms, strict=True)}
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{index}.npz"
 
 
 class _EngineRun:

@@ -37,6 +37,7 @@ from s2svos_export.graphs import MAX_OBJECTS, OPSET, Network, describe, export_g
 from s2svos_export.int8 import PARTS, Int8Choice, Int8Search, ReferenceRun
 from s2svos_export.quantise import quantise
 from s2svos_export.subpixel import with_sub_pixels
+from s2svos_export.temporary import temporary_folder, temporary_folder_errors
 from s2svos_export.weight_sharing import share_weights
 
 TOOLS = ("s2svos", "torch", "onnx", "onnxscript", "onnxruntime")
@@ -112,7 +113,8 @@ def export(
         config: precisions and budget.
         facts: JSON types for the manifest: what the network is and how it was trained.
         log: called with a line for each part of the work.
-        progress: called with the index of every frame over which drift is measured.
+        progress: called with the share of the measurement of drift that is done, from 0 to the
+            config's ``frames``.
         other_process: to share the graphs with, which take one core each; the network is pickled
             for it.
 
@@ -121,7 +123,8 @@ def export(
         UserError: the calibration clips are too short, or there is no temporary folder.
         OSError: ``out`` cannot be written; it is what it was.
     """
-    with _TrialEngines(network.contract) as trials:
+    with temporary_folder() as folder:
+        trials = _TrialEngines(network.contract, folder)
         exporter = _Exporter(network, name, config, log)
         with other_process() as executor:
             graphs, for_int8 = exporter.floating_point(executor)
@@ -136,17 +139,22 @@ def export(
                 graphs["fp32"], for_int8, clip, calibration, trials
             )
             facts["int8"] = choice.to_json()
-        engines = [
-            engine
+        loaders = [
+            partial(trials.variants, graphs[precision], precision, name)
             for precision in config.precisions
             for name in installed_engines()
             # Those of the GPU are s2svos doctor's to prove; PyTorch is what all are compared with.
             if name not in (*GPU_ENGINES, *SLOW_ENGINES)
-            for engine in trials.variants(graphs[precision], precision, name)
         ]
-        log(f"following {config.frames} frames beside PyTorch")
+        log(f"following {config.frames} frames as PyTorch does")
         report = measure_drift(
-            network, engines, clip, source=source, frames=config.frames, progress=progress
+            network,
+            loaders,
+            clip,
+            source=source,
+            frames=config.frames,
+            frames_per_call=sorted({1, config.frames_per_call}),
+            progress=progress,
         )
     failures = report.verdict(config.budget)
     if failures and not config.accept_drift:
@@ -176,18 +184,11 @@ class _TrialEngines:
 
     Args:
         contract: of the graphs.
+        folder: for the bundles.
     """
 
-    def __init__(self, contract: StepContract) -> None:
-        self._contract = contract
-
-    def __enter__(self) -> _TrialEngines:
-        with _temporary_folder_errors():
-            self._folder = tempfile.TemporaryDirectory(prefix="s2svos-")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._folder.cleanup()
+    def __init__(self, contract: StepContract, folder: Path) -> None:
+        self._contract, self._folder = contract, folder
 
     def load(self, graphs: Graphs, precision: str, threads: int | None = None) -> Engine:
         """Return the fastest engine with the graphs, which it has read then.
@@ -211,25 +212,14 @@ class _TrialEngines:
     @contextmanager
     def _bundle(self, graphs: Graphs, precision: str) -> Iterator[Bundle]:
         with (
-            _temporary_folder_errors(),
-            tempfile.NamedTemporaryFile(dir=self._folder.name, suffix=".s2s", delete=False) as file,
+            temporary_folder_errors(),
+            tempfile.NamedTemporaryFile(dir=self._folder, suffix=".s2s", delete=False) as file,
         ):
             path = Path(file.name)
-        with _temporary_folder_errors():
+        with temporary_folder_errors():
             write_bundle(path, contract=self._contract, graphs={precision: graphs}, facts={})
         yield Bundle.open(path, lasting=False)
         path.unlink()
-
-
-@contextmanager
-def _temporary_folder_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"The temporary folder cannot be written ({error.strerror or error})",
-            "free space there, or set TMPDIR to a folder on another disk",
-        ) from error
 
 
 class _Exporter:

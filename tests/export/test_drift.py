@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def loaded(
 
 def measured(engines: Sequence[Engine], clip: Clip, **options: Any) -> DriftReport:
     options = {"frames": 12, "forced_every": 4, "source": "the clip"} | options
-    return measure_drift(small_network("lite"), engines, clip, **options)
+    loaders = [partial(list, [engine]) for engine in engines]
+    return measure_drift(small_network("lite"), loaders, clip, **options)
 
 
 def scaled(graph: str, tensor: str, factor: float) -> bytes:
@@ -189,7 +191,7 @@ def test_numbers_that_overflow_are_found_and_kept(tmp_path: Path, clip: Clip) ->
 
 def test_several_frames_a_call(tmp_path: Path, clip: Clip) -> None:
     engines = loaded(tmp_path, step4=small_graph("lite", "step4"))
-    report = measured(engines, clip, frames=14, forced_every=2)
+    report = measured(engines, clip, frames=14, frames_per_call=(1, 4), forced_every=2)
     assert report.frames == 16, "whole calls"
     assert [d.graph for d in report.drifts] == ["step", "step4"] * 2
     for drift in report.drifts:
