@@ -74,7 +74,7 @@ def measure_drift(
         raise ValueError("drift is measured over at least 1 frame")
     start = NetworkClip.of(clip, network.contract)
     following = islice(ping_pong(chain([start.first], start.frames)), 1, frames + 1)
-    work = _Work(1 + len(loaders), progress)
+    work, stopped = _Work(1 + len(loaders), progress), Event()
     with temporary_folder() as folder:
         with torch.inference_mode():
             reference = _Reference(network, start, folder)
@@ -97,7 +97,6 @@ def measure_drift(
                     work.did(1 / len(runs))
             return [run.drift(scale) for run in runs]
 
-        stopped = Event()
         with ThreadPoolExecutor(cpu_count()) as pool:
             try:
                 found = list(pool.map(drifts, loaders[::-1]))[::-1]

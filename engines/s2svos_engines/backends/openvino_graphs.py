@@ -21,6 +21,10 @@ the next signal that has a handler, Ctrl-C for one, ends the process.
 """
 
 
+SPLIT = 2
+"""Version of how a graph is split, for compiled halves that were kept."""
+
+
 def has_bf16() -> bool:
     """Return whether the processor computes in bfloat16."""
     return "BF16" in CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -63,7 +67,7 @@ class OpenVinoGraphs:
         arithmetic: str,
         keep: bool,
     ) -> None:
-        self._models, self._contract = models, contract
+        self._models, self._contract, self._arithmetic = models, contract, arithmetic
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads * steps,
@@ -108,7 +112,7 @@ class OpenVinoGraphs:
         return self._encoders.get(
             graph,
             lambda: self._files.compiled(
-                (self._sums[graph], "encoder"),
+                (self._sums[graph], "encoder", SPLIT),
                 self._encoder_settings,
                 lambda: self._halves(graph, Counts(objects=1))[0],
             ),
@@ -118,7 +122,7 @@ class OpenVinoGraphs:
         with ThreadPoolExecutor(1) as beside:
             encoder = beside.submit(self.encoder, graph)
             recurrent = self._files.compiled(
-                (self._sums[graph], "recurrent", *counts),
+                (self._sums[graph], "recurrent", SPLIT, *counts),
                 self._settings,
                 lambda: self._halves(graph, counts)[1],
             )
@@ -126,7 +130,7 @@ class OpenVinoGraphs:
 
     def _halves(self, graph: str, counts: Counts) -> tuple[ov.Model, ov.Model]:
         frames = self._contract.interface(graph).inputs[0].name
-        return split_encoder(self._model(graph, counts), frames)
+        return split_encoder(self._model(graph, counts), frames, self._arithmetic)
 
     def _model(self, graph: str, counts: Counts) -> ov.Model:
         model = CORE.read_model(self._models[graph](), b"")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from s2svos_engines.backends.openvino_library import ov
 
 
-def split_encoder(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
+def split_encoder(model: ov.Model, frames: str, arithmetic: str) -> tuple[ov.Model, ov.Model]:
     """Split a graph where its frames alone no longer tell what comes next.
 
     Args:
         model: with static shapes; of no use afterwards, since its nodes are in the two parts.
         frames: name of the input that holds them.
+        arithmetic: what floating point is computed in, ``f32`` or ``bf16``.
 
     Returns:
         The encoder, from the frames to features, and the recurrent part, whose first inputs take
@@ -25,10 +26,19 @@ def split_encoder(model: ov.Model, frames: str) -> tuple[ov.Model, ov.Model]:
         for output in node.outputs():
             readers = [one for one in output.get_target_inputs() if _node(one) not in encoder]
             if readers:
-                feature = ov.opset13.parameter(output.get_shape(), output.get_element_type())
+                kept = output
+                if arithmetic == "bf16" and all(_kind(one) == "Add" for one in readers):
+                    # As in the full graph. One of float32 that is added to a convolution's output
+                    # becomes a part of it, which with int8 behind cannot be built (2026.4: "object
+                    # is not initialized").
+                    kept = ov.opset13.convert(output, ov.Type.bf16).output(0)
+                feature = ov.opset13.parameter(output.get_shape(), kept.get_element_type())
+                source = feature
+                if kept is not output:
+                    source = ov.opset13.convert(feature, output.get_element_type())
                 for reader in readers:
-                    reader.replace_source_output(feature.output(0))
-                results.append(ov.opset13.result(output))
+                    reader.replace_source_output(source.output(0))
+                results.append(ov.opset13.result(kept))
                 features.append(feature)
     states = [one for one in model.get_parameters() if one.get_name() != pictures.get_name()]
     return (
@@ -52,3 +62,7 @@ def _depends_on_alone(pictures: ov.Node, model: ov.Model) -> set[str]:
 
 def _node(reader: ov.Input) -> str:
     return str(reader.get_node().get_name())
+
+
+def _kind(reader: ov.Input) -> str:
+    return str(reader.get_node().get_type_name())
