@@ -54,7 +54,7 @@ def measure_drift(
     Args:
         network: the reference, in evaluation mode, fp32, on the CPU.
         loaders: of engines with the graphs exported from it, best with ``threads=1``; the slowest
-            last, which begin.
+            last, as it begins with these.
         clip: frames, uint8 [H, W, 3] RGB, with ids, uint8 [H, W], of which the first are read.
             A clip that is too short is repeated back and forth.
         source: name of the clip in the report.

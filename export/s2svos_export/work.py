@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import numpy_helper
 
+from s2svos_engines.contract import ENTRIES
+
 
 @dataclass(frozen=True)
 class Work:
@@ -39,7 +41,7 @@ def count(model: bytes, *, objects: int) -> Work:
 
     Args:
         model: ONNX.
-        objects: what its only free dimension is.
+        objects: how many there are, which entered together.
 
     Raises:
         ValueError: the shape of a convolution or matrix product cannot be inferred.
@@ -48,7 +50,7 @@ def count(model: bytes, *, objects: int) -> Work:
     for value in graph.graph.input:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
-                dimension.dim_value = objects
+                dimension.dim_value = 1 if dimension.dim_param == ENTRIES else objects
     del graph.graph.value_info[:]
     for value in graph.graph.output:
         value.type.tensor_type.ClearField("shape")

@@ -201,17 +201,19 @@ def test_flops_and_bytes_by_hand():
         "conv": np.zeros((8, 2, 3, 3), np.float32),  # 4 inputs in two groups
         "deconv": np.zeros((8, 5, 2, 2), np.float32),
         "matrix": np.zeros((12, 7), np.float32),
+        "square": np.zeros((5, 5), np.float32),
     }
     nodes = [
         helper.make_node("Conv", ["x", "conv"], ["a"], group=2, pads=[1, 1, 1, 1]),
         helper.make_node("ConvTranspose", ["a", "deconv"], ["b"], strides=[2, 2]),
         helper.make_node("MatMul", ["b", "matrix"], ["y"]),
+        helper.make_node("MatMul", ["of_entry", "square"], ["z"]),
     ]
     graph = helper.make_graph(
         nodes,
         "sum",
-        [value("x", "objects", 4, 10, 6)],
-        [value("y", "objects", 5, 20, 7)],
+        [value("x", "objects", 4, 10, 6), value("of_entry", "entries", 6, 5)],
+        [value("y", "objects", 5, 20, 7), value("z", "entries", 6, 5)],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
@@ -219,9 +221,10 @@ def test_flops_and_bytes_by_hand():
     conv = 2 * (3 * 8 * 10 * 6) * (2 * 3 * 3)
     deconv = 2 * (3 * 8 * 10 * 6) * (5 * 2 * 2)
     product = 2 * (3 * 5 * 20 * 7) * 12
-    moved = 4 * (8 * 2 * 9 + 8 * 5 * 4 + 12 * 7 + 3 * 4 * 60 + 3 * 5 * 20 * 7)
+    once = 2 * (6 * 5) * 5  # of three objects that entered together
+    moved = 4 * (8 * 2 * 9 + 8 * 5 * 4 + 12 * 7 + 3 * 4 * 60 + 3 * 5 * 20 * 7 + 25 + 2 * 6 * 5)
     work = count(model.SerializeToString(), objects=3)
-    assert (work.flops, work.bytes) == (conv + deconv + product, moved)
+    assert (work.flops, work.bytes) == (conv + deconv + product + once, moved)
 
 
 def test_percentiles_need_samples_beyond_them():
