@@ -239,7 +239,7 @@ class BareOpenVino:
 
         assert isinstance(engine, OpenVinoEngine)
         contract = engine.contract
-        sizes = counts(engine.contract, states)
+        sizes = counts(contract, states)
         self._request = engine.graphs.full("step", sizes).create_infer_request()
         self._frame = self._request.get_tensor(contract.frame.name)
         self._masks = self._request.get_tensor(contract.object_masks.name)

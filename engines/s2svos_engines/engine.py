@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.bundle import Bundle
-from s2svos_engines.contract import BATCH, Counts, TensorSpec, step_graph
+from s2svos_engines.contract import BATCH, TensorSpec, step_graph
 from s2svos_engines.errors import UserError, graph_errors
 from s2svos_engines.letterbox import NetworkFrame
 from s2svos_engines.profile import Layer
@@ -167,7 +167,7 @@ class Runner(ABC, Generic[Buffer]):
         self._contract, self._owners = contract, owners
         self._graph = "step" if owners is None else BATCH
         streams = 1 if owners is None else int(owners.max()) + 1
-        self._counts: Counts = counts(contract, states, streams=streams)
+        self._counts = counts(contract, states, streams=streams)
         self._specs = contract.interface(self._graph).inputs[-len(states) :]
         self._buffers = [[self._allocate(spec) for spec in self._specs] for _ in range(2)]
         self._current = 0

@@ -529,7 +529,7 @@ class Stream:
         states: list[NDArray[Any]] = []
         for spec in self._engine.contract.states if len(ids) else ():
             state = np.asarray(snapshot[f"state {spec.name}"])
-            entries = len(state) if spec.entered and len(state) == 1 else len(ids)
+            entries = 1 if len(state) == 1 else len(ids)
             wanted = spec.input.sizes(Counts(len(ids), entries))
             if state.shape != wanted or state.dtype != spec.dtype:
                 raise ValueError(f"its state {spec.name} is {state.dtype} {list(state.shape)}")

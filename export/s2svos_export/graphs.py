@@ -118,7 +118,7 @@ def export_graph(
     model = program.model_proto
     for node in model.graph.node:  # stack traces with the paths of this machine
         del node.metadata_props[:]
-    _state_shapes(model, interface)
+    _name_entries(model, interface)
     describe(model, network.contract, graph, title=title, precision=precision)
     onnx.checker.check_model(model, full_check=True)
     serialised: bytes = model.SerializeToString()
@@ -174,8 +174,8 @@ def describe(
         value.doc_string = meaning.get(value.name, "state of the cell, of no meaning outside")
 
 
-def _state_shapes(model: onnx.ModelProto, interface: Interface) -> None:
-    """Name the dimension of entries, which was traced as that of objects, what it is.
+def _name_entries(model: onnx.ModelProto, interface: Interface) -> None:
+    """Name the dimension of entries in inputs and outputs, which was traced as that of objects.
 
     The operators that read such a state broadcast it; the shapes between them are left to whoever
     reads the model.

@@ -19,7 +19,7 @@ from s2svos_export.calibrate import Activation, Clip
 from s2svos_export.quantise import convolutions, quantise
 
 PARTS = 16
-TURNS, PROFILED = 3, 20  # steps whose median time counts; the least of some turns
+TURNS, PROFILED = 3, 20  # the least counts of some turns, of a turn the median of its steps
 MAX_TRIALS = 8  # at once, so that many cores do not mean many compiled graphs in memory
 
 Part = tuple[str, ...]

@@ -28,9 +28,9 @@ def split_encoder(model: ov.Model, frames: str, arithmetic: str) -> tuple[ov.Mod
             if readers:
                 kept = output
                 if arithmetic == "bf16" and all(_kind(one) == "Add" for one in readers):
-                    # As in the full graph. One of float32 that is added to a convolution's output
-                    # becomes a part of it, which with int8 behind cannot be built (2026.4: "object
-                    # is not initialized").
+                    # As in the full graph. As float32 OpenVINO (2026.4) fuses it into the
+                    # convolution to whose output it is added, and then cannot build that where its
+                    # output is int8 ("object is not initialized").
                     kept = ov.opset13.convert(output, ov.Type.bf16).output(0)
                 feature = ov.opset13.parameter(output.get_shape(), kept.get_element_type())
                 source = feature
