@@ -16,7 +16,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,10 @@ class Model:
 
     own: bytes
     shared: tuple[bytes, ...] = ()
+
+
+Models = Mapping[str, Mapping[str, bytes | Model]]
+"""ONNX models by precision and name; as bytes if they share no weights."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ class Bundle:
     def precisions(self) -> tuple[str, ...]:
         """The precisions for which there are graphs."""
         return tuple(self.manifest.graphs)
+
+    def for_gpu(self) -> Bundle:
+        """Return the same with the graphs that engines on a GPU run."""
+        graphs = {**self.manifest.graphs, **self.manifest.gpu_graphs}
+        return replace(self, manifest=replace(self.manifest, graphs=graphs))
 
     def graph_names(self, precision: str = "fp32") -> tuple[str, ...]:
         """Return ``init``, ``step`` and, if the bundle has them, ``stepT`` and ``batch``."""
@@ -228,7 +237,8 @@ def write_bundle(
     path: Path,
     *,
     contract: StepContract,
-    graphs: Mapping[str, Mapping[str, bytes | Model]],
+    graphs: Models,
+    gpu_graphs: Models | None = None,
     facts: Mapping[str, Any],
     others: Mapping[str, bytes] | None = None,
     shared: bool = False,
@@ -241,6 +251,7 @@ def write_bundle(
         graphs: for each precision, the ONNX models ``init``, ``step`` and perhaps ``stepT`` and
             ``batch``; as bytes if they share no weights. A model or piece that occurs twice is
             kept once.
+        gpu_graphs: likewise, for engines on a GPU; of other precisions they run those of all.
         facts: JSON types for the manifest: network, training, parity, tools.
         others: further members by name, reports and plans.
         shared: other processes may write the same file at the same time.
@@ -250,22 +261,31 @@ def write_bundle(
     """
     members = dict(others or {})
     names: dict[bytes, str] = {}
-    where: dict[str, dict[str, str]] = {}
     weights: dict[str, list[str]] = {}
-    for precision, models in graphs.items():
-        folder = "" if precision == "fp32" else f"{precision}/"
-        where[precision] = {}
+
+    def place(models: Mapping[str, bytes | Model], folder: str) -> dict[str, str]:
+        where = {}
         for name, model in models.items():
             model = model if isinstance(model, Model) else Model(model)
-            member = where[precision][name] = names.setdefault(model.own, f"{folder}{name}.onnx")
+            member = where[name] = names.setdefault(model.own, f"{folder}{name}.onnx")
             members[member] = model.own
             weights[member] = []
             for piece in model.shared:
                 name_of_piece = names.setdefault(piece, f"weights/{len(names)}.onnx")
                 members[name_of_piece] = piece
                 weights[member].append(name_of_piece)
+        return where
+
+    for_all = {
+        precision: place(models, "" if precision == "fp32" else f"{precision}/")
+        for precision, models in graphs.items()
+    }
+    for_gpu = {
+        precision: place(models, f"gpu/{precision}/")
+        for precision, models in (gpu_graphs or {}).items()
+    }
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
-    manifest = Manifest(FORMAT, contract, where, weights, sums, facts)
+    manifest = Manifest(FORMAT, contract, for_all, for_gpu, weights, sums, facts)
     with written_beside(path, shared=shared) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest.to_json(), indent=1))
@@ -292,15 +312,19 @@ def add_plans(path: Path, plans: Iterable[tuple[Mapping[str, Any], bytes]]) -> N
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    graphs: dict[str, dict[str, bytes | Model]] = {}
     of_models: set[str] = set()
-    for precision, members in manifest.graphs.items():
-        graphs[precision] = {}
+
+    def models(members: Mapping[str, str]) -> dict[str, Model]:
+        found = {}
         for name, member in members.items():
             pieces = manifest.pieces(member)
             of_models.update(pieces)
             own, *shared = map(bundle.read, pieces)
-            graphs[precision][name] = Model(own, tuple(shared))
+            found[name] = Model(own, tuple(shared))
+        return found
+
+    graphs = {precision: models(members) for precision, members in manifest.graphs.items()}
+    gpu_graphs = {precision: models(members) for precision, members in manifest.gpu_graphs.items()}
     others = {name: bundle.read(name) for name in manifest.members if name not in of_models}
     records = {_plan_key(record): record for record in manifest.plans}
     for record, plan in plans:
@@ -310,6 +334,7 @@ def add_plans(path: Path, plans: Iterable[tuple[Mapping[str, Any], bytes]]) -> N
         path,
         contract=bundle.contract,
         graphs=graphs,
+        gpu_graphs=gpu_graphs,
         facts={**manifest.facts, "plans": list(records.values())},
         others=others,
     )

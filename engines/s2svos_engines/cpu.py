@@ -8,6 +8,7 @@ from pathlib import Path
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def cpu_count() -> int:
@@ -52,6 +53,11 @@ def cpu_flags() -> frozenset[str]:
         if name.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
+
+
+def has_vnni() -> bool:
+    """Return whether the processor sums products of 8 bits in one instruction, so int8 pays."""
+    return bool(cpu_flags() & _VNNI)
 
 
 def _quota(files: list[Path]) -> float | None:

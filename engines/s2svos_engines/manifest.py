@@ -52,6 +52,7 @@ class _Document(Struct):
     contract: _Contract
     graphs: dict[_Name, dict[_Graph, _Member]]
     members: Annotated[dict[_Member, _Digest], Meta(max_length=1000)]
+    gpu_graphs: dict[_Name, dict[_Graph, _Member]] = {}
     weights: dict[_Member, tuple[_Member, ...]] = {}  # format 1 shares none
     parity: dict[str, _Mapping] = {}
     network: _Mapping = {}
@@ -69,6 +70,7 @@ class Manifest:
         format: version of the bundle's format.
         contract: interface of the graphs.
         graphs: the graphs' members, by precision and by name.
+        gpu_graphs: likewise, those that engines on a GPU run instead.
         weights: for a graph's member, the members with the weights that it shares with others.
         members: SHA-256 of every member but the manifest, in hexadecimal.
         facts: all else, JSON types: what the properties below give, ``opset``, ``max_objects`` and
@@ -78,6 +80,7 @@ class Manifest:
     format: int
     contract: StepContract
     graphs: Mapping[str, Mapping[str, str]]
+    gpu_graphs: Mapping[str, Mapping[str, str]]
     weights: Mapping[str, Sequence[str]]
     members: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -94,12 +97,13 @@ class Manifest:
             facts: dict[str, Any] = msgspec.json.decode(text)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"its manifest: {error}") from error
-        for name in ("format", "contract", "graphs", "weights", "members"):
+        for name in ("format", "contract", "graphs", "gpu_graphs", "weights", "members"):
             facts.pop(name, None)
         manifest = cls(
             format=document.format,
             contract=_contract(document.contract),
             graphs=document.graphs,
+            gpu_graphs=document.gpu_graphs,
             weights=document.weights,
             members=document.members,
             facts=facts,
@@ -113,6 +117,7 @@ class Manifest:
             "format": self.format,
             "contract": self.contract.to_json(),
             "graphs": self.graphs,
+            "gpu_graphs": self.gpu_graphs,
             "weights": self.weights,
             "members": self.members,
             **self.facts,
@@ -186,7 +191,7 @@ class Manifest:
         Raises:
             ValueError: there is one.
         """
-        for precision, graphs in self.graphs.items():
+        for precision, graphs in (*self.graphs.items(), *self.gpu_graphs.items()):
             if not {"init", "step"} <= graphs.keys():
                 raise ValueError(f"its manifest names no init or step graph in {precision}")
             for member in graphs.values():

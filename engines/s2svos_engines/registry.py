@@ -138,6 +138,8 @@ def load_engine(
             raise UserError("No engine is installed", 'install one with pip install "s2svos[cpu]"')
         name = fastest
     engine_class = _engine_class(name)
+    if engine_class.on_gpu:
+        bundle = bundle.for_gpu()
     with graph_errors(f"The graphs of {bundle.path} cannot be run by {name}"):
         if precision == AUTO:
             return _fastest_that_holds(engine_class, bundle, threads or cpu_count())

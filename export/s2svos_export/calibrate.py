@@ -1,9 +1,10 @@
-"""Ranges and means of what enters a step graph's convolutions, by which int8 is set."""
+"""Ranges and means of what a step graph's convolutions take and make, by which int8 is set."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +29,21 @@ Feeds = Mapping[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Activation:
-    """Statistics of a convolution's input.
+    """Statistics of what a convolution takes and makes.
 
     Args:
-        low, high: the least and the largest value.
-        mean: of each channel, float32 [channels].
+        low, high: the least and the largest value of its input.
+        mean: of each channel of it, float32 [channels].
+        made_low, made_high: the least and the largest value of its output, behind the activation
+            function if it has one (:func:`last_of_convolution`).
         macs: multiplications of the convolution.
     """
 
     low: float
     high: float
     mean: NDArray[np.float32]
+    made_low: float
+    made_high: float
     macs: int
 
 
@@ -75,17 +80,38 @@ def _feeds(engine: Engine, clip: Clip) -> Iterator[Feeds]:
         runner.step(frame)
 
 
+def readers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """Return the nodes that read each tensor of a graph; of its outputs there is one more."""
+    found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            found[name].append(node)
+    for value in model.graph.output:
+        found[value.name].append(onnx.NodeProto())
+    return found
+
+
+def last_of_convolution(
+    node: onnx.NodeProto, read_by: Mapping[str, Sequence[onnx.NodeProto]]
+) -> onnx.NodeProto:
+    """Return the activation function that alone reads a convolution, or the convolution itself."""
+    first, *others = read_by[node.output[0]]
+    return first if not others and first.op_type in ("Clip", "Relu") else node
+
+
 def activations(model: bytes, samples: Iterable[Feeds]) -> dict[str, Activation]:
-    """Return the statistics of each convolution's input, by the name of its weights.
+    """Return the statistics of each convolution, by the name of its weights.
 
     Args:
         model: a step graph in fp32, as the exporter wrote it.
         samples: inputs of the model.
     """
     proto = onnx.load_model_from_string(model)
+    read_by = readers(proto)
     nodes = {node.input[1]: node for node in proto.graph.node if node.op_type == "Conv"}
+    made = {name: last_of_convolution(node, read_by).output[0] for name, node in nodes.items()}
     sizes = {one.name: math.prod(one.dims) for one in proto.graph.initializer}
-    tensors = sorted({node.input[0] for node in nodes.values()})
+    tensors = sorted({*made.values(), *(node.input[0] for node in nodes.values())})
     given = {value.name for value in proto.graph.input}
     inner = [name for name in tensors if name not in given]
     known = given | {value.name for value in proto.graph.output}
@@ -100,30 +126,43 @@ def activations(model: bytes, samples: Iterable[Feeds]) -> dict[str, Activation]
         for name in tensors:
             seen[name].add(values[name])
     return {
-        weights: seen[node.input[0]].activation(sizes[weights], math.prod(_strides(node)))
-        for weights, node in nodes.items()
+        name: Activation(
+            low=seen[node.input[0]].low,
+            high=seen[node.input[0]].high,
+            mean=seen[node.input[0]].mean,
+            made_low=seen[made[name]].low,
+            made_high=seen[made[name]].high,
+            macs=sizes[name] * seen[node.input[0]].pixels // math.prod(_strides(node)),
+        )
+        for name, node in nodes.items()
     }
 
 
 class _Seen:
-    """The values of one tensor, float32 [B, channels, h, w], over the samples."""
+    """The values of one tensor, float32 [B, channels, h, w], over the samples.
+
+    Attributes:
+        low, high: the least and the largest.
+        pixels: of a sample.
+    """
 
     def __init__(self) -> None:
-        self._low, self._high = math.inf, -math.inf
+        self.low, self.high = math.inf, -math.inf
+        self.pixels = 0
         self._means: list[NDArray[np.float32]] = []
-        self._pixels = 0
 
     def add(self, value: NDArray[Any]) -> None:
         """Take the values of another sample."""
-        self._low = min(self._low, float(value.min()))
-        self._high = max(self._high, float(value.max()))
+        self.low = min(self.low, float(value.min()))
+        self.high = max(self.high, float(value.max()))
+        self.pixels = math.prod(value.shape[2:])
         self._means.append(value.mean((0, 2, 3), dtype=np.float32))
-        self._pixels = math.prod(value.shape[2:])
 
-    def activation(self, kernel: int, stride: int) -> Activation:
-        """Return the statistics for a convolution of so many weights and input pixels a step."""
-        mean = np.mean(self._means, axis=0)
-        return Activation(self._low, self._high, mean, kernel * self._pixels // stride)
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Of each channel, float32 [channels]."""
+        mean: NDArray[np.float32] = np.mean(self._means, axis=0)
+        return mean
 
 
 def _strides(node: onnx.NodeProto) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
 from s2svos_engines.manifest import BUDGET
 from s2svos_engines.registry import (
+    AUTO,
     GPU_ENGINES,
     SLOW_ENGINES,
     engine_variants,
@@ -35,11 +36,14 @@ from s2svos_export.drift import DRIFT, DriftReport
 from s2svos_export.drift_measure import FRAMES, measure_drift
 from s2svos_export.graphs import MAX_OBJECTS, OPSET, Network, describe, export_graph
 from s2svos_export.int8 import PARTS, Int8Choice, Int8Search, ReferenceRun
-from s2svos_export.quantise import quantise
+from s2svos_export.quantise import quantise, quantise_for_gpu
 from s2svos_export.subpixel import with_sub_pixels
 from s2svos_export.temporary import temporary_folder, temporary_folder_errors
 from s2svos_export.weight_sharing import share_weights
 
+GPU_INT8 = "int8_gpu"
+"""What the drift report calls the int8 graphs of the GPU, which are followed on the processor."""
+ONNX_RUNTIME = "onnxruntime"  # which takes both forms of int8
 TOOLS = ("s2svos", "torch", "onnx", "onnxscript", "onnxruntime")
 
 _Task = Callable[[], bytes]
@@ -134,18 +138,19 @@ def export(
             "tools": {tool: version(tool) for tool in TOOLS},
             "max_objects": config.max_objects,
         }
+        gpu_graphs: dict[str, Graphs] = {}
         if "int8" in config.precisions:
-            graphs["int8"], choice = exporter.int8(
+            graphs["int8"], gpu_graphs["int8"], choice = exporter.int8(
                 graphs["fp32"], for_int8, clip, calibration, trials
             )
             facts["int8"] = choice.to_json()
         loaders = [
             partial(trials.variants, graphs[precision], precision, name)
             for precision in config.precisions
-            for name in installed_engines()
-            # Those of the GPU are s2svos doctor's to prove; PyTorch is what all are compared with.
-            if name not in (*GPU_ENGINES, *SLOW_ENGINES)
+            for name in _engines_of_processors()
         ]
+        if gpu_graphs:
+            loaders.append(partial(trials.variants, gpu_graphs["int8"], GPU_INT8, ONNX_RUNTIME))
         log(f"following {config.frames} frames as PyTorch does")
         report = measure_drift(
             network,
@@ -159,10 +164,12 @@ def export(
     failures = report.verdict(config.budget)
     if failures and not config.accept_drift:
         raise DriftError("; ".join(map(str, failures)), "lower the budget or accept the drift")
+    models, gpu_models = share_weights({one: graphs[one] for one in config.precisions}, gpu_graphs)
     write_bundle(
         out,
         contract=network.contract,
-        graphs=share_weights({precision: graphs[precision] for precision in config.precisions}),
+        graphs=models,
+        gpu_graphs=gpu_models,
         facts={**facts, "parity": report.parity()},
         others={DRIFT: json.dumps(report.to_json()).encode()},
     )
@@ -179,6 +186,14 @@ def sizes(bundle: Bundle) -> dict[str, int]:
     return found
 
 
+def _engines_of_processors() -> list[str]:
+    """Return the names of the engines that prove the graphs here, fastest first.
+
+    Those of the GPU are s2svos doctor's to prove; PyTorch is what all are compared with.
+    """
+    return [name for name in installed_engines() if name not in (*GPU_ENGINES, *SLOW_ENGINES)]
+
+
 class _TrialEngines:
     """Engines with graphs that are in no bundle yet: one is written for each, and removed.
 
@@ -190,14 +205,16 @@ class _TrialEngines:
     def __init__(self, contract: StepContract, folder: Path) -> None:
         self._contract, self._folder = contract, folder
 
-    def load(self, graphs: Graphs, precision: str, threads: int | None = None) -> Engine:
-        """Return the fastest engine with the graphs, which it has read then.
+    def load(
+        self, graphs: Graphs, precision: str, *, name: str = AUTO, threads: int | None = None
+    ) -> Engine:
+        """Return an engine with the graphs, which it has read then.
 
         Raises:
             UserError: the temporary folder cannot be written.
         """
         with self._bundle(graphs, precision) as bundle:
-            return load_engine(bundle, precision=precision, threads=threads)
+            return load_engine(bundle, name, precision=precision, threads=threads)
 
     def variants(self, graphs: Graphs, precision: str, name: str) -> list[Engine]:
         """Return an engine with the graphs in each arithmetic that it may choose.
@@ -276,8 +293,8 @@ class _Exporter:
         clip: Clip,
         calibration: Iterable[Clip],
         trials: _TrialEngines,
-    ) -> tuple[Graphs, Int8Choice]:
-        """Return all graphs in int8, and what of them is.
+    ) -> tuple[Graphs, Graphs, Int8Choice]:
+        """Return all graphs in int8, for a processor and for a GPU, and what of them is.
 
         Args:
             fp32: all graphs.
@@ -291,26 +308,39 @@ class _Exporter:
         self._log("choosing what int8 takes")
         engine = trials.load(fp32, "fp32")
         ranges = activations(exact["step"], calibration_samples(engine, calibration))
+
+        def load(name: str, weights: frozenset[str], threads: int | None) -> Engine:
+            step = quantise(exact["step"], ranges, weights)
+            return trials.load({**init, "step": step}, "int8", name=name, threads=threads)
+
         search = Int8Search(
             exact["step"],
             ranges,
-            lambda step, threads: trials.load({**init, "step": step}, "int8", threads),
+            [partial(load, name) for name in _engines_of_processors()],
             ReferenceRun(engine, clip, frames=config.frames),
             parts=config.int8_parts,
             quick_frames=max(1, config.frames // 6),
         )
-        # More than the budget: in the report every engine has to keep it, and in closed loop two of
-        # them differed by 0.006.
-        choice = search.run(config.budget + 0.3 * (1 - config.budget))
+        # More than the budget, which the graphs of the GPU have to keep too.
+        choice = search.run(config.budget + 0.2 * (1 - config.budget))
         taken, every = len(choice.weights), len(choice.weights) + len(choice.kept_fp32)
         self._log(f"int8 takes {taken} of {every} convolutions, IoU with fp32 {choice.iou:.4f}")
-        graphs = dict(init)
-        for graph, fp32_model in exact.items():
-            model = onnx.load_model_from_string(quantise(fp32_model, ranges, choice.weights))
-            title = self._title(graph, "int8")
-            describe(model, self._network.contract, graph, title=title, precision="int8")
-            graphs[graph] = model.SerializeToString()
-        return graphs, choice
+        for_all, for_gpu = (
+            init
+            | {
+                graph: self._int8_graph(graph, form(model, ranges, choice.weights))
+                for graph, model in exact.items()
+            }
+            for form in (quantise, quantise_for_gpu)
+        )
+        return for_all, for_gpu, choice
+
+    def _int8_graph(self, graph: str, quantised: bytes) -> bytes:
+        model = onnx.load_model_from_string(quantised)
+        title = self._title(graph, "int8")
+        describe(model, self._network.contract, graph, title=title, precision="int8")
+        serialised: bytes = model.SerializeToString()
+        return serialised
 
     def _task(self, network: Network, graph: str, precision: str) -> _Task:
         return partial(

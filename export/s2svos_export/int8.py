@@ -16,7 +16,7 @@ from s2svos_engines.cpu import cpu_count
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import Activation, Clip
-from s2svos_export.quantise import convolutions, quantise
+from s2svos_export.quantise import convolutions
 
 PARTS = 16
 TURNS, PROFILED = 3, 20  # the least counts of some turns, of a turn the median of its steps
@@ -26,6 +26,11 @@ Part = tuple[str, ...]
 """Weights of convolutions that follow each other in the graph."""
 Iou = Callable[[frozenset[str]], float]
 """Mean IoU with fp32 of the graph with the convolutions of these weights in int8."""
+TrialLoader = Callable[[frozenset[str], int | None], Engine]
+"""Loads an engine with the convolutions of these weights in int8.
+
+On so many threads, or one a core; trials have one thread a step, since several are made at once.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,8 @@ class Int8Choice:
 
     Args:
         weights: of the convolutions in int8.
-        kept_fp32: weights of the other convolutions: those that int8 would not make faster, then
-            those of the parts with the most harm for their gain.
+        kept_fp32: weights of the other convolutions: of the parts that int8 would not make faster,
+            then of those with the most harm for their gain.
         solo_iou: for each part, named by its first and last weights, the mean IoU with fp32 if it
             alone is in int8.
         iou: mean IoU with fp32 if all of ``weights`` are in int8.
@@ -96,7 +101,8 @@ class Int8Search:
     Args:
         step: the step graph in fp32, as the exporter wrote it.
         activations: of its convolutions.
-        load: returns an engine that runs a step graph, on so many threads, or one a core.
+        loaders: of engines that run it so. The first tells the time of its layers and compares
+            parts; on all of them what is chosen has to keep the target.
         reference: what the engines are compared with.
         parts: how many parts of the graph there are to choose from.
         quick_frames: over how many frames parts are compared with each other.
@@ -106,53 +112,58 @@ class Int8Search:
         self,
         step: bytes,
         activations: Mapping[str, Activation],
-        load: Callable[[bytes, int | None], Engine],
+        loaders: Sequence[TrialLoader],
         reference: ReferenceRun,
         *,
         parts: int = PARTS,
         quick_frames: int,
     ) -> None:
-        self._step, self._activations, self._load = step, activations, load
+        self._step, self._activations, self._loaders = step, activations, loaders
         self._reference, self._parts, self._quick_frames = reference, parts, quick_frames
 
     def run(self, target: float) -> Int8Choice:
         """Return as much for int8 as a mean IoU with fp32 of at least ``target`` allows."""
-        gains = self._gains()
-        faster = {name: gain for name, gain in gains.items() if gain > 0}
-        parts = split(faster, self._parts)
-        choice = choose(
-            parts, faster, self.quick_iou, lambda some: self.full_iou(some, target), target=target
+        floating, int8 = self._seconds()
+        return choose(
+            split(floating, self._parts),
+            {name: floating[name] - int8[name] for name in floating},
+            self.quick_iou,
+            lambda some: self.full_iou(some, target),
+            target=target,
         )
-        slower = tuple(name for name in gains if name not in faster)
-        return replace(choice, kept_fp32=(*slower, *choice.kept_fp32))
 
     def quick_iou(self, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over the first frames."""
-        return self._reference.iou(self._engine(weights), frames=self._quick_frames)
+        engine = self._loaders[0](weights, 1)
+        return self._reference.iou(engine, frames=self._quick_frames)
 
     def full_iou(self, weights: frozenset[str], target: float) -> float:
-        """Return the mean IoU with these weights in int8 over all frames, or that it is less."""
-        return self._reference.iou(self._engine(weights), target=target)
+        """Return the least mean IoU of the engines over all frames, or that one has less."""
+        least = 1.0
+        for load in self._loaders:  # in closed loop two of them differed by 0.008
+            least = min(least, self._reference.iou(load(weights, 1), target=target))
+            if least < target:
+                break
+        return least
 
-    def _gains(self) -> dict[str, float]:
-        """Return how much of a step int8 saves for each convolution.
+    def _seconds(self) -> list[dict[str, float]]:
+        """Return the time of each convolution with none of them in int8, and with all.
 
-        Seconds by the engine's counters, between nothing in int8 and all of it, so that the other
-        layers are computed as beside int8 (in bf16, where the processor has it). Of an engine
-        without counters, the multiplications.
+        By the engine's counters. With none, the other layers are computed as beside int8 (in bf16,
+        where the processor has it). Of an engine without counters, the multiplications, and 0.
         """
         weights = convolutions(self._step)
         try:
-            engines = [self._engine(frozenset(some), threads=None) for some in ((), weights)]
+            engines = [self._loaders[0](frozenset(some), None) for some in ((), weights)]
             # In turns: of two runs one may fall into a slow moment of the machine.
             turns = [[self._convolution_seconds(one) for one in engines] for _ in range(TURNS)]
         except UserError:
-            return {name: float(self._activations[name].macs) for name in weights}
-        floating, int8 = (
+            macs = {name: float(self._activations[name].macs) for name in weights}
+            return [macs, dict.fromkeys(macs, 0.0)]
+        return [
             {name: min(times[name] for times in of_one) for name in weights}
             for of_one in zip(*turns, strict=True)
-        )
-        return {name: floating[name] - int8[name] for name in weights}
+        ]
 
     def _convolution_seconds(self, engine: Engine) -> dict[str, float]:
         seconds = {one.node: one.seconds for one in engine.profile_step(1, repeats=PROFILED)}
@@ -164,10 +175,6 @@ class Int8Search:
         for node in convolved:
             found[node.input[1]] = found.get(node.input[1], 0) + seconds[node.name]
         return found
-
-    def _engine(self, weights: frozenset[str], threads: int | None = 1) -> Engine:
-        # On one thread a step, since several are tried at once.
-        return self._load(quantise(self._step, self._activations, weights), threads)
 
 
 def choose(
@@ -185,7 +192,7 @@ def choose(
 
     Args:
         parts: of the graph, from :func:`split`.
-        gains: of the convolutions, by their weights.
+        gains: seconds that int8 saves for each convolution, or costs, by their weights.
         quick_iou: measures a part alone, for the order of the parts.
         full_iou: measures all parts but the worst. Both are called in several threads.
         target: least mean IoU with fp32.
@@ -201,13 +208,15 @@ def choose(
         for part in harmful:
             del solo_iou[part]
         solo_iou |= zip(singles, pool.map(quick_iou, map(frozenset, singles)), strict=True)
-        order = sorted(
-            solo_iou, key=lambda part: (solo_iou[part] - nothing) / sum(gains[n] for n in part)
-        )
+        gain = {part: sum(gains[name] for name in part) for part in solo_iou}
+        slower = [part for part in solo_iou if gain[part] <= 0]
+        faster = [part for part in solo_iou if gain[part] > 0]
+        faster.sort(key=lambda part: (solo_iou[part] - nothing) / gain[part])
+        order = slower + faster
 
         # How many parts stay in fp32: fewer than ``low`` do not do, ``high`` do. What is between is
         # cut by several counts at once, by one in halves.
-        low, high, reached = 0, len(order), 1.0
+        low, high, reached = len(slower), len(order), 1.0
         while low < high:
             cuts = {low + (high - low) * (cut + 1) // (at_once + 1) for cut in range(at_once)}
             counts = sorted(cuts)
@@ -225,17 +234,17 @@ def choose(
     )
 
 
-def split(gains: Mapping[str, float], count: int) -> list[Part]:
-    """Split convolutions into at most ``count`` parts of about the same gain.
+def split(seconds: Mapping[str, float], count: int) -> list[Part]:
+    """Split convolutions into at most ``count`` parts of about the same time.
 
     Args:
-        gains: above 0, by weights, in the graph's order.
+        seconds: above 0, by weights, in the graph's order.
         count: of parts, whose convolutions follow each other.
     """
-    values = np.array(list(gains.values()))
+    values = np.array(list(seconds.values()))
     centres = (np.cumsum(values) - values / 2) / values.sum()
     parts: dict[int, list[str]] = {}
-    for name, centre in zip(gains, centres, strict=True):
+    for name, centre in zip(seconds, centres, strict=True):
         parts.setdefault(int(count * centre), []).append(name)
     return [tuple(part) for part in parts.values()]
 

@@ -1,12 +1,15 @@
-"""Quantisation of a step graph: Q/DQ nodes before its convolutions.
+"""Quantisation of a step graph: some of its convolutions in int8, by Q/DQ nodes.
 
-Symmetric int8, weights by channel, no quantised bias and nothing quantised behind a convolution:
-the form that TensorRT, OpenVINO and ONNX Runtime all take. The rest of the graph stays fp32.
+In two forms. On a processor, ONNX Runtime and OpenVINO compute what lies between two quantised
+tensors in 8 bits: uint8 before and behind a convolution with its activation function, biases in
+int32, and sums of quantised tensors quantised too, so that a chain of convolutions stays in 8 bits.
+TensorRT takes none of that, on a GPU: symmetric int8 before convolutions alone. In both the weights
+are symmetric, by channel, of 7 bits; the rest of the graph stays fp32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -15,14 +18,17 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 
-from s2svos_export.calibrate import Activation
+from s2svos_export.calibrate import Activation, last_of_convolution, readers
 
-OPTIONS = {
+LEVELS = 64  # of a weight on either side of 0
+GPU_OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QuantizeBias": False,
     "OpTypesToExcludeOutputQuantization": ["Conv"],
 }
+
+_Ranges = Mapping[str, tuple[float, float]]  # the least and the largest value of tensors
 
 
 def convolutions(model: bytes) -> tuple[str, ...]:
@@ -34,7 +40,7 @@ def convolutions(model: bytes) -> tuple[str, ...]:
 def quantise(
     model: bytes, activations: Mapping[str, Activation], weights: Collection[str]
 ) -> bytes:
-    """Return a step graph with some of its convolutions in int8.
+    """Return a step graph with some of its convolutions in int8, for engines on a processor.
 
     Args:
         model: fp32, as the exporter wrote it; of one or several frames a call.
@@ -42,77 +48,117 @@ def quantise(
         weights: names of the weights of the convolutions to quantise.
     """
     proto = onnx.load_model_from_string(model)
-    chosen = [n for n in proto.graph.node if n.op_type == "Conv" and n.input[1] in weights]
-    if not chosen:  # of no nodes the quantizer would take all
+    chosen = _chosen(proto, weights)
+    if not chosen:
         return model
-    ranges = {}
+    _correct_biases(proto, chosen, activations)
+    read_by = readers(proto)
+    ranges, nodes = _input_ranges(chosen, activations), list(chosen)
     for node in chosen:
-        seen = activations[node.input[1]]
-        ranges[node.input[0]] = (
-            np.array([seen.low], np.float32),
-            np.array([seen.high], np.float32),
-        )
-    names = [node.name for node in chosen]
-    exact = _weights(proto)
+        seen, last = activations[node.input[1]], last_of_convolution(node, read_by)
+        for name in node.output[0], last.output[0]:  # uint8's range does what Clip and Relu do
+            ranges[name] = seen.made_low, seen.made_high
+        nodes.append(last)
+    sums = [one for one in proto.graph.node if one.op_type == "Add"]
+    nodes += [one for one in sums if {*one.input, *one.output} <= ranges.keys()]
+    return _quantised(proto, nodes, ranges, QuantType.QUInt8, {"WeightSymmetric": True})
+
+
+def quantise_for_gpu(
+    model: bytes, activations: Mapping[str, Activation], weights: Collection[str]
+) -> bytes:
+    """Return what :func:`quantise` does in the form that TensorRT takes; like it."""
+    proto = onnx.load_model_from_string(model)
+    chosen = _chosen(proto, weights)
+    if not chosen:
+        return model
+    _correct_biases(proto, chosen, activations)
+    ranges = _input_ranges(chosen, activations)
+    return _quantised(proto, chosen, ranges, QuantType.QInt8, GPU_OPTIONS)
+
+
+def _chosen(model: onnx.ModelProto, weights: Collection[str]) -> list[onnx.NodeProto]:
+    return [one for one in model.graph.node if one.op_type == "Conv" and one.input[1] in weights]
+
+
+def _input_ranges(
+    nodes: Iterable[onnx.NodeProto], activations: Mapping[str, Activation]
+) -> dict[str, tuple[float, float]]:
+    seen = {node.input[0]: activations[node.input[1]] for node in nodes}
+    return {name: (one.low, one.high) for name, one in seen.items()}
+
+
+def _quantised(
+    model: onnx.ModelProto,
+    nodes: Collection[onnx.NodeProto],
+    ranges: _Ranges,
+    activation: QuantType,
+    options: Mapping[str, object],
+) -> bytes:
+    """Return a graph with Q/DQ nodes around some nodes."""
+    limits = {
+        name: (np.array([low], np.float32), np.array([high], np.float32))
+        for name, (low, high) in ranges.items()
+    }
     quantizer = QDQQuantizer(
-        proto,
+        model,
         per_channel=True,
-        # 7 bits for weights: without VNNI, products of 8 by 8 bits are summed in 16 bits, and
-        # OpenVINO's masks on AVX2 fell from IoU 0.76 to 0.56 (rendered clip) by what overflowed.
+        # 7 bits for weights: without VNNI, products of 8 by 8 bits are summed in 16 bits. By
+        # what overflowed OpenVINO's masks on AVX2 fell from IoU 0.76 to 0.56 (rendered clip).
         reduce_range=True,
         weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
-        nodes_to_quantize=names,
+        activation_qType=activation,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, limits),
+        nodes_to_quantize=[node.name for node in nodes],
         nodes_to_exclude=[],
-        op_types_to_quantize=["Conv"],
-        extra_options=OPTIONS,
+        op_types_to_quantize=sorted({node.op_type for node in nodes}),
+        extra_options=dict(options),
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
-    quantised = quantizer.model.model
-    _correct_biases(quantised, exact, activations)
-    onnx.checker.check_model(quantised, full_check=True)
-    serialised: bytes = quantised.SerializeToString()
-    return serialised
-
-
-def _correct_biases(
-    model: onnx.ModelProto,
-    exact: Mapping[str, NDArray[np.float32]],
-    activations: Mapping[str, Activation],
-) -> None:
-    """Take the mean error of rounded weights out of the biases (arXiv 1906.04721, section 4.2).
-
-    Raised the mean IoU with fp32 over 100 frames from 0.936 to 0.955 with the backbone in int8.
-    """
-    present = {initializer.name: initializer for initializer in model.graph.initializer}
-    makers = {node.output[0]: node for node in model.graph.node}
-    corrected: dict[tuple[str, str], str] = {}
-    for node in model.graph.node:
-        maker = makers.get(node.input[1]) if node.op_type == "Conv" else None
-        if maker is None or maker.op_type != "DequantizeLinear":
-            continue
-        name = maker.input[0].removesuffix("_quantized")
-        bias = node.input[2] if len(node.input) > 2 else ""
-        if (name, bias) not in corrected:
-            rounded = numpy_helper.to_array(present[maker.input[0]]).astype(np.float32)
-            scale = numpy_helper.to_array(present[maker.input[1]]).reshape(-1, 1, 1, 1)
-            error = _mean_output(rounded * scale - exact[name], activations[name].mean)
-            value = (numpy_helper.to_array(present[bias]) if bias else 0) - error
-            # By the bias: the quantizer copies one that several convolutions share, as in stepT.
-            corrected[name, bias] = f"{bias or name}_corrected"
-            model.graph.initializer.append(
-                numpy_helper.from_array(value.astype(np.float32), corrected[name, bias])
-            )
-        del node.input[2:]
-        node.input.append(corrected[name, bias])
+    model = quantizer.model.model
     for one in model.graph.initializer:  # which the quantizer writes out: no longer fp32's bytes
         one.ClearField("data_location")
     used = {name for node in model.graph.node for name in node.input}
     kept = [one for one in model.graph.initializer if one.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
+    onnx.checker.check_model(model, full_check=True)
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
+def _correct_biases(
+    model: onnx.ModelProto,
+    nodes: Iterable[onnx.NodeProto],
+    activations: Mapping[str, Activation],
+) -> None:
+    """Take the mean error of rounded weights out of the biases (arXiv 1906.04721, section 4.2).
+
+    Raised the mean IoU with fp32 over 100 frames from 0.936 to 0.955 with the backbone in int8.
+    """
+    values = {one.name: one for one in model.graph.initializer}
+    for node in nodes:
+        name = node.input[1]
+        bias = node.input[2] if len(node.input) > 2 else ""
+        # By both: several convolutions may share either, as in stepT.
+        corrected = f"{name}_{bias}_corrected"
+        if corrected not in values:
+            exact = numpy_helper.to_array(values[name])
+            error = _mean_output(rounded(exact) - exact, activations[name].mean)
+            value = (numpy_helper.to_array(values[bias]) if bias else 0) - error
+            values[corrected] = numpy_helper.from_array(value.astype(np.float32), corrected)
+            model.graph.initializer.append(values[corrected])
+        del node.input[2:]
+        node.input.append(corrected)
+
+
+def rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the weights of a convolution as their 7 bits have them, float32 [out, ...]."""
+    largest = np.abs(weights).max((1, 2, 3), keepdims=True)
+    scale = np.where(largest > 0, largest, 1) / np.float32(LEVELS)
+    values: NDArray[np.float32] = (np.rint(weights / scale) * scale).astype(np.float32)
+    return values
 
 
 def _mean_output(weights: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -127,12 +173,3 @@ def _mean_output(weights: NDArray[np.float32], mean: NDArray[np.float32]) -> NDA
     by_group = weights.sum((2, 3)).reshape(groups, outputs // groups, inputs)
     means: NDArray[np.float32] = np.einsum("goi,gi->go", by_group, mean.reshape(groups, inputs))
     return means.reshape(outputs)
-
-
-def _weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
-    wanted = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
-    return {
-        one.name: numpy_helper.to_array(one)
-        for one in model.graph.initializer
-        if one.name in wanted
-    }

@@ -17,15 +17,16 @@ from s2svos_engines.bundle import Model
 MIN_BYTES = 1024  # of a weight that is worth it
 
 
-def share_weights(graphs: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, Model]]:
+def share_weights(
+    *graphs: Mapping[str, Mapping[str, bytes]],
+) -> tuple[dict[str, dict[str, Model]], ...]:
     """Take the weights that models have in common out of them, for a bundle to keep once.
 
     Args:
-        graphs: for each precision, models by name.
+        graphs: each for every precision models by name.
     """
-    models = {
-        data: onnx.load_model_from_string(data) for g in graphs.values() for data in g.values()
-    }
+    every = [by_name for one in graphs for by_name in one.values()]
+    models = {data: onnx.load_model_from_string(data) for g in every for data in g.values()}
     owners: dict[tuple[str, bytes], set[bytes]] = defaultdict(set)
     for data, model in models.items():
         for weight in model.graph.initializer:
@@ -52,10 +53,13 @@ def share_weights(graphs: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[s
         )
         for data, model in models.items()
     }
-    return {
-        precision: {name: pieces[data] for name, data in by_name.items()}
-        for precision, by_name in graphs.items()
-    }
+    return tuple(
+        {
+            precision: {name: pieces[data] for name, data in by_name.items()}
+            for precision, by_name in one.items()
+        }
+        for one in graphs
+    )
 
 
 def _key(weight: onnx.TensorProto) -> tuple[str, bytes]:

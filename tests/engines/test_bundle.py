@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from s2svos_engines import bundle as bundles
-from s2svos_engines.bundle import SEAL, Bundle, write_bundle
+from s2svos_engines.bundle import SEAL, Bundle, add_plans, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 
@@ -49,6 +49,23 @@ def test_round_trip(path: Path) -> None:
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
         assert "step.onnx" in archive.namelist()
     assert [p.name for p in path.parent.iterdir()] == [path.name], "nothing is left beside it"
+
+
+def test_engines_on_a_gpu_have_graphs_of_their_own(tmp_path: Path) -> None:
+    path, name = tmp_path / "x.s2s", "plans/step.plan"
+    on_gpu = {"init": GRAPHS["fp32"]["init"], "step": graph_of("Abs")}
+    graphs = {**GRAPHS, "int8": {**GRAPHS["fp32"], "step": graph_of("Neg")}}
+    write_bundle(path, contract=CONTRACT, graphs=graphs, gpu_graphs={"int8": on_gpu}, facts={})
+    record = {"member": name, "graph": "step", "precision": "int8"}
+    for _ in range(2):
+        bundle = Bundle.open(path)
+        assert bundle.precisions == bundle.for_gpu().precisions == ("fp32", "int8")
+        assert bundle.graph("step", precision="int8") == graph_of("Neg")
+        assert bundle.for_gpu().graph("step", precision="int8") == graph_of("Abs")
+        assert bundle.for_gpu().graph("step") == bundle.graph("step")
+        assert bundle.for_gpu().sha256 == bundle.sha256
+        add_plans(path, [(record, b"machine code")])
+    assert Bundle.open(path).read(name) == b"machine code"
 
 
 def test_same_contents_same_bytes(path: Path, tmp_path: Path) -> None:

@@ -26,5 +26,5 @@ def test_a_prefix_is_refused() -> None:
 def test_json_round_trip() -> None:
     members = {name: "0" * 64 for name in ("init.onnx", "step.onnx")}
     graphs = {"fp32": {"init": "init.onnx", "step": "step.onnx"}}
-    manifest = Manifest(2, CONTRACT, graphs, {}, members, {"opset": 20})
+    manifest = Manifest(2, CONTRACT, graphs, {}, {}, members, {"opset": 20})
     assert Manifest.from_json(json.dumps(manifest.to_json()).encode()) == manifest

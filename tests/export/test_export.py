@@ -121,7 +121,7 @@ def test_half_precision_is_half(bundle: Bundle) -> None:
 
 def test_manifest_and_report_hold_the_proof(bundle: Bundle) -> None:
     parity = bundle.manifest.parity
-    assert set(parity) == set(CONFIG.precisions)
+    assert set(parity) == {*CONFIG.precisions, "int8_gpu"}
     assert parity["fp32"]["frames"] == CONFIG.frames
     assert set(parity["fp32"]["state_error"]) == {state.name for state in bundle.contract.states}
     # Measured 0.99999: here one pixel that falls to the other side is 0.0002 of an object.
@@ -132,7 +132,9 @@ def test_manifest_and_report_hold_the_proof(bundle: Bundle) -> None:
     labels = {drift.label for drift in report.drifts}
     assert {"int8 openvino", "fp16 onnxruntime step4"} <= labels
     in_bf16 = {label for label in labels if "bf16" in label}
-    assert len(labels - in_bf16) == 3 * 2 * 2
+    of_the_gpu = {"int8_gpu onnxruntime", "int8_gpu onnxruntime step4"}
+    assert of_the_gpu <= labels
+    assert len(labels - in_bf16 - of_the_gpu) == 3 * 2 * 2
     assert {label.split()[0] for label in in_bf16} <= {"fp16", "int8"}
     for precision, one in parity.items():
         assert set(one["engines"]) == {d.engine for d in report.drifts if d.precision == precision}
@@ -143,10 +145,14 @@ def test_the_manifest_says_what_int8_takes(bundle: Bundle) -> None:
     assert list(int8) == ["weights", "spared", "alone", "iou"]
     tried = {name for part in int8["alone"] for name in part.split(" .. ")}  # faster in int8 here
     assert tried <= {*int8["weights"], *int8["spared"]}
-    step = onnx.load_model_from_string(bundle.graph("step", precision="int8")).graph
-    quantised = {one.name for one in step.initializer if one.data_type == TensorProto.INT8}
-    assert {f"{name}_quantized" for name in int8["weights"]} <= quantised
-    assert not {f"{name}_quantized" for name in int8["spared"]} & quantised
+    for one, kind in ((bundle, TensorProto.UINT8), (bundle.for_gpu(), TensorProto.INT8)):
+        step = onnx.load_model_from_string(one.graph("step", precision="int8")).graph
+        quantised = {one.name for one in step.initializer if one.data_type == TensorProto.INT8}
+        assert {f"{name}_quantized" for name in int8["weights"]} <= quantised
+        assert not {f"{name}_quantized" for name in int8["spared"]} & quantised
+        kinds = {one.name: one.data_type for one in step.initializer}
+        zeros = {kinds[n.input[2]] for n in step.node if n.op_type == "QuantizeLinear"}
+        assert zeros == ({kind} if int8["weights"] else set())
     assert json.loads(json.dumps(int8)) == int8
 
 

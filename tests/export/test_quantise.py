@@ -1,3 +1,5 @@
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -5,16 +7,17 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import InferenceSession
+from onnxruntime import InferenceSession, SessionOptions
 
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import activations, calibration_samples
 from s2svos_export.int8 import Int8Choice, Int8Search, ReferenceRun, choose, split
-from s2svos_export.quantise import convolutions, quantise
+from s2svos_export.quantise import LEVELS, convolutions, quantise, quantise_for_gpu, rounded
 from s2svos_export.weight_sharing import share_weights
 
+Form = Callable[..., bytes]
 CONTRACT = StepContract(32, 32, (StateSpec("hidden", (1,)),))
 FEEDS = [
     {"x": np.random.default_rng(seed).uniform(0, 6, (1, 8, 10, 12)).astype(np.float32)}
@@ -67,29 +70,91 @@ def test_activations_are_what_enters_a_convolution() -> None:
     np.testing.assert_allclose(first.mean, values.mean((0, 1, 3, 4)), rtol=1e-5)
     assert first.macs == 8 * 9 * 10 * 12
     assert seen["second.weight"].macs == 4 * 8 * 5 * 6
-    assert seen["second.weight"].low == 0  # behind the ReLU
+    assert seen["second.weight"].low == seen["first.weight"].made_low == 0  # behind the ReLU
+    assert seen["second.weight"].high == seen["first.weight"].made_high
+    made = run(two_convolutions())
+    second = seen["second.weight"]
+    np.testing.assert_allclose((second.made_low, second.made_high), (made.min(), made.max()))
 
 
-def test_int8_is_near_and_unbiased() -> None:
+@pytest.mark.parametrize("form", [quantise, quantise_for_gpu])
+def test_int8_is_near_and_unbiased(form: Form) -> None:
     model = two_convolutions()
     seen = activations(model, FEEDS)
     assert convolutions(model) == ("first.weight", "second.weight")
-    quantised = quantise(model, seen, convolutions(model))
-    graph = onnx.load_model_from_string(quantised).graph
-    kinds = {one.data_type for one in graph.initializer if one.name.endswith("weight_quantized")}
-    assert kinds == {TensorProto.INT8}
-    zeros = [numpy_helper.to_array(one) for one in graph.initializer if "zero_point" in one.name]
-    assert zeros
-    assert not any(zero.any() for zero in zeros), "symmetric"
-    exact, got = run(model), run(quantised)
+    exact, got = run(model), run(form(model, seen, convolutions(model)))
     scale = exact.std()
     assert 0 < np.abs(got - exact).mean() < 0.05 * scale
     assert np.abs((got - exact).mean((0, 2, 3))).max() < 0.01 * scale
 
 
-def test_only_what_is_asked_for_is_quantised() -> None:
+def test_biases_are_corrected_by_what_the_graph_has_rounded() -> None:
     model = two_convolutions()
-    quantised = quantise(model, activations(model, FEEDS), ["second.weight"])
+    quantised = quantise(model, activations(model, FEEDS), convolutions(model))
+    (exact, found) = (
+        {
+            one.name: numpy_helper.to_array(one)
+            for one in onnx.load_model_from_string(m).graph.initializer
+        }
+        for m in (model, quantised)
+    )
+    for name in convolutions(model):
+        values = found[f"{name}_quantized"]
+        assert values.dtype == np.int8
+        assert np.abs(values.astype(int)).max() == LEVELS
+        scale = found[f"{name}_scale"].reshape(-1, 1, 1, 1)
+        np.testing.assert_allclose(values * scale, rounded(exact[name]), rtol=1e-5, atol=1e-7)
+
+
+def test_tensorrt_gets_symmetric_int8_and_biases_as_they_are() -> None:
+    model = two_convolutions()
+    graph = onnx.load_model_from_string(
+        quantise_for_gpu(model, activations(model, FEEDS), convolutions(model))
+    ).graph
+    values = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    zeros = [values[n.input[2]] for n in graph.node if n.op_type.endswith("quantizeLinear")]
+    zeros += [values[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]
+    assert zeros
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
+    convolved = [node for node in graph.node if node.op_type == "Conv"]
+    assert all(values[node.input[2]].dtype == np.float32 for node in convolved)
+    assert {"Relu"} < {node.op_type for node in graph.node}
+
+
+def residual() -> bytes:
+    """Two convolutions, the second's output added to the first's, and one of the sum."""
+    rng = np.random.default_rng(5)
+    names = ("first", "second", "third")
+    weights = {f"{name}.weight": rng.normal(size=(8, 8, 1, 1)) for name in names}
+    weights |= {"low": np.zeros(()), "high": np.full((), 6.0)}
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight"], ["a"], name="one"),
+        helper.make_node("Clip", ["a", "low", "high"], ["b"], name="two"),
+        helper.make_node("Conv", ["b", "second.weight"], ["c"], name="three"),
+        helper.make_node("Add", ["b", "c"], ["d"], name="four"),
+        helper.make_node("Conv", ["d", "third.weight"], ["z"], name="five"),
+    ]
+    return model_of(nodes, weights, ([1, 8, 10, 12], [1, 8, 10, 12]))
+
+
+@pytest.mark.parametrize("make", [two_convolutions, residual])
+def test_onnx_runtime_computes_chains_in_8_bits(make: Callable[[], bytes], tmp_path: Path) -> None:
+    model, path = make(), tmp_path / "fused.onnx"
+    quantised = quantise(model, activations(model, FEEDS), convolutions(model))
+    options = SessionOptions()
+    options.optimized_model_filepath = str(path)
+    InferenceSession(quantised, options, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert kinds["QLinearConv"] == len(convolutions(model))
+    assert kinds["QLinearAdd"] == (make is residual)
+    assert not {"Conv", "FusedConv", "Add", "Clip", "Relu"} & kinds.keys()
+    assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == 1, "at either end"
+
+
+@pytest.mark.parametrize("form", [quantise, quantise_for_gpu])
+def test_only_what_is_asked_for_is_quantised(form: Form) -> None:
+    model = two_convolutions()
+    quantised = form(model, activations(model, FEEDS), ["second.weight"])
     names = {one.name for one in onnx.load_model_from_string(quantised).graph.initializer}
     assert "first.weight" in names
     assert "second.weight" not in names
@@ -120,22 +185,26 @@ def test_what_errs_most_for_what_it_saves_stays_in_fp32(
 def test_one_harmful_convolution_keeps_no_other_in_floating_point(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gains = {f"{index}.weight": 1.0 for index in range(32)} | {"slow.weight": -1.0}
+    names = [f"{index}.weight" for index in range(32)]
+    floating = dict.fromkeys(names, 1.0)
+    int8 = dict.fromkeys(names, 0.5) | {"4.weight": 1.5, "9.weight": 1.5}
+    int8 |= {name: 1.5 for name in names[24:]}
     harmful = {"5.weight": 0.05, "6.weight": 0.002, "20.weight": 0.001}
     in_bf16 = 0.006
 
     def iou(self: Int8Search, weights: frozenset[str], target: float = 0) -> float:
         return 1 - in_bf16 - sum(harm for name, harm in harmful.items() if name in weights)
 
-    monkeypatch.setattr(Int8Search, "_gains", lambda self: gains)
+    monkeypatch.setattr(Int8Search, "_seconds", lambda self: [floating, int8])
     monkeypatch.setattr(Int8Search, "quick_iou", iou)
     monkeypatch.setattr(Int8Search, "full_iou", iou)
     search = Int8Search(b"", {}, None, None, parts=4, quick_frames=1)  # type: ignore[arg-type]
     choice = search.run(0.98)
-    assert choice.kept_fp32 == ("slow.weight", "5.weight")
+    slower = {"4.weight", *names[24:]}  # by itself or as a part; the ninth goes with its part
+    assert set(choice.kept_fp32) == {*slower, "5.weight"}
     assert choice.iou == pytest.approx(1 - in_bf16 - 0.003)
     assert len(choice.solo_iou) == 3 + 8, "the part with the harm was taken apart"
-    assert search.run(0.94).kept_fp32 == ("slow.weight",)
+    assert set(search.run(0.94).kept_fp32) == slower
     nothing = search.run(0.9999)
     assert nothing.weights == frozenset()
 
@@ -185,9 +254,10 @@ def test_the_manifest_keeps_its_names() -> None:
     }
 
 
-def test_nothing_to_quantise_leaves_the_graph_as_it_is() -> None:
+@pytest.mark.parametrize("form", [quantise, quantise_for_gpu])
+def test_nothing_to_quantise_leaves_the_graph_as_it_is(form: Form) -> None:
     model = two_convolutions()
-    assert quantise(model, activations(model, FEEDS), []) == model
+    assert form(model, activations(model, FEEDS), []) == model
 
 
 def test_parts_gain_alike_and_follow_each_other_in_the_graph() -> None:
@@ -233,7 +303,8 @@ def test_shared_weights_are_kept_once_and_come_back(tmp_path: Path) -> None:
         for name, own in (("init", 1.0), ("step", 2.0))
     }
     path = tmp_path / "x.s2s"
-    write_bundle(path, contract=CONTRACT, graphs=share_weights({"fp32": models}), facts={})
+    (shared,) = share_weights({"fp32": models})
+    write_bundle(path, contract=CONTRACT, graphs=shared, facts={})
     whole = sum(map(len, models.values()))
     assert path.stat().st_size < whole - common.size * 4 + 3000
     x = {"x": rng.normal(size=(1, 64)).astype(np.float32)}

@@ -66,7 +66,7 @@ def test_every_graph_builds(
 
 @compiler
 def test_the_bundle_that_ships_builds_at_full_size(target: Target) -> None:
-    bundle = Bundle.open(s2svos.default_bundle())
+    bundle = Bundle.open(s2svos.default_bundle()).for_gpu()
     for precision, graphs in bundle.manifest.graphs.items():
         for graph in graphs:
             assert build(bundle, new_plan(bundle, graph, precision, target))
@@ -202,7 +202,7 @@ def test_plans_of_a_bundle(
         precision: {graph: small_graph("paper", graph, precision) for graph in ("init", "step")}
         for precision in ("fp32", "int8")
     }
-    pieces = share_weights(graphs)  # as s2svos export stores them
+    (pieces,) = share_weights(graphs)  # as s2svos export stores them
     write_bundle(path, contract=small_contract("paper"), graphs=pieces, facts={"network": {"a": 1}})
     export(path, plan=[PlanLibrary.TENSORRT_RTX], max_objects=3)
     lines = capsys.readouterr().err.splitlines()

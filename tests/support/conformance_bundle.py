@@ -13,13 +13,19 @@ from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.registry import load_engine
 from s2svos_export.calibrate import activations, calibration_samples
-from s2svos_export.quantise import convolutions, quantise
+from s2svos_export.quantise import convolutions, quantise, quantise_for_gpu
 
 __all__ = ["GRAPHS", "PRECISIONS"]
 
 
-def written(path: Path, contract: StepContract, **graphs: dict[str, bytes]) -> Bundle:
-    write_bundle(path, contract=contract, graphs=graphs, facts={})
+def written(
+    path: Path,
+    contract: StepContract,
+    *,
+    on_gpu: dict[str, dict[str, bytes]] | None = None,
+    **graphs: dict[str, bytes],
+) -> Bundle:
+    write_bundle(path, contract=contract, graphs=graphs, gpu_graphs=on_gpu, facts={})
     return Bundle.open(path)
 
 
@@ -31,10 +37,11 @@ def small_bundle(path: Path) -> Bundle:
     clip = render(length=36, height=contract.height, width=contract.width)
     ranges = activations(fp32["step"], calibration_samples(exact, [clip]))
     weights = convolutions(fp32["step"])
-    int8 = {
-        g: model if g == "init" else quantise(model, ranges, weights) for g, model in fp32.items()
-    }
-    return written(path, contract, fp32=fp32, fp16=fp16, int8=int8)
+    int8, on_gpu = (
+        {g: model if g == "init" else form(model, ranges, weights) for g, model in fp32.items()}
+        for form in (quantise, quantise_for_gpu)
+    )
+    return written(path, contract, on_gpu={"int8": on_gpu}, fp32=fp32, fp16=fp16, int8=int8)
 
 
 def small_paper_bundle(path: Path) -> Bundle:

@@ -1,4 +1,7 @@
-"""Every kind of graph of both presets, small; each is exported once a test run."""
+"""Every kind of graph of both presets, small; each is exported once a test run.
+
+Those in int8 are as TensorRT takes them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
 from s2svos_engines.contract import Counts, StepContract
 from s2svos_export.calibrate import Activation, activations
 from s2svos_export.graphs import export_graph
-from s2svos_export.quantise import convolutions, quantise
+from s2svos_export.quantise import convolutions, quantise_for_gpu
 
 FOLDER = "S2SVOS_SMALL_GRAPHS"  # the environment names it, for all processes (conftest.py)
 GRAPHS = ("init", "step", "step4", "batch")
@@ -31,7 +34,7 @@ SMALL: dict[str, NetworkConfig] = {
 
 @cache
 def small_network(preset: str) -> torch.nn.Module:
-    torch.manual_seed(0)
+    torch.manual_seed(3)  # of lite, whose masks show both objects then
     network = build(SMALL[preset]).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -68,7 +71,9 @@ def made_once(name: str, make: Callable[[], bytes]) -> bytes:
 def _exported(preset: str, graph: str, precision: str) -> bytes:
     if precision == "int8":
         exact = small_graph(preset, graph)
-        return exact if graph == "init" else quantise(exact, _ranges(preset), _weights(preset))
+        if graph == "init":
+            return exact
+        return quantise_for_gpu(exact, _ranges(preset), _weights(preset))
     title = f"s2svos_{preset}_{graph}_{precision}"
     return export_graph(small_network(preset), graph, title=title, precision=precision)  # type: ignore[arg-type]
 

@@ -16,12 +16,11 @@ from s2svos_engines.backends.openvino_profile import profile_step
 from s2svos_engines.backends.openvino_runner import OpenVinoRunner
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import Counts, step_graph
-from s2svos_engines.cpu import cpu_flags
+from s2svos_engines.cpu import has_vnni
 from s2svos_engines.engine import Engine
 from s2svos_engines.letterbox import NetworkFrame
 from s2svos_engines.profile import Layer, sample_input
 
-VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _MAX_ENCODERS = 8  # that run at once, so that many cores do not mean many frames in memory
 
 
@@ -96,7 +95,7 @@ class OpenVinoEngine(Engine):
         """Those that this processor has instructions for; without, fp16 and int8 gain nothing."""
         if has_bf16():
             return "int8", "fp16"
-        return ("int8",) if cpu_flags() & VNNI else ()
+        return ("int8",) if has_vnni() else ()
 
     @classmethod
     def variants(cls, bundle: Bundle, *, precision: str, threads: int) -> list[Engine]:

@@ -75,7 +75,7 @@ def build_plans(
         UserError: the library is missing, has no GPU here or refuses a graph, or the bundle cannot
             be read or written. It is what it was.
     """
-    bundle, target = Bundle.open(path), build_target(library)
+    bundle, target = Bundle.open(path).for_gpu(), build_target(library)
     plans = [
         new_plan(bundle, graph, precision, target, max_objects=max_objects or MAX_OBJECTS)
         for precision, graphs in bundle.manifest.graphs.items()

@@ -379,7 +379,7 @@ def test_pytorch_neither_waits_for_the_gpu_nor_copies_to_it(
 ) -> None:
     """On the meta device, which has no values that Python could read."""
     interface = bundle.contract.interface(graph)
-    programs = Programs(bundle, precision, torch.device("meta"))
+    programs = Programs(bundle.for_gpu(), precision, torch.device("meta"))
     counts = Counts(objects=3, streams=2)
     inputs = [
         torch.empty(spec.sizes(counts), dtype=getattr(torch, spec.dtype), device="meta")
