@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +23,9 @@ def about(bundle: Bundle) -> dict[str, Any]:
     Returns:
         ``path``, ``bytes``, ``sha256``, ``format``; ``contract``, with the inputs and outputs of
         each graph and the bytes of an object's state; ``precisions``, with each graph's member and
-        bytes; ``plans``; ``parity``; ``drift``, a line for each engine and precision; ``network``,
-        ``training`` and ``tools`` as the manifest has them.
+        bytes; ``gpu_graphs``, likewise those that engines on a GPU run instead; ``plans``;
+        ``parity``; ``drift``, a line for each engine and precision; ``network``, ``training`` and
+        ``tools`` as the manifest has them.
     """
     contract, manifest = bundle.contract, bundle.manifest
     with zipfile.ZipFile(bundle.path) as archive:
@@ -43,13 +45,8 @@ def about(bundle: Bundle) -> dict[str, Any]:
                 math.prod(state.shape) * np.dtype(state.dtype).itemsize for state in contract.states
             ),
         },
-        "precisions": {
-            precision: {
-                graph: {"member": member, "bytes": sizes[member]}
-                for graph, member in manifest.graphs[precision].items()
-            }
-            for precision in bundle.precisions
-        },
+        "precisions": _members(manifest.graphs, sizes),
+        "gpu_graphs": _members(manifest.gpu_graphs, sizes),
         "plans": [
             {**plan.to_json(), "for": str(plan.target), "bytes": sizes[plan.member]}
             for plan in map(Plan.from_json, manifest.plans)
@@ -59,6 +56,17 @@ def about(bundle: Bundle) -> dict[str, Any]:
         "network": manifest.network,
         "training": manifest.training,
         "tools": manifest.tools,
+    }
+
+
+def _members(
+    graphs: Mapping[str, Mapping[str, str]], sizes: Mapping[str, int]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    return {
+        precision: {
+            graph: {"member": member, "bytes": sizes[member]} for graph, member in members.items()
+        }
+        for precision, members in graphs.items()
     }
 
 

@@ -1,11 +1,12 @@
 """The bundle: one zip with the graphs and all that is to be known about them.
 
 ``NAME.s2s`` is a zip without compression. ``manifest.json`` holds the format version, the step
-contract, the graphs of each precision, the SHA-256 of every other member and the facts of
-training, parity and tools. Weights that several graphs share are a member of their own, an ONNX
-model with nothing else in it. Other members are reports and TensorRT plans. The zip's comment is
-the SHA-256 of every byte before it, so that a change of any byte is noticed before anything is
-executed. Every format ends with this seal.
+contract, the graphs of each precision, those that engines on a GPU run instead (TensorRT takes
+int8 in one form alone), the SHA-256 of every other member and the facts of training, parity and
+tools. Weights that several graphs share are a member of their own, an ONNX model with nothing else
+in it. Other members are reports and TensorRT plans. The zip's comment is the SHA-256 of every byte
+before it, so that a change of any byte is noticed before anything is executed. Every format ends
+with this seal.
 """
 
 from __future__ import annotations

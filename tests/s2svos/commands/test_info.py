@@ -90,6 +90,8 @@ def test_json_has_all_of_it(shipped: Bundle) -> None:
     assert set(facts["contract"]["graphs"]) >= {"init", "step"}
     sizes = [graph["bytes"] for one in facts["precisions"].values() for graph in one.values()]
     assert 0 < sum(sizes) <= facts["bytes"]
+    assert facts["gpu_graphs"].keys() == {"int8"}
+    assert facts["gpu_graphs"]["int8"]["step"] != facts["precisions"]["int8"]["step"]
     state = facts["contract"]["state_bytes"]
     assert state == sum(4 * prod(one.shape) for one in shipped.contract.states)
 
