@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import onnx
 
+from s2svos_engines.arrays import Masks
 from s2svos_engines.closed_loop import NetworkClip, mask_iou
 from s2svos_engines.cpu import cpu_count
 from s2svos_engines.engine import Engine
@@ -25,7 +27,7 @@ MAX_TRIALS = 8  # at once, so that many cores do not mean many compiled graphs i
 Part = tuple[str, ...]
 """Weights of convolutions that follow each other in the graph."""
 Iou = Callable[[frozenset[str]], float]
-"""Mean IoU with fp32 of the graph with the convolutions of these weights in int8."""
+"""Mean IoU with fp32, soft or not, of the graph with the convolutions of these weights in int8."""
 TrialLoader = Callable[[frozenset[str], int | None], Engine]
 """Loads an engine with the convolutions of these weights in int8.
 
@@ -41,8 +43,8 @@ class Int8Choice:
         weights: of the convolutions in int8.
         kept_fp32: weights of the other convolutions: of the parts that int8 would not make faster,
             then of those with the most harm for their gain.
-        solo_iou: for each part, named by its first and last weights, the mean IoU with fp32 if it
-            alone is in int8.
+        solo_iou: for each part, named by its first and last weights, the mean soft IoU with fp32
+            if it alone is in int8.
         iou: mean IoU with fp32 if all of ``weights`` are in int8.
     """
 
@@ -76,23 +78,32 @@ class ReferenceRun:
         self._states = engine.init(start.first, start.first_masks)
         self._masks = list(self._clip.follow(engine.runner(self._states)))
 
-    def iou(self, engine: Engine, *, frames: int | None = None, target: float = 0.0) -> float:
+    def iou(self, engine: Engine, *, target: float = 0.0) -> float:
         """Return the mean IoU of an engine's masks with those of fp32.
 
         Args:
             engine: whose ``init`` graph is the one in fp32, and is not called.
-            frames: over how many of them; None for all.
             target: once it is clear that the IoU is less, what it could still have become is
                 returned.
         """
-        expected = self._masks[:frames]
-        followed = self._clip.follow(engine.runner(self._states))
         lost = 0.0
-        for masks, others in zip(expected, followed, strict=False):
+        for masks, others in self._follow(engine, self._masks):
             lost += 1 - float(mask_iou(masks, others).mean())
-            if lost > (1 - target) * len(expected):
+            if lost > (1 - target) * len(self._masks):
                 break
-        return 1 - lost / len(expected)
+        return 1 - lost / len(self._masks)
+
+    def soft_iou(self, engine: Engine, *, frames: int) -> float:
+        """Return the mean soft IoU (sum of minima by sum of maxima) over the first frames.
+
+        Without the threshold of :meth:`iou` small harm is not lost in chance.
+        """
+        pairs = self._follow(engine, self._masks[:frames])
+        return float(np.mean([_soft_iou(masks, others) for masks, others in pairs]))
+
+    def _follow(self, engine: Engine, expected: Sequence[Masks]) -> Iterator[tuple[Masks, Masks]]:
+        followed = self._clip.follow(engine.runner(self._states))
+        return zip(expected, followed, strict=False)
 
 
 class Int8Search:
@@ -128,23 +139,18 @@ class Int8Search:
             split(floating, self._parts),
             {name: floating[name] - int8[name] for name in floating},
             self.quick_iou,
-            lambda some: self.full_iou(some, target),
+            [partial(self.full_iou, load, target) for load in self._loaders],
             target=target,
         )
 
     def quick_iou(self, weights: frozenset[str]) -> float:
-        """Return the mean IoU with these weights in int8 over the first frames."""
+        """Return the mean soft IoU with these weights in int8 over the first frames."""
         engine = self._loaders[0](weights, 1)
-        return self._reference.iou(engine, frames=self._quick_frames)
+        return self._reference.soft_iou(engine, frames=self._quick_frames)
 
-    def full_iou(self, weights: frozenset[str], target: float) -> float:
-        """Return the least mean IoU of the engines over all frames, or that one has less."""
-        least = 1.0
-        for load in self._loaders:  # in closed loop two of them differed by 0.008
-            least = min(least, self._reference.iou(load(weights, 1), target=target))
-            if least < target:
-                break
-        return least
+    def full_iou(self, load: TrialLoader, target: float, weights: frozenset[str]) -> float:
+        """Return the mean IoU with these weights in int8 over all frames, or that it is less."""
+        return self._reference.iou(load(weights, 1), target=target)
 
     def _seconds(self) -> list[dict[str, float]]:
         """Return the time of each convolution with none of them in int8, and with all.
@@ -181,7 +187,7 @@ def choose(
     parts: Sequence[Part],
     gains: Mapping[str, float],
     quick_iou: Iou,
-    full_iou: Iou,
+    full_ious: Sequence[Iou],
     *,
     target: float,
 ) -> Int8Choice:
@@ -194,8 +200,9 @@ def choose(
         parts: of the graph, from :func:`split`.
         gains: seconds that int8 saves for each convolution, or costs, by their weights.
         quick_iou: measures a part alone, for the order of the parts.
-        full_iou: measures all parts but the worst. Both are called in several threads.
-        target: least mean IoU with fp32.
+        full_ious: measure all parts but the worst, one on each engine: in closed loop two of them
+            differed by 0.008. All are called in several threads.
+        target: least mean IoU with fp32, on every engine.
     """
     at_once = min(cpu_count(), MAX_TRIALS)
     with ThreadPoolExecutor(at_once) as pool:
@@ -214,21 +221,33 @@ def choose(
         faster.sort(key=lambda part: (solo_iou[part] - nothing) / gain[part])
         order = slower + faster
 
-        # How many parts stay in fp32: fewer than ``low`` do not do, ``high`` do. What is between is
-        # cut by several counts at once, by one in halves.
-        low, high, reached = len(slower), len(order), 1.0
-        while low < high:
-            cuts = {low + (high - low) * (cut + 1) // (at_once + 1) for cut in range(at_once)}
-            counts = sorted(cuts)
-            tried = pool.map(full_iou, (_names(order[count:]) for count in counts))
-            for count, iou in zip(counts, tried, strict=True):
-                if iou >= target:
-                    high, reached = count, iou
-                    break
-                low = count + 1
+        def fewest(low: int, full_iou: Iou) -> tuple[int, float]:
+            """Return how many parts stay in fp32, at least ``low``, and the IoU then.
+
+            What is possible is cut by several counts at once, by one in halves.
+            """
+            high, reached = len(order), 1.0
+            while low < high:
+                cuts = {low + (high - low) * (cut + 1) // (at_once + 1) for cut in range(at_once)}
+                counts = sorted(cuts)
+                tried = pool.map(full_iou, (_names(order[count:]) for count in counts))
+                for count, iou in zip(counts, tried, strict=True):
+                    if iou >= target:
+                        high, reached = count, iou
+                        break
+                    low = count + 1
+            return high, reached
+
+        first, *others = full_ious
+        kept, reached = fewest(len(slower), first)
+        for full_iou in others:
+            iou = full_iou(_names(order[kept:]))
+            if iou < target:
+                kept, iou = fewest(kept + 1, full_iou)
+            reached = min(reached, iou)
     return Int8Choice(
-        weights=_names(order[high:]),
-        kept_fp32=tuple(name for part in order[:high] for name in part),
+        weights=_names(order[kept:]),
+        kept_fp32=tuple(name for part in order[:kept] for name in part),
         solo_iou={f"{part[0]} .. {part[-1]}": iou for part, iou in solo_iou.items()},
         iou=reached,
     )
@@ -247,6 +266,12 @@ def split(seconds: Mapping[str, float], count: int) -> list[Part]:
     for name, centre in zip(seconds, centres, strict=True):
         parts.setdefault(int(count * centre), []).append(name)
     return [tuple(part) for part in parts.values()]
+
+
+def _soft_iou(masks: Masks, others: Masks) -> float:
+    """Return the mean over objects, uint8 [N, h, w]; two empty masks have 1."""
+    common, both = (function(masks, others).sum((1, 2)) for function in (np.minimum, np.maximum))
+    return float(np.where(both > 0, common / np.maximum(both, 1), 1).mean())
 
 
 def _names(parts: Iterable[Part]) -> frozenset[str]:

@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -173,13 +174,26 @@ def test_what_errs_most_for_what_it_saves_stays_in_fp32(
     def iou(weights: frozenset[str]) -> float:
         return 1 - sum(harm for name, harm in harmful.items() if name in weights)
 
-    choice = choose(parts, gains, iou, iou, target=0.945)
+    choice = choose(parts, gains, iou, [iou], target=0.945)
     assert "3.weight" in choice.kept_fp32
     assert not {"17.weight", "31.weight"} & set(choice.kept_fp32)
     assert choice.iou == pytest.approx(0.95)
     assert choice.weights.isdisjoint(choice.kept_fp32)
     assert len(choice.weights) + len(choice.kept_fp32) == 32
-    assert choose(parts, gains, iou, lambda weights: 0.5, target=0.95).weights == frozenset()
+    assert choose(parts, gains, iou, [lambda weights: 0.5], target=0.95).weights == frozenset()
+    # What another engine loses stays in fp32 too, and no more is followed on it than that takes.
+    followed = []
+
+    def other(weights: frozenset[str]) -> float:
+        followed.append(weights)
+        return 0.96 - 0.02 * ("31.weight" in weights)
+
+    choice = choose(parts, gains, iou, [iou, other], target=0.945)
+    assert {"3.weight", "31.weight"} <= set(choice.kept_fp32)
+    assert choice.iou == pytest.approx(0.95)
+    followed.clear()
+    assert choose(parts, gains, iou, [iou, other], target=0.92).iou == pytest.approx(0.94)
+    assert len(followed) == 1
 
 
 def test_one_harmful_convolution_keeps_no_other_in_floating_point(
@@ -192,13 +206,13 @@ def test_one_harmful_convolution_keeps_no_other_in_floating_point(
     harmful = {"5.weight": 0.05, "6.weight": 0.002, "20.weight": 0.001}
     in_bf16 = 0.006
 
-    def iou(self: Int8Search, weights: frozenset[str], target: float = 0) -> float:
-        return 1 - in_bf16 - sum(harm for name, harm in harmful.items() if name in weights)
+    def iou(self: Int8Search, *arguments: Any) -> float:
+        return 1 - in_bf16 - sum(harmful.get(name, 0) for name in arguments[-1])
 
     monkeypatch.setattr(Int8Search, "_seconds", lambda self: [floating, int8])
     monkeypatch.setattr(Int8Search, "quick_iou", iou)
     monkeypatch.setattr(Int8Search, "full_iou", iou)
-    search = Int8Search(b"", {}, None, None, parts=4, quick_frames=1)  # type: ignore[arg-type]
+    search = Int8Search(b"", {}, [None], None, parts=4, quick_frames=1)  # type: ignore[arg-type, list-item]
     choice = search.run(0.98)
     slower = {"4.weight", *names[24:]}  # by itself or as a part; the ninth goes with its part
     assert set(choice.kept_fp32) == {*slower, "5.weight"}
@@ -240,8 +254,25 @@ def test_a_trial_ends_when_its_target_is_out_of_reach() -> None:
     assert followed.steps == 10
     assert reference.iou(given_up, target=0.95) < 0.95  # type: ignore[arg-type]
     assert given_up.steps == 6  # (1 + ... + 6) / 320 > 0.05
-    assert reference.iou(short, frames=4) == pytest.approx(1 - 10 / 128)  # type: ignore[arg-type]
+    assert reference.soft_iou(short, frames=4) == pytest.approx(1 - 10 / 128)  # type: ignore[arg-type]
     assert followed.inits == given_up.inits == 0
+
+
+def test_soft_iou_sees_what_crosses_no_threshold() -> None:
+    class Faint(Masks):
+        def step(self, frame):  # type: ignore[no-untyped-def]
+            return super().step(frame) // 255 * self.level
+
+        def __init__(self, level: int) -> None:
+            super().__init__(0)
+            self.level = level
+
+    clip = [(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))] * 4
+    reference = ReferenceRun(Faint(200), clip, frames=3)  # type: ignore[arg-type]
+    assert reference.iou(Faint(150)) == 1  # type: ignore[arg-type]
+    assert reference.soft_iou(Faint(150), frames=3) == pytest.approx(0.75)  # type: ignore[arg-type]
+    empty = ReferenceRun(Faint(0), clip, frames=3)  # type: ignore[arg-type]
+    assert empty.soft_iou(Faint(0), frames=3) == 1  # type: ignore[arg-type]
 
 
 def test_the_manifest_keeps_its_names() -> None:
