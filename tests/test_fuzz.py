@@ -105,6 +105,7 @@ def members() -> dict[str, bytes]:
     data = {name: bundle.read(name)[:3000] for name in kept}
     manifest |= {
         "graphs": graphs,
+        "gpu_graphs": graphs,
         "weights": {
             name: bundle.manifest.weights.get(name, ()) for name in graphs["fp32"].values()
         },
@@ -131,6 +132,7 @@ FIELDS = [
     "format",
     "contract",
     "graphs",
+    "gpu_graphs",
     "members",
     "weights",
     "parity",
@@ -142,9 +144,10 @@ FIELDS = [
 
 def use(path: Path) -> None:
     bundle = Bundle.open(path)
-    for precision in bundle.precisions:
-        for graph in bundle.graphs(precision).values():
-            graph()
+    for one in (bundle, bundle.for_gpu()):
+        for precision in one.precisions:
+            for graph in one.graphs(precision).values():
+                graph()
 
 
 @fuzz(300)
