@@ -1,4 +1,4 @@
-"""Ranges and means of what a step graph's convolutions take and make, by which int8 is set."""
+"""What a step graph's convolutions take and make in closed loop, by which int8 is set."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from s2svos_engines.arrays import Frame, Labels
 from s2svos_engines.closed_loop import NetworkClip
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
+from s2svos_export.rounding import Inputs, RoundedWeights, round_weights
 
-MIN_SAMPLES, MAX_SAMPLES = 8, 32
+MIN_SAMPLES, MAX_SAMPLES = 8, 64
 STRIDE = 4  # frames from one sample to the next: neighbours are nearly the same
 
 Clip = Iterable[tuple[Frame, Labels]]
@@ -28,44 +31,45 @@ Feeds = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class Activation:
-    """Statistics of what a convolution takes and makes.
+class Calibrated:
+    """What samples say of a convolution.
 
     Args:
         low, high: the least and the largest value of its input.
-        mean: of each channel of it, float32 [channels].
         made_low, made_high: the least and the largest value of its output, behind the activation
             function if it has one (:func:`last_of_convolution`).
         macs: multiplications of the convolution.
+        rounded: its weights, by these inputs.
     """
 
     low: float
     high: float
-    mean: NDArray[np.float32]
     made_low: float
     made_high: float
     macs: int
+    rounded: RoundedWeights
 
 
-def calibration_samples(engine: Engine, clips: Iterable[Clip]) -> list[Feeds]:
+def calibration_samples(engine: Engine, clips: Sequence[Clip]) -> list[Feeds]:
     """Return inputs that a step graph gets in closed loop.
 
     Args:
         engine: with the fp32 graphs.
-        clips: videos; at most :data:`MAX_SAMPLES` of their inputs are taken, evenly spread.
+        clips: videos, of which the beginnings are followed; each gives its share of about
+            :data:`MAX_SAMPLES` inputs.
 
     Raises:
         UserError: the clips are too short.
     """
-    found = [feeds for clip in clips for feeds in _feeds(engine, clip)]
+    share = math.ceil(MAX_SAMPLES / max(1, len(clips)))
+    found = [feeds for clip in clips for feeds in islice(_feeds(engine, clip), share)]
     if len(found) < MIN_SAMPLES:
         raise UserError(
             f"The calibration clips have about {STRIDE * len(found)} frames, int8 wants at least "
             f"{STRIDE * MIN_SAMPLES}",
             "name longer ones with --calibrate",
         )
-    chosen = np.linspace(0, len(found) - 1, min(MAX_SAMPLES, len(found))).round().astype(int)
-    return [found[index] for index in chosen]
+    return found
 
 
 def _feeds(engine: Engine, clip: Clip) -> Iterator[Feeds]:
@@ -99,8 +103,8 @@ def last_of_convolution(
     return first if not others and first.op_type in ("Clip", "Relu") else node
 
 
-def activations(model: bytes, samples: Iterable[Feeds]) -> dict[str, Activation]:
-    """Return the statistics of each convolution, by the name of its weights.
+def calibrate(model: bytes, samples: Iterable[Feeds]) -> dict[str, Calibrated]:
+    """Return what is seen of each convolution, by the name of its weights.
 
     Args:
         model: a step graph in fp32, as the exporter wrote it.
@@ -110,7 +114,8 @@ def activations(model: bytes, samples: Iterable[Feeds]) -> dict[str, Activation]
     read_by = readers(proto)
     nodes = {node.input[1]: node for node in proto.graph.node if node.op_type == "Conv"}
     made = {name: last_of_convolution(node, read_by).output[0] for name, node in nodes.items()}
-    sizes = {one.name: math.prod(one.dims) for one in proto.graph.initializer}
+    initializers = {one.name: one for one in proto.graph.initializer}
+    weights = {name: numpy_helper.to_array(initializers[name]) for name in nodes}
     tensors = sorted({*made.values(), *(node.input[0] for node in nodes.values())})
     given = {value.name for value in proto.graph.input}
     inner = [name for name in tensors if name not in given]
@@ -120,25 +125,28 @@ def activations(model: bytes, samples: Iterable[Feeds]) -> dict[str, Activation]
             info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             proto.graph.output.append(info)
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    seen = {name: _Seen() for name in tensors}
+    ranges = {name: _Range() for name in tensors}
+    inputs = {name: Inputs(node, weights[name].shape) for name, node in nodes.items()}
     for feeds in samples:
         values = dict(feeds) | dict(zip(inner, session.run(inner, feeds), strict=True))
         for name in tensors:
-            seen[name].add(values[name])
+            ranges[name].add(values[name])
+        for name, node in nodes.items():
+            inputs[name].add(values[node.input[0]])
     return {
-        name: Activation(
-            low=seen[node.input[0]].low,
-            high=seen[node.input[0]].high,
-            mean=seen[node.input[0]].mean,
-            made_low=seen[made[name]].low,
-            made_high=seen[made[name]].high,
-            macs=sizes[name] * seen[node.input[0]].pixels // math.prod(_strides(node)),
+        name: Calibrated(
+            low=ranges[node.input[0]].low,
+            high=ranges[node.input[0]].high,
+            made_low=ranges[made[name]].low,
+            made_high=ranges[made[name]].high,
+            macs=weights[name].size * ranges[node.input[0]].pixels // math.prod(_strides(node)),
+            rounded=round_weights(weights[name], inputs[name]),
         )
         for name, node in nodes.items()
     }
 
 
-class _Seen:
+class _Range:
     """The values of one tensor, float32 [B, channels, h, w], over the samples.
 
     Attributes:
@@ -149,20 +157,12 @@ class _Seen:
     def __init__(self) -> None:
         self.low, self.high = math.inf, -math.inf
         self.pixels = 0
-        self._means: list[NDArray[np.float32]] = []
 
     def add(self, value: NDArray[Any]) -> None:
         """Take the values of another sample."""
         self.low = min(self.low, float(value.min()))
         self.high = max(self.high, float(value.max()))
         self.pixels = math.prod(value.shape[2:])
-        self._means.append(value.mean((0, 2, 3), dtype=np.float32))
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """Of each channel, float32 [channels]."""
-        mean: NDArray[np.float32] = np.mean(self._means, axis=0)
-        return mean
 
 
 def _strides(node: onnx.NodeProto) -> tuple[int, ...]:

@@ -17,11 +17,11 @@ from s2svos_engines.closed_loop import NetworkClip, mask_iou
 from s2svos_engines.cpu import cpu_count
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
-from s2svos_export.calibrate import Activation, Clip
+from s2svos_export.calibrate import Calibrated, Clip
 from s2svos_export.quantise import convolutions
 
 PARTS = 16
-TURNS, PROFILED = 3, 20  # the least counts of some turns, of a turn the median of its steps
+TURNS, PROFILED = 3, 20  # the least of some turns counts, of a turn the median of its steps
 MAX_TRIALS = 8  # at once, so that many cores do not mean many compiled graphs in memory
 
 Part = tuple[str, ...]
@@ -41,8 +41,7 @@ class Int8Choice:
 
     Args:
         weights: of the convolutions in int8.
-        kept_fp32: weights of the other convolutions: of the parts that int8 would not make faster,
-            then of those with the most harm for their gain.
+        kept_fp32: weights of the other convolutions: those with the most harm for their time.
         solo_iou: for each part, named by its first and last weights, the mean soft IoU with fp32
             if it alone is in int8.
         iou: mean IoU with fp32 if all of ``weights`` are in int8.
@@ -111,7 +110,7 @@ class Int8Search:
 
     Args:
         step: the step graph in fp32, as the exporter wrote it.
-        activations: of its convolutions.
+        calibrated: its convolutions.
         loaders: of engines that run it so. The first tells the time of its layers and compares
             parts; on all of them what is chosen has to keep the target.
         reference: what the engines are compared with.
@@ -122,22 +121,22 @@ class Int8Search:
     def __init__(
         self,
         step: bytes,
-        activations: Mapping[str, Activation],
+        calibrated: Mapping[str, Calibrated],
         loaders: Sequence[TrialLoader],
         reference: ReferenceRun,
         *,
         parts: int = PARTS,
         quick_frames: int,
     ) -> None:
-        self._step, self._activations, self._loaders = step, activations, loaders
+        self._step, self._calibrated, self._loaders = step, calibrated, loaders
         self._reference, self._parts, self._quick_frames = reference, parts, quick_frames
 
     def run(self, target: float) -> Int8Choice:
         """Return as much for int8 as a mean IoU with fp32 of at least ``target`` allows."""
-        floating, int8 = self._seconds()
+        seconds = self._seconds()
         return choose(
-            split(floating, self._parts),
-            {name: floating[name] - int8[name] for name in floating},
+            split(seconds, self._parts),
+            seconds,
             self.quick_iou,
             [partial(self.full_iou, load, target) for load in self._loaders],
             target=target,
@@ -152,24 +151,19 @@ class Int8Search:
         """Return the mean IoU with these weights in int8 over all frames, or that it is less."""
         return self._reference.iou(load(weights, 1), target=target)
 
-    def _seconds(self) -> list[dict[str, float]]:
-        """Return the time of each convolution with none of them in int8, and with all.
+    def _seconds(self) -> dict[str, float]:
+        """Return the time of each convolution with none of them in int8, by the engine's counters.
 
-        By the engine's counters. With none, the other layers are computed as beside int8 (in bf16,
-        where the processor has it). Of an engine without counters, the multiplications, and 0.
+        The other layers are computed as beside int8 (in bf16, where the processor has it). Of an
+        engine without counters, the multiplications.
         """
         weights = convolutions(self._step)
         try:
-            engines = [self._loaders[0](frozenset(some), None) for some in ((), weights)]
-            # In turns: of two runs one may fall into a slow moment of the machine.
-            turns = [[self._convolution_seconds(one) for one in engines] for _ in range(TURNS)]
+            engine = self._loaders[0](frozenset(), None)
+            turns = [self._convolution_seconds(engine) for _ in range(TURNS)]
         except UserError:
-            macs = {name: float(self._activations[name].macs) for name in weights}
-            return [macs, dict.fromkeys(macs, 0.0)]
-        return [
-            {name: min(times[name] for times in of_one) for name in weights}
-            for of_one in zip(*turns, strict=True)
-        ]
+            return {name: float(self._calibrated[name].macs) for name in weights}
+        return {name: min(times[name] for times in turns) for name in weights}
 
     def _convolution_seconds(self, engine: Engine) -> dict[str, float]:
         seconds = {one.node: one.seconds for one in engine.profile_step(1, repeats=PROFILED)}
@@ -185,20 +179,24 @@ class Int8Search:
 
 def choose(
     parts: Sequence[Part],
-    gains: Mapping[str, float],
+    seconds: Mapping[str, float],
     quick_iou: Iou,
     full_ious: Sequence[Iou],
     *,
     target: float,
 ) -> Int8Choice:
-    """Choose what int8 takes: all but the parts with the most harm for their gain.
+    """Choose what int8 takes: all but the parts with the most harm for their time.
+
+    What int8 saves is not asked of each: a depthwise convolution that is slower by itself keeps the
+    chain around it in 8 bits. Left out, those and others without a gain of their own made a step
+    take 1.04 x the time on OpenVINO, 1.1 x on ONNX Runtime.
 
     A part that does more than its share of the harm that there may be is taken apart: of a stretch
     of the decoder one convolution in eleven did nearly all of it.
 
     Args:
         parts: of the graph, from :func:`split`.
-        gains: seconds that int8 saves for each convolution, or costs, by their weights.
+        seconds: of each convolution, by its weights.
         quick_iou: measures a part alone, for the order of the parts.
         full_ious: measure all parts but the worst, one on each engine: in closed loop two of them
             differed by 0.008. All are called in several threads.
@@ -215,11 +213,11 @@ def choose(
         for part in harmful:
             del solo_iou[part]
         solo_iou |= zip(singles, pool.map(quick_iou, map(frozenset, singles)), strict=True)
-        gain = {part: sum(gains[name] for name in part) for part in solo_iou}
-        slower = [part for part in solo_iou if gain[part] <= 0]
-        faster = [part for part in solo_iou if gain[part] > 0]
-        faster.sort(key=lambda part: (solo_iou[part] - nothing) / gain[part])
-        order = slower + faster
+        harm = {
+            part: (nothing - iou) / sum(seconds[name] for name in part)
+            for part, iou in solo_iou.items()
+        }
+        order = sorted(harm, key=harm.__getitem__, reverse=True)
 
         def fewest(low: int, full_iou: Iou) -> tuple[int, float]:
             """Return how many parts stay in fp32, at least ``low``, and the IoU then.
@@ -239,7 +237,7 @@ def choose(
             return high, reached
 
         first, *others = full_ious
-        kept, reached = fewest(len(slower), first)
+        kept, reached = fewest(0, first)
         for full_iou in others:
             iou = full_iou(_names(order[kept:]))
             if iou < target:

@@ -63,8 +63,8 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="VIDEO=MASK",
-            help="Video and first mask by which int8 is set, several times for several; default: "
-            "the clip of s2svos demo. Real ones are better.",
+            help="Video and first mask by which int8 is set, several times for several, which is "
+            "better; default: the clip of s2svos demo. Of each the beginning is followed.",
         ),
     ] = None,
     drift_clip: Annotated[

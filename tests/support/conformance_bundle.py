@@ -12,7 +12,7 @@ from s2svos.sample.render import render
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.registry import load_engine
-from s2svos_export.calibrate import activations, calibration_samples
+from s2svos_export.calibrate import calibrate, calibration_samples
 from s2svos_export.quantise import convolutions, quantise, quantise_for_gpu
 
 __all__ = ["GRAPHS", "PRECISIONS"]
@@ -35,10 +35,10 @@ def small_bundle(path: Path) -> Bundle:
     fp32, fp16 = ({g: small_graph("lite", g, p) for g in GRAPHS} for p in ("fp32", "fp16"))
     exact = load_engine(written(path, contract, fp32=fp32), "onnxruntime", threads=1)
     clip = render(length=36, height=contract.height, width=contract.width)
-    ranges = activations(fp32["step"], calibration_samples(exact, [clip]))
+    calibrated = calibrate(fp32["step"], calibration_samples(exact, [clip]))
     weights = convolutions(fp32["step"])
     int8, on_gpu = (
-        {g: model if g == "init" else form(model, ranges, weights) for g, model in fp32.items()}
+        {g: model if g == "init" else form(model, calibrated, weights) for g, model in fp32.items()}
         for form in (quantise, quantise_for_gpu)
     )
     return written(path, contract, on_gpu={"int8": on_gpu}, fp32=fp32, fp16=fp16, int8=int8)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from s2svos.network.checkpoint import build
 from s2svos.network.config import LiteConfig, NetworkConfig, PaperConfig
 from s2svos_engines.contract import Counts, StepContract
-from s2svos_export.calibrate import Activation, activations
+from s2svos_export.calibrate import Calibrated, calibrate
 from s2svos_export.graphs import export_graph
 from s2svos_export.quantise import convolutions, quantise_for_gpu
 
@@ -73,21 +73,21 @@ def _exported(preset: str, graph: str, precision: str) -> bytes:
         exact = small_graph(preset, graph)
         if graph == "init":
             return exact
-        return quantise_for_gpu(exact, _ranges(preset), _weights(preset))
+        return quantise_for_gpu(exact, _calibrated(preset), _weights(preset))
     title = f"s2svos_{preset}_{graph}_{precision}"
     return export_graph(small_network(preset), graph, title=title, precision=precision)  # type: ignore[arg-type]
 
 
 @cache
-def _ranges(preset: str) -> dict[str, Activation]:
-    """Statistics of the convolutions' inputs if the graph's are noise."""
+def _calibrated(preset: str) -> dict[str, Calibrated]:
+    """The convolutions by inputs of noise."""
     rng = np.random.default_rng(0)
     feed: dict[str, NDArray[np.generic]] = {}
     for spec in small_contract(preset).interface("step").inputs:
         shape = spec.sizes(Counts(objects=2))
         noise = rng.integers(0, 256, shape) if spec.dtype == "uint8" else rng.random(shape)
         feed[spec.name] = noise.astype(spec.dtype)
-    return activations(small_graph(preset, "step"), [feed])
+    return calibrate(small_graph(preset, "step"), [feed])
 
 
 def _weights(preset: str) -> tuple[str, ...]:
