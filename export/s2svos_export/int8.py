@@ -111,8 +111,9 @@ class Int8Search:
     Args:
         step: the step graph in fp32, as the exporter wrote it.
         calibrated: its convolutions.
-        loaders: of engines that run it so. The first tells the time of its layers and compares
-            parts; on all of them what is chosen has to keep the target.
+        loaders: of engines that run it so, in one form of int8 or the other. The first tells the
+            time of its layers and compares parts; on all of them what is chosen has to keep the
+            target.
         reference: what the engines are compared with.
         parts: how many parts of the graph there are to choose from.
         quick_frames: over how many frames parts are compared with each other.
