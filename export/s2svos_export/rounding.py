@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 # what overflowed with 127 OpenVINO's masks on AVX2 fell from IoU 0.76 to 0.56 (rendered clip).
 LEVELS = 64
 DAMPING = 0.01  # of the mean variance, added to all: samples say little of what varies little
+FLOOR = 1e-7  # of the mean square, likewise: the inputs are float32
 MIN_PATCHES = 32  # of a sample
 MAX_INPUTS = 2304  # of an output; of more the factors take minutes and gigabytes
 SHARE = 4  # inputs of an output for each patch that is taken of a sample
@@ -64,7 +65,7 @@ class Inputs:
 
     def add(self, value: NDArray[Any]) -> None:
         """Take some patches of a sample's input, float32 [B, in, h, w]."""
-        patches = self._patches(value, max(MIN_PATCHES, self.size // SHARE))
+        patches = self._patches(value, max(MIN_PATCHES, self.size // SHARE)).astype(np.float64)
         self._count += patches.shape[1]
         self._sum += patches.sum(1)
         if self._products.size:
@@ -80,8 +81,11 @@ class Inputs:
         """Of the inputs of an output, [groups, inputs, inputs]; None if they are too many."""
         if not self._products.size:
             return None
-        mean = self.mean
-        return self._products / self._count - mean[:, :, None] * mean[:, None, :]
+        mean, squares = self.mean, self._products / self._count
+        power = np.trace(squares, axis1=1, axis2=2)[:, None, None] / self.size
+        # Of inputs that hardly vary a difference of squares alone may be below 0.
+        least: Array = FLOOR * power * np.eye(self.size)
+        return least + squares - mean[:, :, None] * mean[:, None, :]
 
     def _patches(self, value: NDArray[Any], count: int) -> NDArray[Any]:
         """Return patches at random places, [groups, count, inputs]."""

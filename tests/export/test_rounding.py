@@ -101,3 +101,17 @@ def test_weights_of_nothing_and_inputs_of_nothing_stay_finite() -> None:
     np.testing.assert_allclose(rounded.values, weights)
     assert np.isfinite(rounded.scale).all()
     assert not rounded.mean_error.any()
+
+
+def test_inputs_that_hardly_vary_leave_it_to_the_biases() -> None:
+    inputs = Inputs(helper.make_node("Conv", ["x", "w"], ["y"]), (4, 6, 1, 1))
+    for level in (1000.0, 1000.001):
+        inputs.add(np.full((1, 6, 4, 4), level, np.float32))
+    weights = np.random.default_rng(0).normal(size=(4, 6, 1, 1)).astype(np.float32)
+    rounded = round_weights(weights, inputs)
+    levels = rounded.values / rounded.scale[:, None, None, None]
+    assert np.abs(levels - np.rint(levels)).max() < 1e-4
+    assert np.abs(levels).max() <= LEVELS + 1e-4
+    exact = weights.reshape(4, 6).sum(1)
+    made = rounded.values.reshape(4, 6).sum(1) - rounded.mean_error / 1000
+    np.testing.assert_allclose(made, exact, atol=1e-4)
