@@ -32,14 +32,14 @@ Feeds = Mapping[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What samples say of a convolution.
+    """Ranges of a convolution over samples, and its weights rounded by them.
 
     Args:
         low, high: the least and the largest value of its input.
         made_low, made_high: the least and the largest value of its output, behind the activation
             function if it has one (:func:`last_of_convolution`).
         macs: multiplications of the convolution.
-        rounded: its weights, by these inputs.
+        rounded: its weights.
     """
 
     low: float
@@ -104,7 +104,7 @@ def last_of_convolution(
 
 
 def calibrate(model: bytes, samples: Iterable[Feeds]) -> dict[str, Calibrated]:
-    """Return what is seen of each convolution, by the name of its weights.
+    """Return ranges and rounded weights of each convolution, by the name of its weights.
 
     Args:
         model: a step graph in fp32, as the exporter wrote it.
@@ -139,7 +139,9 @@ def calibrate(model: bytes, samples: Iterable[Feeds]) -> dict[str, Calibrated]:
             high=ranges[node.input[0]].high,
             made_low=ranges[made[name]].low,
             made_high=ranges[made[name]].high,
-            macs=weights[name].size * ranges[node.input[0]].pixels // math.prod(_strides(node)),
+            macs=weights[name].size
+            * ranges[node.input[0]].pixels
+            // math.prod(inputs[name].stride),
             rounded=round_weights(weights[name], inputs[name]),
         )
         for name, node in nodes.items()
@@ -163,7 +165,3 @@ class _Range:
         self.low = min(self.low, float(value.min()))
         self.high = max(self.high, float(value.max()))
         self.pixels = math.prod(value.shape[2:])
-
-
-def _strides(node: onnx.NodeProto) -> tuple[int, ...]:
-    return next((tuple(a.ints) for a in node.attribute if a.name == "strides"), (1,))

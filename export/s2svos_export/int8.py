@@ -110,7 +110,7 @@ class Int8Search:
 
     Args:
         step: the step graph in fp32, as the exporter wrote it.
-        calibrated: its convolutions.
+        calibrated: ranges and weights of its convolutions.
         loaders: of engines that run it so, in one form of int8 or the other. The first tells the
             time of its layers and compares parts; on all of them what is chosen has to keep the
             target.

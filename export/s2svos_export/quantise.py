@@ -41,7 +41,7 @@ def quantise(model: bytes, calibrated: Mapping[str, Calibrated], weights: Collec
 
     Args:
         model: fp32, as the exporter wrote it; of one or several frames a call.
-        calibrated: the convolutions of the graph of one frame a call.
+        calibrated: ranges and weights of the convolutions of the graph of one frame a call.
         weights: names of the weights of the convolutions to quantise.
     """
     proto = onnx.load_model_from_string(model)

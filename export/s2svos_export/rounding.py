@@ -47,12 +47,16 @@ class Inputs:
     Args:
         node: the convolution.
         shape: of its weights, [out, in / groups, k, k].
+
+    Attributes:
+        size: inputs of an output.
+        stride: of the convolution, rows and columns.
     """
 
     def __init__(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> None:
         attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
         self._groups: int = attributes.get("group", 1)
-        self._stride: list[int] = attributes.get("strides", [1, 1])
+        self.stride: list[int] = attributes.get("strides", [1, 1])
         self._dilation: list[int] = attributes.get("dilations", [1, 1])
         self._padding: list[int] = attributes.get("pads", [0] * 4)
         self._kernel = shape[2:]
@@ -102,9 +106,9 @@ class Inputs:
     def _places(self, size: int, axis: int, count: int) -> NDArray[np.int64]:
         """Return the rows or columns of random patches in a padded input, [count, k]."""
         offsets = self._dilation[axis] * np.arange(self._kernel[axis])
-        ends = (size - offsets[-1] - 1) // self._stride[axis] + 1
+        ends = (size - offsets[-1] - 1) // self.stride[axis] + 1
         places: NDArray[np.int64] = self._rng.integers(ends, size=(count, 1))
-        return self._stride[axis] * places + offsets
+        return self.stride[axis] * places + offsets
 
 
 def round_weights(weights: NDArray[np.float32], inputs: Inputs) -> RoundedWeights:

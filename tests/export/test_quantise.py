@@ -158,7 +158,7 @@ def test_only_what_is_asked_for_is_quantised(form: Form) -> None:
 
 
 @pytest.mark.parametrize("cores", [1, 2, 5, 64])
-def test_what_errs_most_for_what_it_saves_stays_in_fp32(
+def test_what_errs_most_for_its_time_stays_in_fp32(
     cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("s2svos_export.int8.cpu_count", lambda: cores)
