@@ -149,7 +149,7 @@ def _export(
     network = load_network(checkpoint, size=size)
     clip, source = _open_clip(drift_clip)
     calibration_clips = [_open_clip(one)[0] for one in calibration]
-    if not calibration_clips:
+    if not calibration_clips and "int8" in config.precisions:
         calibration_clips = [_open_clip(None)[0] if drift_clip else clip]
     return export(
         network,

@@ -124,7 +124,11 @@ def calibrate(model: bytes, samples: Iterable[Feeds]) -> dict[str, Calibrated]:
         if name not in known:
             info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
             proto.graph.output.append(info)
-    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = False  # which would keep what all outputs take
+    session = ort.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     ranges = {name: _Range() for name in tensors}
     inputs = {name: Inputs(node, weights[name].shape) for name, node in nodes.items()}
     for feeds in samples:
@@ -133,6 +137,7 @@ def calibrate(model: bytes, samples: Iterable[Feeds]) -> dict[str, Calibrated]:
             ranges[name].add(values[name])
         for name, node in nodes.items():
             inputs[name].add(values[node.input[0]])
+        values.clear()  # before the next ones are made
     return {
         name: Calibrated(
             low=ranges[node.input[0]].low,

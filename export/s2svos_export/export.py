@@ -6,7 +6,7 @@ import copy
 import json
 import tempfile
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -43,12 +43,12 @@ from s2svos_export.weight_sharing import share_weights
 
 GPU_INT8 = "int8_gpu"
 """What the drift report calls the int8 graphs of the GPU, which are followed on the processor."""
-ONNX_RUNTIME = "onnxruntime"  # which takes both forms of int8
+ONNX_RUNTIME = "onnxruntime"  # which takes both forms of int8, and begins at once
 TOOLS = ("s2svos", "torch", "onnx", "onnxscript", "onnxruntime")
 
-_Task = Callable[[], bytes]
+_Task = Callable[[], dict[str, bytes]]
 _Form = Callable[[bytes, Mapping[str, Calibrated], Collection[str]], bytes]
-_Key = tuple[str, str]  # precision and name of a graph
+_Key = tuple[str, tuple[str, ...]]  # name of a graph, and what it is exported for
 
 Graphs = Mapping[str, bytes]
 """ONNX models by the name of the graph."""
@@ -264,11 +264,12 @@ class _Exporter:
         Returns:
             Those in fp32 and, if it is wanted, in fp16; and the step graphs that int8 is made of.
         """
-        precisions = ["fp32", "fp16"] if "fp16" in self._config.precisions else ["fp32"]
+        precisions: tuple[str, ...] = (
+            ("fp32", "fp16") if "fp16" in self._config.precisions else ("fp32",)
+        )
         steps = self._config.step_graphs
         tasks = {
-            (precision, graph): self._task(self._network, graph, precision)
-            for precision in precisions
+            (graph, precisions): self._task(self._network, graph, precisions)
             for graph in ("init", *steps)
         }
         module = cast(nn.Module, self._network)
@@ -277,14 +278,15 @@ class _Exporter:
             # ONNX Runtime has no int8 transposed convolution; in floating point convolutions of
             # sub-pixels take as long.
             plain = cast(Network, with_sub_pixels(module))
-            tasks |= {("int8", graph): self._task(plain, graph, "fp32") for graph in steps}
+            tasks |= {(graph, ("int8",)): self._task(plain, graph, ("fp32",)) for graph in steps}
         models = self._run(tasks, executor)
         graphs: dict[str, Graphs] = {
-            precision: {graph: models[precision, graph] for graph in ("init", *steps)}
+            precision: {graph: models[graph, precisions][precision] for graph in ("init", *steps)}
             for precision in precisions
         }
         return graphs, {
-            graph: models.get(("int8", graph), models["fp32", graph]) for graph in steps
+            graph: models.get((graph, ("int8",)), models[graph, precisions])["fp32"]
+            for graph in steps
         }
 
     def int8(
@@ -307,24 +309,26 @@ class _Exporter:
         config = self._config
         init = {"init": fp32["init"]}  # in int8 it was no faster: 11 ms, as in bf16
         self._log("choosing what int8 takes")
-        engine = trials.load(fp32, "fp32")
-        calibrated = calibrate(exact["step"], calibration_samples(engine, calibration))
+        # Of two engines that take as long, the one of 0.4 GB less.
+        engine = trials.load(fp32, "fp32", name=ONNX_RUNTIME)
+        with ThreadPoolExecutor(1) as beside:
+            reference = beside.submit(ReferenceRun, engine, clip, frames=config.frames)
+            calibrated = calibrate(exact["step"], calibration_samples(engine, calibration))
 
         def load(form: _Form, name: str, weights: frozenset[str], threads: int | None) -> Engine:
             step = form(exact["step"], calibrated, weights)
             return trials.load({**init, "step": step}, "int8", name=name, threads=threads)
 
-        engines = _engines_of_processors()
-        loaders = [partial(load, quantise, name) for name in engines]
-        if ONNX_RUNTIME in engines:
-            loaders.append(partial(load, quantise_for_gpu, ONNX_RUNTIME))
+        loaders = [partial(load, quantise, name) for name in _engines_of_processors()]
+        loaders.append(partial(load, quantise_for_gpu, ONNX_RUNTIME))
         search = Int8Search(
             exact["step"],
             calibrated,
             loaders,
-            ReferenceRun(engine, clip, frames=config.frames),
+            partial(load, quantise, ONNX_RUNTIME),
+            reference.result(),
             parts=config.int8_parts,
-            quick_frames=max(1, config.frames // 6),
+            quick_frames=max(1, config.frames // 12),
         )
         # More than the budget: of ten objects masks differ by more (koi of the sample clip 0.981,
         # where a video of two objects had 0.985).
@@ -348,27 +352,29 @@ class _Exporter:
         serialised: bytes = model.SerializeToString()
         return serialised
 
-    def _task(self, network: Network, graph: str, precision: str) -> _Task:
+    def _task(self, network: Network, graph: str, precisions: Iterable[str]) -> _Task:
         return partial(
             export_graph,
             network,
             graph,
-            title=self._title(graph, precision),
-            precision=precision,
+            titles={precision: self._title(graph, precision) for precision in precisions},
             max_objects=self._config.max_objects,
         )
 
-    def _run(self, tasks: Mapping[_Key, _Task], executor: Executor | None) -> dict[_Key, bytes]:
+    def _run(
+        self, tasks: Mapping[_Key, _Task], executor: Executor | None
+    ) -> dict[_Key, dict[str, bytes]]:
         """Export graphs: here from the first on, and in the other process from the last."""
         left, exported = deque(tasks), {}
 
-        def run(take: Callable[[], _Key], call: Callable[[_Key], bytes]) -> None:
+        def run(take: Callable[[], _Key], call: Callable[[_Key], dict[str, bytes]]) -> None:
             while True:
                 try:
                     key = take()
                 except IndexError:  # none is left
                     return
-                self._log(f"exporting {key[1]} in {key[0]}")
+                graph, purposes = key
+                self._log(f"exporting {graph} for {' and '.join(purposes)}")
                 exported[key] = call(key)
 
         # Of networks of its own: one cannot be pickled for it while it is traced here.

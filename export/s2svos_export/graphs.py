@@ -7,7 +7,7 @@ import gc
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, cast
 
@@ -25,6 +25,7 @@ from s2svos_engines.contract import (
     StepContract,
     TensorSpec,
 )
+from s2svos_export.precision import TracedGraph
 
 # The newest that ONNX Runtime 1.20, OpenVINO 2025 and TensorRT 10.9 all read.
 OPSET = 20
@@ -71,30 +72,42 @@ def export_graph(
     network: Network,
     graph: str,
     *,
-    title: str,
-    precision: str = "fp32",
+    titles: Mapping[str, str],
     max_objects: int = MAX_OBJECTS,
-) -> bytes:
-    """Export one graph.
+) -> dict[str, bytes]:
+    """Export one graph, in one precision or several.
 
     Args:
         network: in evaluation mode, in fp32, on the CPU.
         graph: ``init``, ``step``, ``stepT`` for T frames a call, or ``batch`` for many streams.
-        title: name of the graph in the model. Engine caches are keyed by it, so it must differ
-            between networks and precisions.
-        precision: ``fp32``, or ``fp16`` for weights and arithmetic in half precision; frames, masks
-            and states are the same in both.
+        titles: name of the graph in the model, by the precisions that are wanted: ``fp32``, or
+            ``fp16`` for weights and arithmetic in half precision; frames, masks and states are the
+            same in both. Engine caches are keyed by it, so it must differ between networks and
+            precisions.
         max_objects: the largest count of objects, and of streams.
 
     Returns:
-        The checked ONNX model.
+        The checked ONNX models, by precision.
 
     Raises:
-        onnx.checker.ValidationError: the model is not valid ONNX.
+        onnx.checker.ValidationError: a model is not valid ONNX.
     """
+    with _quiet_exporter(), _without_garbage_collection():
+        traced = _traced(network, graph, max_objects, double="fp16" in titles)
+    models = {}
+    for precision, title in titles.items():
+        model = traced.in_precision(precision)
+        _name_entries(model, network.contract.interface(graph))
+        describe(model, network.contract, graph, title=title, precision=precision)
+        onnx.checker.check_model(model, full_check=True)
+        models[precision] = model.SerializeToString()
+    return models
+
+
+def _traced(network: Network, graph: str, max_objects: int, *, double: bool) -> TracedGraph:
     interface = network.contract.interface(graph)
-    if precision == "fp16":
-        network = cast(Network, copy.deepcopy(cast(nn.Module, network)).half())
+    if double:
+        network = cast(Network, copy.deepcopy(cast(nn.Module, network)).double())
     method = graph if graph in ("init", "step", BATCH) else "steps"
     objects = torch.export.Dim(OBJECTS, min=1, max=max_objects)
     streams = torch.export.Dim(STREAMS, min=1, max=max_objects)
@@ -103,26 +116,29 @@ def export_graph(
         {axis: sizes[size] for axis, size in enumerate(spec.shape) if isinstance(size, str)} or None
         for spec in interface.inputs
     )
-    with _quiet_exporter(), _without_garbage_collection():
-        program = torch.onnx.export(
-            _Graph(network, method),
-            tuple(_example(spec) for spec in interface.inputs),
-            input_names=[spec.name for spec in interface.inputs],
-            output_names=[spec.name for spec in interface.outputs],
-            dynamic_shapes=(dynamic,),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        _Graph(network, method),
+        tuple(_example(spec) for spec in interface.inputs),
+        input_names=[spec.name for spec in interface.inputs],
+        output_names=[spec.name for spec in interface.outputs],
+        dynamic_shapes=(dynamic,),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
     assert program is not None  # only the old exporter, which writes a file, returns None
+    # Apart, so that weights are not copied: twice a gigabyte, of paper.
+    initializers = program.model.graph.initializers
+    weights = {
+        name: one.const_value.numpy()
+        for name, one in initializers.items()
+        if one.const_value is not None
+    }
+    initializers.clear()
     model = program.model_proto
     for node in model.graph.node:  # stack traces with the paths of this machine
         del node.metadata_props[:]
-    _name_entries(model, interface)
-    describe(model, network.contract, graph, title=title, precision=precision)
-    onnx.checker.check_model(model, full_check=True)
-    serialised: bytes = model.SerializeToString()
-    return serialised
+    return TracedGraph(model, weights)
 
 
 @contextmanager
@@ -153,6 +169,7 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+            gc.collect()  # what is left of a graph of paper is half a gigabyte
 
 
 def describe(

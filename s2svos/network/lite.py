@@ -528,7 +528,8 @@ class Lite(Segmenter[Features, State]):
         prototypes, instance = self._means(features, shares[:, :2], owners)
         weight = (area / 2).clamp(max=1)  # an object out of sight leaves them as they are
         renewed = state.prototypes + RENEWAL * weight * (prototypes - state.prototypes)
-        last_instance = state.last_instance + weight * (instance - state.last_instance)
+        last_instance = state.last_instance.float()
+        last_instance = last_instance + weight * (instance - last_instance)
         return state._replace(
             last_keys=features.last_keys,
             slow_keys=due * features.slow_keys + (1 - due) * state.slow_keys,
@@ -551,6 +552,12 @@ class Lite(Segmenter[Features, State]):
     def half(self) -> Lite:
         """Half precision but for the matching, whose inner products of places cancel."""
         super().half()
+        self.matcher.float()
+        return self
+
+    def double(self) -> Lite:
+        """Double precision likewise, which the exporter takes for a mark of half precision."""
+        super().double()
         self.matcher.float()
         return self
 

@@ -43,10 +43,12 @@ def preset(request: pytest.FixtureRequest) -> Iterator[str]:
     """A network whose graphs are those of :mod:`small_graphs`, exported once a test run."""
     network = small_network(request.param)
 
-    def exported_once(source: object, graph: str, *, precision: str, **other: Any) -> bytes:
+    def exported_once(
+        source: object, graph: str, *, titles: dict[str, str], **other: Any
+    ) -> dict[str, bytes]:
         if type(source) is not type(network) or has_sub_pixels(source):
-            return export_graph(source, graph, precision=precision, **other)  # type: ignore[arg-type]
-        return small_graph(request.param, graph, precision)
+            return export_graph(source, graph, titles=titles, **other)  # type: ignore[arg-type]
+        return {precision: small_graph(request.param, graph, precision) for precision in titles}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "export_graph", exported_once)

@@ -1,7 +1,6 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -199,13 +198,16 @@ def test_one_harmful_convolution_keeps_no_other_in_floating_point(
     harmful = {"5.weight": 0.05, "6.weight": 0.002, "20.weight": 0.001}
     in_bf16 = 0.006
 
-    def iou(self: Int8Search, *arguments: Any) -> float:
-        return 1 - in_bf16 - sum(harmful.get(name, 0) for name in arguments[-1])
+    def quick_iou(self: Int8Search, weights: frozenset[str]) -> float:
+        return 1 - sum(harmful.get(name, 0) for name in weights)
+
+    def full_iou(self: Int8Search, load: object, target: float, weights: frozenset[str]) -> float:
+        return self.quick_iou(weights) - in_bf16
 
     monkeypatch.setattr(Int8Search, "_seconds", lambda self: dict.fromkeys(names, 1.0))
-    monkeypatch.setattr(Int8Search, "quick_iou", iou)
-    monkeypatch.setattr(Int8Search, "full_iou", iou)
-    search = Int8Search(b"", {}, [None], None, parts=4, quick_frames=1)  # type: ignore[arg-type, list-item]
+    monkeypatch.setattr(Int8Search, "quick_iou", quick_iou)
+    monkeypatch.setattr(Int8Search, "full_iou", full_iou)
+    search = Int8Search(b"", {}, [None], None, None, parts=4, quick_frames=1)  # type: ignore[arg-type, list-item]
     choice = search.run(0.98)
     assert choice.kept_fp32 == ("5.weight",)
     assert choice.iou == pytest.approx(1 - in_bf16 - 0.003)
@@ -213,6 +215,19 @@ def test_one_harmful_convolution_keeps_no_other_in_floating_point(
     assert search.run(0.94).kept_fp32 == ()
     nothing = search.run(0.9999)
     assert nothing.weights == frozenset()
+
+
+def test_errors_add_up_by_their_squares() -> None:
+    losses = {"large": 0.01, **{f"small {index}": 0.002 for index in range(10)}}
+    seconds = {name: 1.0 if name == "large" else 0.1 for name in losses}
+
+    def iou(weights: frozenset[str]) -> float:
+        return float(1 - np.sqrt(sum(losses[name] ** 2 for name in weights)))
+
+    # For its time each small one loses twice as much, and yet hardly adds to the others.
+    choice = choose([(name,) for name in losses], seconds, iou, [iou], target=0.99)
+    assert choice.kept_fp32 == ("large",)
+    assert choice.iou == pytest.approx(1 - 0.002 * np.sqrt(10))
 
 
 class Masks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -31,7 +31,8 @@ def small_network() -> Paper:
 
 def _graph(name: str) -> bytes:
     title = f"small_{name}"
-    return made_once(title, lambda: export_graph(small_network(), name, title=title))
+    make = partial(export_graph, small_network(), name, titles={"fp32": title})
+    return made_once(title, make)["fp32"]
 
 
 def small_bundle(folder: Path) -> Bundle:

@@ -6,9 +6,11 @@ Those in int8 are as TensorRT takes them.
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,27 +57,30 @@ def small_contract(preset: str) -> StepContract:
 
 @cache
 def small_graph(preset: str, graph: str, precision: str = "fp32") -> bytes:
-    name = f"{preset}-{graph}-{precision}"
-    return made_once(name, lambda: _exported(preset, graph, precision))
+    if precision != "int8":
+        return _exported(preset, graph)[precision]
+    exact = small_graph(preset, graph)
+    if graph == "init":
+        return exact
+    make = partial(quantise_for_gpu, exact, _calibrated(preset), _weights(preset))
+    return made_once(f"{preset}-{graph}-int8", lambda: {"int8": make()})["int8"]
 
 
-def made_once(name: str, make: Callable[[], bytes]) -> bytes:
-    """A graph, made by the first of the test run's processes that asks for it."""
-    path = Path(os.environ[FOLDER], f"{name}.onnx")
+@cache
+def _exported(preset: str, graph: str) -> dict[str, bytes]:
+    titles = {one: f"s2svos_{preset}_{graph}_{one}" for one in ("fp32", "fp16")}
+    network: Any = small_network(preset)
+    return made_once(f"{preset}-{graph}", lambda: export_graph(network, graph, titles=titles))
+
+
+def made_once(name: str, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    """Graphs by precision, made by the first of the test run's processes that asks for them."""
+    path = Path(os.environ[FOLDER], f"{name}.pickle")
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            path.write_bytes(make())
-    return path.read_bytes()
-
-
-def _exported(preset: str, graph: str, precision: str) -> bytes:
-    if precision == "int8":
-        exact = small_graph(preset, graph)
-        if graph == "init":
-            return exact
-        return quantise_for_gpu(exact, _calibrated(preset), _weights(preset))
-    title = f"s2svos_{preset}_{graph}_{precision}"
-    return export_graph(small_network(preset), graph, title=title, precision=precision)  # type: ignore[arg-type]
+            path.write_bytes(pickle.dumps(make()))
+    made: dict[str, bytes] = pickle.loads(path.read_bytes())
+    return made
 
 
 @cache
