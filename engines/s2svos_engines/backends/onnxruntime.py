@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from s2svos_engines.arrays import Masks, States
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import Interface, TensorSpec
-from s2svos_engines.cpu import has_vnni
+from s2svos_engines.cpu import int8_pays
 from s2svos_engines.engine import CompileCache, CpuRunner, Engine, copy_frames
 from s2svos_engines.letterbox import NetworkFrame
 from s2svos_engines.profile import WARM_UP, Layer, layers, sample_input
@@ -54,7 +54,7 @@ class OnnxRuntimeEngine(Engine):
     @classmethod
     def fast_precisions(cls) -> tuple[str, ...]:
         """Return int8 where the processor has instructions for it; fp16 it computes in fp32."""
-        return ("int8",) if has_vnni() else ()
+        return ("int8",) if int8_pays() else ()
 
     @cached_property
     def parallel(self) -> Engine:

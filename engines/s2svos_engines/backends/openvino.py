@@ -16,7 +16,7 @@ from s2svos_engines.backends.openvino_profile import profile_step
 from s2svos_engines.backends.openvino_runner import OpenVinoRunner
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.contract import Counts, step_graph
-from s2svos_engines.cpu import has_vnni
+from s2svos_engines.cpu import int8_pays
 from s2svos_engines.engine import Engine
 from s2svos_engines.letterbox import NetworkFrame
 from s2svos_engines.profile import Layer, sample_input
@@ -92,10 +92,10 @@ class OpenVinoEngine(Engine):
 
     @classmethod
     def fast_precisions(cls) -> tuple[str, ...]:
-        """Those that this processor has instructions for; without, fp16 and int8 gain nothing."""
+        """Those that this processor has instructions for; without, they gain nothing."""
         if has_bf16():
             return "int8", "fp16"
-        return ("int8",) if has_vnni() else ()
+        return ("int8",) if int8_pays() else ()
 
     @classmethod
     def variants(cls, bundle: Bundle, *, precision: str, threads: int) -> list[Engine]:
