@@ -127,7 +127,7 @@ def _traced(network: Network, graph: str, max_objects: int, *, double: bool) -> 
         verbose=False,
     )
     assert program is not None  # only the old exporter, which writes a file, returns None
-    # Apart, so that weights are not copied: twice a gigabyte, of paper.
+    # Apart, so that weights are not copied: a gigabyte, of paper.
     initializers = program.model.graph.initializers
     weights = {
         name: one.const_value.numpy()
@@ -169,7 +169,7 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-            gc.collect()  # what is left of a graph of paper is half a gigabyte
+            gc.collect()  # what is left of a graph holds its weights
 
 
 def describe(
