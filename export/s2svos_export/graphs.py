@@ -105,6 +105,7 @@ def export_graph(
 
 
 def _traced(network: Network, graph: str, max_objects: int, *, double: bool) -> TracedGraph:
+    """Trace a graph, in double precision but for what the network keeps in float32, or as it is."""
     interface = network.contract.interface(graph)
     if double:
         network = cast(Network, copy.deepcopy(cast(nn.Module, network)).double())

@@ -193,8 +193,8 @@ def choose(
 
     Errors of parts are independent, so that they add up by their squares: the loss (1 - IoU) of
     several is the root of the sum of what each loses, squared. Harm is such a square. Ranked by the
-    loss itself, twice as much time stayed in fp32 for less IoU: many small losses cost hardly more
-    than the largest among them.
+    loss itself, 1.5 x as much time stayed in fp32 for no more IoU: many small losses cost hardly
+    more than the largest among them.
 
     What int8 saves is not asked of each: a depthwise convolution that is slower by itself keeps the
     chain around it in 8 bits. Left out, those and others without a gain of their own made a step

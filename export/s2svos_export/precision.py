@@ -21,7 +21,7 @@ TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
 
 
 class TracedGraph:
-    """A graph that was traced in double precision.
+    """A traced graph, in double precision where half precision is to take part.
 
     Args:
         model: without initializers, its inputs and outputs of other types; with the types of all
@@ -65,13 +65,14 @@ def _drop_casts_to_the_same(graph: onnx.GraphProto) -> None:
     """Take out casts between what was double and float32 and is of one type now."""
     values = (*graph.input, *graph.value_info, *graph.output)
     types = {value.name: value.type.tensor_type.elem_type for value in values}
-    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= constants
     outputs = {value.name for value in graph.output}
-    kept = {value.name for value in graph.input} | outputs
+    kept = {value.name for value in graph.input} | outputs | constants.keys()
     casts = [node for node in graph.node if node.op_type == "Cast"]
     for node in casts:
         (source,), (target,) = node.input, node.output
-        if types[source] != node.attribute[0].i:
+        if types.get(source) != node.attribute[0].i:
             continue
         if source in kept and target in outputs:
             node.op_type = "Identity"

@@ -92,7 +92,7 @@ class OpenVinoEngine(Engine):
 
     @classmethod
     def fast_precisions(cls) -> tuple[str, ...]:
-        """Those that this processor has instructions for; without, they gain nothing."""
+        """Return those that this processor has instructions for; without, they gain nothing."""
         if has_bf16():
             return "int8", "fp16"
         return ("int8",) if int8_pays() else ()
