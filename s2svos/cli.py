@@ -19,6 +19,7 @@ from s2svos.commands.export import export
 from s2svos.commands.infer import infer
 from s2svos.commands.info import info
 from s2svos.commands.prepare import prepare
+from s2svos.commands.prune import prune
 from s2svos.commands.studio import studio
 from s2svos.commands.train import train
 from s2svos.interrupt import Interrupt
@@ -39,6 +40,7 @@ for command in (
     convert,
     prepare,
     train,
+    prune,
     evaluate,
     export,
     info,

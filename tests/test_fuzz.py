@@ -205,10 +205,11 @@ def test_checkpoint(edits: Edits) -> None:
 
 
 @fuzz(300)
-@given(st.sampled_from(["preset", "height", "width", "hidden", "backbone", "x"]), JSON)
+@given(st.sampled_from(["preset", "height", "width", "hidden", "backbone", "widths", "x"]), JSON)
 @example("hidden", -1)
 @example("hidden", 10**9)
 @example("height", True)
+@example("widths", [16])
 def test_checkpoint_values(key: str, value: Any) -> None:
     network = config_to_json(LiteConfig()) | {key: value}
     attempt(lambda: checkpoint_config({"network": network}, Path("x.pt")))

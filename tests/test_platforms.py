@@ -53,7 +53,7 @@ for name in {names!r}:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "infer", "prepare", "train", "evaluate", "export", "info", "doctor", "demo"],
+    ["", "infer", "prepare", "train", "prune", "evaluate", "export", "info", "doctor", "demo"],
 )
 def test_commands_show_their_help(command: str, tmp_path: Path) -> None:
     arguments = [*command.split(), "--help"]

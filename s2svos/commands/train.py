@@ -86,8 +86,9 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            metavar="lite|FILE.pt",
-            help="Checkpoint whose weights to start from instead: lite, which ships, or a file.",
+            metavar="lite|lite-fast|FILE.pt",
+            help="Checkpoint whose weights to start from instead: lite or lite-fast, which ship, "
+            "or a file.",
         ),
     ] = None,
     resume: Annotated[
@@ -153,7 +154,7 @@ def _train(
     with needs(TRAIN):
         from s2svos.commands.terminal import training_progress
         from s2svos.data.dataset import open_source
-        from s2svos.training.initial_weights import from_scratch, key_frames, starting_network
+        from s2svos.training.initial_weights import first_frames, from_scratch, starting_network
         from s2svos.training.trainer import Trainer
         from s2svos.training.validation import validation_videos
 
@@ -167,7 +168,8 @@ def _train(
     network = starting_network(wanted, resumed=saved is not None)
     source = open_source(wanted.data, objects=wanted.objects, strict=wanted.strict)
     if saved is None and not wanted.init:
-        network.eval().fit_keys(key_frames(source, wanted))
+        size = wanted.network.height, wanted.network.width
+        network.eval().fit_keys(first_frames(source, seed=wanted.seed, size=size))
     trainer = Trainer(
         wanted,
         network=network,
@@ -223,6 +225,7 @@ def _config(
     from s2svos import UserError
     from s2svos.training import config as configs
     from s2svos.training import config_file as files
+    from s2svos.training.initial_weights import config_of_init, with_widths_of
 
     last, before = out / "last.pt", None
     if saved:
@@ -240,6 +243,9 @@ def _config(
         if value is not None:
             change = changes.get(key)
             wanted = change(wanted, value) if change else replace(wanted, **{key: value})
+    if before or wanted.init:  # a pruned network stays as narrow
+        network = before.network if before else config_of_init(str(wanted.init))
+        wanted = with_widths_of(wanted, network)
     # It is checked again.
     wanted = files.settings_from_json(files.settings_to_json(wanted), "the command line")
     if before:

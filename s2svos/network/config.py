@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-BACKBONES = ("efficientnet-lite0", "efficientnet-lite1")
+BACKBONES = {"efficientnet-lite0": 15, "efficientnet-lite1": 20}
+"""How many blocks each has."""
 LARGEST = 8192  # rows, columns or filters that a file may ask for
 
 
@@ -36,10 +37,12 @@ class LiteConfig:
 
     Args:
         height, width: frame size in pixels, multiples of 32.
-        backbone: one of :data:`BACKBONES`.
+        backbone: a key of :data:`BACKBONES`.
         hidden: filters of the ConvLSTM.
         first_key: channels of the keys that are matched with the first frame.
         last_key: of those, how many are matched with the previous frame.
+        widths: channels in the middle of each block of a backbone that was pruned
+            (:mod:`s2svos.training.pruning`); none, as published.
     """
 
     preset: ClassVar[str] = "lite"
@@ -50,6 +53,12 @@ class LiteConfig:
     hidden: int = 64
     first_key: int = 128
     last_key: int = 64
+    widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        blocks = BACKBONES.get(self.backbone)
+        if self.widths and len(self.widths) != blocks:
+            raise ValueError(f"{self.backbone} has {blocks} blocks, not {len(self.widths)} widths")
 
 
 NetworkConfig = PaperConfig | LiteConfig
@@ -60,7 +69,10 @@ PRESETS: dict[str, type[PaperConfig] | type[LiteConfig]] = {
 
 def config_to_json(config: NetworkConfig) -> dict[str, Any]:
     """Return the config and its preset's name as JSON types."""
-    return {"preset": config.preset, **asdict(config)}
+    fields = {"preset": config.preset, **asdict(config)}
+    if "widths" in fields:
+        fields["widths"] = list(fields["widths"])
+    return fields
 
 
 def config_from_json(data: Mapping[str, Any]) -> NetworkConfig:
@@ -70,14 +82,22 @@ def config_from_json(data: Mapping[str, Any]) -> NetworkConfig:
         KeyError, TypeError, ValueError: ``data`` is not such a config.
     """
     fields = {key: value for key, value in data.items() if key != "preset"}
+    if "widths" in fields:
+        fields["widths"] = tuple(fields["widths"])
     config = PRESETS[data["preset"]](**fields)
     for key, value in asdict(config).items():
         if key == "backbone":
             fits = value in BACKBONES
         elif key == "vgg_width":
             fits = type(value) in (int, float) and 0 < value <= 1
+        elif key == "widths":
+            fits = all(map(_is_width, value))
         else:
-            fits = type(value) is int and 1 <= value <= LARGEST
+            fits = _is_width(value)
         if not fits:
             raise ValueError(f"{key} is {value!r}")
     return config
+
+
+def _is_width(value: object) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST

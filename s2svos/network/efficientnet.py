@@ -7,6 +7,7 @@ training starts from them without a download of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,19 @@ STAGES = (
     (3, 5, 1, 6, 112),
     (4, 5, 2, 6, 192),
 )
+STEM = 32  # channels of the convolution before them
 DEPTH = {"efficientnet-lite0": 1.0, "efficientnet-lite1": 1.1}
 """Multiplier on the repeats. Larger variants also have wider stages."""
+
+
+class _Shape(NamedTuple):
+    """Of a block as published."""
+
+    first: bool  # of its stage
+    kernel: int
+    stride: int
+    expansion: int
+    outputs: int
 
 
 class Pyramid(NamedTuple):
@@ -42,15 +54,31 @@ class Pyramid(NamedTuple):
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution and projection (MobileNet V2's block)."""
+    """Expansion, depthwise convolution and projection (MobileNet V2's block).
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+    Args:
+        inputs, outputs: channels.
+        kernel, stride: of the depthwise convolution.
+        middle: channels of the expansion; None for a block without one.
+        residual: whether its input is added.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        stride: int,
+        middle: int | None,
+        residual: bool,
+    ) -> None:
         super().__init__()
-        middle = inputs * expansion
-        self.stride, self.kernel = stride, kernel
-        self.residual = stride == 1 and inputs == outputs
+        self.stride, self.kernel, self.residual = stride, kernel, residual
         self.expand: nn.Conv2d | None = None
-        if expansion > 1:
+        if middle is None:
+            middle = inputs
+        else:
             self.expand = nn.Conv2d(inputs, middle, 1, bias=False)
             self.bn0 = nn.BatchNorm2d(middle, eps=1e-3)
         padding = kernel // 2 if stride == 1 else 0
@@ -59,39 +87,57 @@ class InvertedResidual(nn.Module):
         self.pw = nn.Conv2d(middle, outputs, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs, eps=1e-3)
 
+    def widened(self, x: Tensor) -> Tensor:
+        """float [B, inputs, H, W] to what is projected, [B, middle, H / stride, W / stride]."""
+        if self.expand is not None:
+            x = F.relu6(self.bn0(self.expand(x)))
+        if self.stride == 2:
+            x = _pad(x, self.kernel)
+        return F.relu6(self.bn1(self.dw(x)))
+
     def forward(self, x: Tensor) -> Tensor:
         """float [B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
-        y = x
-        if self.expand is not None:
-            y = F.relu6(self.bn0(self.expand(y)))
-        if self.stride == 2:
-            y = _pad(y, self.kernel)
-        y = F.relu6(self.bn1(self.dw(y)))
-        y = self.bn2(self.pw(y))
+        y = self.bn2(self.pw(self.widened(x)))
         out: Tensor = x + y if self.residual else y
         return out
 
 
 class EfficientNet(nn.Module):
-    """The convolutional part of EfficientNet-Lite 0 or 1 without its last stage."""
+    """The convolutional part of EfficientNet-Lite 0 or 1 without its last stage.
+
+    Args:
+        variant: a key of :data:`DEPTH`.
+        widths: channels in the middle of each block, of one that was pruned; those of the first
+            block, which expands nothing, are those of the convolution before it.
+
+    Attributes:
+        levels: the blocks whose maps are the pyramid, the last of each stride.
+    """
 
     channels = (16, 24, 40, 112, 192)
     """Channels of the maps at stride 2, 4, 8, 16 and 32."""
 
-    def __init__(self, variant: str) -> None:
+    def __init__(self, variant: str, widths: Sequence[int] = ()) -> None:
         super().__init__()
         self.variant = variant
-        self.conv = nn.Conv2d(3, 32, 3, 2, bias=False)
-        self.bn = nn.BatchNorm2d(32, eps=1e-3)
+        inputs, *middles = widths or published_widths(variant)
+        self.conv = nn.Conv2d(3, inputs, 3, 2, bias=False)
+        self.bn = nn.BatchNorm2d(inputs, eps=1e-3)
         blocks: list[InvertedResidual] = []
-        inputs = 32
-        for index, (repeats, kernel, stride, expansion, outputs) in enumerate(STAGES):
-            count = math.ceil(repeats * DEPTH[variant]) if index else repeats
-            for position in range(count):
-                first = stride if position == 0 else 1
-                blocks.append(InvertedResidual(inputs, outputs, kernel, first, expansion))
-                inputs = outputs
+        for shape, middle in zip(_shapes(variant), [None, *middles], strict=True):
+            block = InvertedResidual(
+                inputs,
+                shape.outputs,
+                kernel=shape.kernel,
+                stride=shape.stride,
+                middle=middle,
+                residual=not shape.first,
+            )
+            blocks.append(block)
+            inputs = shape.outputs
         self.blocks = nn.ModuleList(blocks)
+        coarser = [index for index, block in enumerate(blocks) if block.stride == 2]
+        self.levels = (*(index - 1 for index in coarser), len(blocks) - 1)
 
     def forward(self, frame: Tensor) -> Pyramid:
         """Feature maps of a frame.
@@ -106,14 +152,20 @@ class EfficientNet(nn.Module):
         return self._pyramid(frame)
 
     def _pyramid(self, frame: Tensor) -> Pyramid:
-        x = F.relu6(self.bn(self.conv(_pad(frame, 3))))
-        maps: list[Tensor] = []
+        maps = self.maps(frame)
+        return Pyramid(*(maps[block] for block in self.levels))
+
+    def stem(self, frame: Tensor) -> Tensor:
+        """float [B, 3, H, W] to what the first block takes, [B, widths[0], H / 2, W / 2]."""
+        return F.relu6(self.bn(self.conv(_pad(frame, 3))))
+
+    def maps(self, frame: Tensor) -> list[Tensor]:
+        """Return what each block makes of a frame, float [B, C, H / stride, W / stride]."""
+        x, maps = self.stem(frame), []
         for block in self.blocks:
-            if block.stride == 2:
-                maps.append(x)
             x = block(x)
-        s2, s4, s8, s16 = maps
-        return Pyramid(s2, s4, s8, s16, x)
+            maps.append(x)
+        return maps
 
     def train(self, mode: bool = True) -> EfficientNet:
         """Set training mode; BatchNorm layers that are frozen keep their statistics."""
@@ -134,6 +186,23 @@ class EfficientNet(nn.Module):
             KeyError: a tensor is missing.
         """
         self.load_state_dict({key: weights[_published(key)] for key in self.state_dict()})
+
+
+def _shapes(variant: str) -> Iterator[_Shape]:
+    for index, (repeats, kernel, stride, expansion, outputs) in enumerate(STAGES):
+        count = math.ceil(repeats * DEPTH[variant]) if index else repeats
+        for position in range(count):
+            first = position == 0
+            yield _Shape(first, kernel, stride if first else 1, expansion, outputs)
+
+
+def published_widths(variant: str) -> tuple[int, ...]:
+    """Return the channels in the middle of each block, before any were pruned."""
+    inputs, widths = STEM, []
+    for shape in _shapes(variant):
+        widths.append(inputs * shape.expansion)
+        inputs = shape.outputs
+    return tuple(widths)
 
 
 def imagenet_file(variant: str) -> Path:

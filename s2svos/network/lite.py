@@ -130,7 +130,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
-        self.backbone = EfficientNet(config.backbone)
+        self.backbone = EfficientNet(config.backbone, config.widths)
         c2, c4, c8, c16, c32 = EfficientNet.channels
         self.keys = Keys(config.first_key)
         self.lateral16 = nn.Conv2d(c16, WIDTH16, 1)

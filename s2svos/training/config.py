@@ -38,7 +38,8 @@ def _preset(value: Any) -> str | None:
 def _fields(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return {key: field for key, field in value.items() if key != "preset"}
+    # What a validator has had in hand is no longer JSON, whose arrays are tuples.
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "preset"}
 
 
 Network = Annotated[

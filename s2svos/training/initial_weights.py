@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from s2svos.data.clips import ClipSource
 from s2svos.network.checkpoint import build, checkpoint_config, read_checkpoint
-from s2svos.network.config import config_to_json
+from s2svos.network.config import LiteConfig, NetworkConfig, config_to_json
 from s2svos.network.segmenter import AnySegmenter
 from s2svos.shipped import checkpoint_path
 from s2svos.training.config import TrainConfig
 from s2svos.training.seeds import SeedStream
 from s2svos_engines.errors import UserError
 
-KEY_CLIPS = 96  # whose first frames set the keys
+CLIPS = 96  # whose first frames set the keys, and which channels are pruned
 
 
 def starting_network(config: TrainConfig, *, resumed: bool = False) -> AnySegmenter:
@@ -41,11 +42,32 @@ def starting_network(config: TrainConfig, *, resumed: bool = False) -> AnySegmen
     return network
 
 
-def key_frames(source: ClipSource, config: TrainConfig) -> Iterator[torch.Tensor]:
-    """Yield first frames of the clips that will be trained on, uint8 [3, H, W] each."""
-    for number in range(KEY_CLIPS):
-        rng = SeedStream.KEYS.rng(config.seed, number)
-        clip = source.sample(rng, 2, config.network.height, config.network.width)
+def with_widths_of(config: TrainConfig, network: NetworkConfig) -> TrainConfig:
+    """Return a config whose backbone is as narrow as a pruned one, where it states no widths."""
+    own = config.network
+    if isinstance(own, LiteConfig) and isinstance(network, LiteConfig) and not own.widths:
+        return replace(config, network=replace(own, widths=network.widths))
+    return config
+
+
+def config_of_init(init: str) -> NetworkConfig:
+    """Return the config of the checkpoint that a training starts from.
+
+    Args:
+        init: ``lite``, which ships, or a path.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    path = checkpoint_path(init)
+    return checkpoint_config(read_checkpoint(path), path)
+
+
+def first_frames(source: ClipSource, *, seed: int, size: tuple[int, int]) -> Iterator[torch.Tensor]:
+    """Yield first frames of clips like those that will be trained on, uint8 [3, H, W] each."""
+    for number in range(CLIPS):
+        rng = SeedStream.FIRST_FRAMES.rng(seed, number)
+        clip = source.sample(rng, 2, *size)
         yield torch.from_numpy(clip.frames[0]).permute(2, 0, 1)
 
 

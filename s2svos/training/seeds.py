@@ -11,7 +11,7 @@ class SeedStream(IntEnum):
     """Third number of a seed; the clips of a training have two numbers."""
 
     VALIDATION = 7
-    KEYS = 8
+    FIRST_FRAMES = 8
     CORRUPTION = 9
     WINDOWS = 10
 

@@ -55,7 +55,7 @@ def test_every_engine_can_be_chosen() -> None:
 def test_help_names_the_commands(tmp_path: Path) -> None:
     run = s2svos("--help", cwd=tmp_path)
     assert run.returncode == 0
-    for command in ("infer", "train", "evaluate", "export", "demo"):
+    for command in ("infer", "train", "prune", "evaluate", "export", "demo"):
         assert command in run.stdout
     assert re.fullmatch(r"s2svos \d+\.\d+\.\d+\n", s2svos("--version", cwd=tmp_path).stdout)
 
