@@ -65,7 +65,7 @@ class Engine(ABC):
 
     @classmethod
     def variants(cls, bundle: Bundle, *, precision: str, threads: int) -> list[Engine]:
-        """Return the engine once for each arithmetic that another processor may make it choose."""
+        """Return the engine once for each arithmetic that it may choose here, the fastest last."""
         return [cls(bundle, precision=precision, threads=threads)]
 
     @property

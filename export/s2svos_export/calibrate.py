@@ -138,19 +138,19 @@ def calibrate(model: bytes, samples: Iterable[Feeds]) -> dict[str, Calibrated]:
         for name, node in nodes.items():
             inputs[name].add(values[node.input[0]])
         values.clear()  # before the next ones are made
-    return {
-        name: Calibrated(
-            low=ranges[node.input[0]].low,
-            high=ranges[node.input[0]].high,
+    del session  # which has the weights too
+    found = {}
+    for name, node in nodes.items():
+        summed, taken = inputs.pop(name), ranges[node.input[0]]
+        found[name] = Calibrated(
+            low=taken.low,
+            high=taken.high,
             made_low=ranges[made[name]].low,
             made_high=ranges[made[name]].high,
-            macs=weights[name].size
-            * ranges[node.input[0]].pixels
-            // math.prod(inputs[name].stride),
-            rounded=round_weights(weights[name], inputs[name]),
+            macs=weights[name].size * taken.pixels // math.prod(summed.stride),
+            rounded=round_weights(weights[name], summed),
         )
-        for name, node in nodes.items()
-    }
+    return found
 
 
 class _Range:

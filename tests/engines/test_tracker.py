@@ -225,6 +225,9 @@ def test_auto_is_the_fastest_precision_that_was_found_to_hold(
     assert engine.precision == chosen
     assert engine.title == ("openvino bf16" if bf16 and chosen != "fp32" else "openvino")
     assert s2svos.load(path, engine="onnxruntime", precision="auto").engine.precision == "fp32"
+    write(["openvino"])  # by a processor without bf16
+    engine = s2svos.load(path, engine="openvino", precision="auto").engine
+    assert (engine.precision, engine.title) == (chosen, "openvino")
     write(["onnxruntime"])  # what was not measured does not count
     assert s2svos.load(path, engine="openvino", precision="auto").engine.precision == "fp32"
     found = s2svos.load(path, engine="onnxruntime", precision="auto").engine.precision

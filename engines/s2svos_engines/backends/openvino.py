@@ -99,7 +99,7 @@ class OpenVinoEngine(Engine):
 
     @classmethod
     def variants(cls, bundle: Bundle, *, precision: str, threads: int) -> list[Engine]:
-        """In ``f32``, and in ``bf16`` besides if it goes with the precision and can run here."""
+        """In ``f32``, and then in ``bf16`` if it goes with the precision and can run here."""
         return [
             cls(bundle, threads=threads, precision=precision, arithmetic=arithmetic)
             for arithmetic in _arithmetics(precision)
