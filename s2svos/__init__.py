@@ -48,8 +48,9 @@ def load(
     """Open a bundle on an engine.
 
     Args:
-        bundle: ``lite``, which ships with the package and is the default; ``lite-hq``, which ships
-            too, finer and slower; or the path of a ``.s2s`` file.
+        bundle: ``lite``, which ships with the package and is the default; ``lite-hq``, finer
+            and slower, and ``lite-fast``, coarser and quicker, which ship too; or the path of a
+            ``.s2s`` file.
         engine: ``openvino``, ``onnxruntime``, another of ``s2svos infer --engine``, or ``auto`` for
             the fastest that is installed.
         precision: of the graphs: ``fp32``, or ``fp16`` or ``int8`` where the bundle has them; or

@@ -8,22 +8,22 @@ from s2svos_engines.errors import UserError
 
 FOLDER = Path(__file__).parent / "weights"
 DEFAULT = "lite"
-BUNDLES = (DEFAULT, "lite-hq")
-CHECKPOINTS = (DEFAULT,)  # lite-hq has its weights, at a larger size
+BUNDLES = (DEFAULT, "lite-hq", "lite-fast")
+CHECKPOINTS = (DEFAULT, "lite-fast")  # lite-hq has the weights of lite, at a larger size
 
 
 def bundle_path(bundle: str | Path | None = None) -> Path:
     """Return the path of a bundle.
 
     Args:
-        bundle: ``lite`` or ``lite-hq``, which ship; or a path; None for ``lite``.
+        bundle: one of :data:`BUNDLES`, or a path; None for ``lite``.
     """
     name = str(bundle or DEFAULT)
     return FOLDER / f"{name}.s2s" if name in BUNDLES else Path(name)
 
 
 def checkpoint_path(checkpoint: str | Path) -> Path:
-    """Return the path of a checkpoint: ``lite``, which ships, or a path.
+    """Return the path of a checkpoint: one of :data:`CHECKPOINTS`, or a path.
 
     Raises:
         UserError: it is the name of a bundle that ships without one.

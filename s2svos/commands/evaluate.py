@@ -31,7 +31,8 @@ def evaluate(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="Bundle, lite (the default), lite-hq or NAME.s2s, or checkpoint NAME.pt.",
+            help="Bundle, lite (the default), lite-hq, lite-fast or NAME.s2s, or checkpoint "
+            "NAME.pt.",
             show_default=False,
         ),
     ] = None,

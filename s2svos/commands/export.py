@@ -26,9 +26,9 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            metavar="lite|FILE.pt|FILE.s2s",
-            help="Checkpoint: lite, which ships, or one that s2svos train wrote; for --plan and "
-            "--web alone a bundle: lite, the default, lite-hq or your own.",
+            metavar="lite|lite-fast|FILE.pt|FILE.s2s",
+            help="Checkpoint: lite or lite-fast, which ship, or one that s2svos train wrote; for "
+            "--plan and --web alone a bundle: lite, the default, lite-hq, lite-fast or your own.",
             show_default=False,
         ),
     ] = None,

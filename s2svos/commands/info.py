@@ -22,7 +22,9 @@ MOST_OBJECTS = 255
 def info(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="Bundle: lite, the default, lite-hq or NAME.s2s.", show_default=False),
+        typer.Argument(
+            help="Bundle: lite, the default, lite-hq, lite-fast or NAME.s2s.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     everything: Annotated[

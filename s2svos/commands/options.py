@@ -68,8 +68,9 @@ class GraphPrecision(StrEnum):
 BundleOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="lite|lite-hq|FILE.s2s",
-        help="Network: lite, the default; lite-hq, finer and slower; or one of your own.",
+        metavar="lite|lite-hq|lite-fast|FILE.s2s",
+        help="Network: lite, the default; lite-hq, finer and slower; lite-fast, coarser and "
+        "quicker; or one of your own.",
     ),
 ]
 EngineOption = Annotated[EngineChoice, typer.Option(help="What runs it.")]

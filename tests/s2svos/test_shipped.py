@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 import s2svos
 from s2svos.cli import app
 from s2svos.network.checkpoint import load_network
+from s2svos.network.config import LiteConfig
+from s2svos.network.efficientnet import published_widths
 from s2svos.sample.render import render
-from s2svos.shipped import BUNDLES, bundle_path, checkpoint_path
+from s2svos.shipped import BUNDLES, CHECKPOINTS, bundle_path, checkpoint_path
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.errors import UserError
 from s2svos_engines.registry import load_engine
@@ -32,7 +34,8 @@ def test_the_checkpoint_is_the_network_of_the_bundles(name: str) -> None:
     bundle = Bundle.open(bundle_path(name))
     contract = bundle.contract
     size = contract.height, contract.width
-    network = load_network(checkpoint_path("lite"), size=size)
+    weights = name if name in CHECKPOINTS else "lite"
+    network = load_network(checkpoint_path(weights), size=size)
     (frame, ids), (following, _) = render(length=2, height=size[0], width=size[1])
     masks = np.stack([np.uint8(255) * (ids == one) for one in (1, 2)])
     engine = load_engine(bundle, "onnxruntime", threads=1)
@@ -85,3 +88,14 @@ def test_a_bundle_s_name_is_no_checkpoint() -> None:
     done = CliRunner().invoke(app, ["export", "lite"])
     assert done.exit_code == 2
     assert "--plan or --web" in done.output
+
+
+def test_the_quicker_one_has_a_narrower_backbone() -> None:
+    pruned, whole = (load_network(checkpoint_path(name)).config for name in ("lite-fast", "lite"))
+    assert isinstance(pruned, LiteConfig)
+    assert isinstance(whole, LiteConfig)
+    assert whole.widths == ()
+    assert sum(pruned.widths) < 0.65 * sum(published_widths(pruned.backbone))
+    quick = Bundle.open(bundle_path("lite-fast"))
+    assert quick.precisions == ("fp32", "fp16", "int8")
+    assert quick.contract == Bundle.open(bundle_path("lite")).contract
