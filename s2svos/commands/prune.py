@@ -67,6 +67,8 @@ def prune(
     from s2svos.extras import needs
 
     with needs(TRAIN):
+        import torch
+
         from s2svos.commands.terminal import counting_progress
         from s2svos.data.config import Phase, parse_data
         from s2svos.data.dataset import batches, open_source
@@ -77,7 +79,8 @@ def prune(
     saved = _saved(out, resume=resume)
     source = open_source([parse_data(text) for text in data])
     pruned = _pruned(whole, saved, source, share=share, seed=seed)
-    distillation = Distillation(pruned, whole, steps=steps, lr=lr)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    distillation = Distillation(pruned, whole, steps=steps, lr=lr, device=device)
     if saved:
         distillation.restore(saved["resume"]["distillation"], saved["weights"])
         typer.echo(f"Going on from {out}, step {distillation.step}.", err=True)
@@ -101,6 +104,8 @@ def prune(
                 typer.echo(f"{out} has the work so far; --resume goes on from it.", err=True)
                 raise KeyboardInterrupt
     _save(out, distillation, facts, finished=True)
+    if skipped := source.skipped.summary():
+        typer.echo(skipped, err=True)
     typer.echo(f"{out}; next: s2svos export {out} -o {out.with_suffix('.s2s').name}")
 
 

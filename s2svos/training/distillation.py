@@ -30,17 +30,22 @@ class Distillation:
         whole: whose maps it learns to make.
         steps: of the whole training.
         lr: highest learning rate.
+        device: that it is done on; both networks are moved there.
 
     Attributes:
         step: how many are done.
     """
 
-    def __init__(self, pruned: Lite, whole: Lite, *, steps: int, lr: float) -> None:
-        self._whole = whole.encoder.backbone.eval().requires_grad_(False)
-        self._pruned = pruned.eval().requires_grad_(False)  # BatchNorms keep their statistics
-        self._backbone = pruned.encoder.backbone.requires_grad_(True)
-        self._whole.to(memory_format=torch.channels_last)
-        self._backbone.to(memory_format=torch.channels_last)
+    def __init__(
+        self, pruned: Lite, whole: Lite, *, steps: int, lr: float, device: str = "cpu"
+    ) -> None:
+        for network in (pruned, whole):
+            network.eval().requires_grad_(False)  # BatchNorms keep their statistics
+            network.to(device)
+            network.encoder.backbone.to(memory_format=torch.channels_last)
+        self._pruned, self._device = pruned, device
+        self._whole, self._backbone = whole.encoder.backbone, pruned.encoder.backbone
+        self._backbone.requires_grad_(True)
         self._optimiser = torch.optim.AdamW(
             self._backbone.parameters(), lr=lr, betas=BETAS, weight_decay=0.0
         )
@@ -63,8 +68,8 @@ class Distillation:
         rate = self._lr * rate_at(self.step / self._steps, SCHEDULE)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        x = (frames.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        loss = self._loss(x)
+        x = frames.to(self._device).float() / 127.5 - 1
+        loss = self._loss(x.contiguous(memory_format=torch.channels_last))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._backbone.parameters(), GRAD_CLIP_NORM)
         self._optimiser.step()
@@ -77,7 +82,7 @@ class Distillation:
         """Return the squared errors of the maps by their variance, weighted and summed."""
         with torch.no_grad():
             wanted = self._whole.maps(x)
-        loss = torch.zeros(())
+        loss = x.new_zeros(())
         for block, (made, target) in enumerate(zip(self._backbone.maps(x), wanted, strict=True)):
             error = (made - target).square().mean() / target.var((0, 2, 3)).mean()
             loss = loss + (1.0 if block in self._backbone.levels else BETWEEN) * error
