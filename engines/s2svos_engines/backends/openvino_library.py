@@ -29,4 +29,10 @@ if not _opted_in():
 
 import openvino as ov  # noqa: E402
 
+# What a tensor's array needs is made when one is first asked for, and two threads that ask at the
+# same time wait for each other without end (2026.4: one holds Python's lock and waits for a static
+# variable, the other the reverse). Of 20 processes whose three threads began so 15 hung, with
+# Python switching between them as often as it can.
+ov.Tensor(ov.Type.u8, ov.Shape([1])).data  # noqa: B018
+
 __all__ = ["ov"]
