@@ -54,7 +54,7 @@ def config_of_init(init: str) -> NetworkConfig:
     """Return the config of the checkpoint that a training starts from.
 
     Args:
-        init: ``lite``, which ships, or a path.
+        init: one of :data:`s2svos.shipped.CHECKPOINTS`, or a path.
 
     Raises:
         UserError: it cannot be used.

@@ -21,8 +21,8 @@ from s2svos.network.efficientnet import EfficientNet, InvertedResidual
 from s2svos.network.lite import Lite
 
 GRANULE = 16  # channels; kernels compute 16 floats of AVX-512 at a time, or 8 of AVX2
-# Of a product's time in a 1x1 convolution: a depthwise one reaches a quarter of the peak on AVX2
-# (s2svos info --profile).
+# What a depthwise product costs by one of a 1x1 convolution: it reaches a quarter of the peak on
+# AVX2 (s2svos info --profile).
 DEPTHWISE = 4
 DAMPING = 1e-4  # of a mean variance, added to each
 AT_ONCE = 8  # frames
@@ -55,7 +55,7 @@ class BlockOrder:
     """In which order the channels in the middle of a block go.
 
     Args:
-        channels: int64 [C - 1], all but the last one.
+        channels: C - 1 numbers, all but that of the last one.
         losses: float64 [C], what is lost of the block's map as a share of its variance, when that
             many have gone.
         cost: multiplications for a channel and frame, those of the depthwise convolution times
