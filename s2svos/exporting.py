@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,10 +148,11 @@ def _export(
     from s2svos_export.export import export
 
     network = load_network(checkpoint, size=size)
-    clip, source = _open_clip(drift_clip)
     calibration_clips = [_open_clip(one)[0] for one in calibration]
-    if not calibration_clips and "int8" in config.precisions:
-        calibration_clips = [_open_clip(None)[0] if drift_clip else clip]
+    set_by_drift_clip = "int8" in config.precisions and not (calibration or drift_clip)
+    clip, source = _open_clip(drift_clip, None if set_by_drift_clip else config.frames + 1)
+    if "int8" in config.precisions and not calibration_clips:
+        calibration_clips = [clip if set_by_drift_clip else _open_clip(None)[0]]
     return export(
         network,
         out,
@@ -189,12 +191,17 @@ def _import_exporter() -> None:
     import s2svos_export.graphs  # noqa: F401
 
 
-def _open_clip(name: ClipName | None) -> tuple[Clip, str]:
-    """Return a clip and its name for the report; the one of ``s2svos demo`` for None."""
+def _open_clip(name: ClipName | None, length: int | None = None) -> tuple[Clip, str]:
+    """Return a clip and its name for the report.
+
+    Args:
+        name: None for the clip of ``s2svos demo``.
+        length: how many frames of that are drawn, at most.
+    """
     if name is None:
         from s2svos.sample.render import render
 
-        return list(render()), "the clip of s2svos demo"
+        return list(islice(render(), length)), "the clip of s2svos demo"
     from s2svos.video.masks import read_first_mask
     from s2svos.video.reader import Video
 

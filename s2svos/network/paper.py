@@ -14,14 +14,14 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import VGG16_Weights, vgg16
-from torchvision.models.vgg import cfgs
 
 from s2svos.network.config import PaperConfig
 from s2svos.network.segmenter import Segmenter, to_bytes
 from s2svos_engines.contract import StateSpec, StepContract
 from s2svos_engines.errors import UserError
 
+VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+"""Channels and convolutions between poolings, configuration D of arXiv 1409.1556."""
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 DECODER = (512, 256, 128, 64, 64)  # filters of the transposed convolutions, section 4.2
@@ -50,13 +50,12 @@ class VGG(nn.Module):
         self.inputs = inputs
         layers: list[nn.Module] = []
         channels = inputs
-        for width in cfgs["D"]:
-            if width == "M":
-                layers.append(nn.MaxPool2d(2))
-                continue
-            outputs = max(1, int(int(width) * config.vgg_width))
-            layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.ReLU()]
-            channels = outputs
+        for width, convolutions in VGG16:
+            outputs = max(1, int(width * config.vgg_width))
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(channels, outputs, 3, padding=1), nn.ReLU()]
+                channels = outputs
+            layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.fc6 = nn.Conv2d(channels, config.fc_channels, 1)
 
@@ -190,6 +189,9 @@ class Paper(Segmenter[Features, State]):
                 f"The paper network cannot start from {weights}",
                 "choose --backbone-weights imagenet or none",
             )
+        # Importing it took as long as importing torch, in every command that reads a checkpoint.
+        from torchvision.models import VGG16_Weights, vgg16
+
         published = VGG16_Weights.IMAGENET1K_V1
         try:
             state = vgg16(weights=published).state_dict()

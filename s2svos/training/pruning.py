@@ -129,20 +129,20 @@ def removal_order(covariance: Tensor, weights: Tensor) -> tuple[list[int], list[
         the weights of the others are the best for what is left.
     """
     inverse, weights = torch.linalg.inv(covariance), weights.clone()
-    gone = torch.zeros(len(covariance), dtype=torch.bool)
+    left = list(range(len(covariance)))
     order, losses = [], [0.0]
-    for _ in range(len(covariance) - 1):
-        diagonal = inverse.diagonal()
-        loss = weights.square().sum(0) / diagonal
-        loss[gone] = torch.inf
+    for last in range(len(left) - 1, 0, -1):
+        loss = weights.square().sum(0) / inverse.diagonal()
         i = int(loss.argmin())
-        order.append(i)
+        order.append(left[i])
         losses.append(losses[-1] + float(loss[i]))
-        row = inverse[i] / diagonal[i]
+        row = inverse[i] / inverse[i, i]
         weights -= torch.outer(weights[:, i].clone(), row)
-        inverse = inverse - torch.outer(inverse[:, i], row)
-        inverse[i, i] = 1  # its row and column are zero now, and are divided by it no more
-        gone[i] = True
+        inverse -= torch.outer(inverse[:, i].clone(), row)
+        # The last one takes its place, so that the matrices shrink: a third of the work.
+        left[i], weights[:, i] = left[last], weights[:, last]
+        inverse[i], inverse[:, i] = inverse[last], inverse[:, last]
+        weights, inverse = weights[:, :last], inverse[:last, :last]
     return order, losses
 
 

@@ -29,7 +29,8 @@ def small_network() -> Paper:
     return network.eval()
 
 
-def _graph(name: str) -> bytes:
+def graph(name: str) -> bytes:
+    """A graph in fp32, exported once a test run."""
     title = f"small_{name}"
     make = partial(export_graph, small_network(), name, titles={"fp32": title})
     return made_once(title, make)["fp32"]
@@ -38,7 +39,7 @@ def _graph(name: str) -> bytes:
 def small_bundle(folder: Path) -> Bundle:
     network = small_network()
     facts = {"network": config_to_json(network.config), "parity": {"fp32": {"mean_iou": 1.0}}}
-    graphs = {name: _graph(name) for name in ("init", "step")}
+    graphs = {name: graph(name) for name in ("init", "step")}
     path = folder / "small.s2s"
     write_bundle(path, contract=network.contract, graphs={"fp32": graphs}, facts=facts)
     return Bundle.open(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_bundle import HEIGHT, WIDTH, small_network
+from small_bundle import HEIGHT, WIDTH, graph, small_network
 from typer.testing import CliRunner
 
 from s2svos.cli import app
@@ -79,6 +79,7 @@ def test_a_full_disk(
         write_bundle(path, **contents)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "write_bundle", write)
+    monkeypatch.setattr(module, "export_graph", lambda _, name, **options: {"fp32": graph(name)})
     said = mistake(checkpoint, "-o", out, "--drift-frames", 10, "--accept-drift")
     assert words in said and ("the disk is full" in said or "No space left" in said)
     assert not list(tmp_path.iterdir())

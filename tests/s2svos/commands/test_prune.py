@@ -33,12 +33,17 @@ def command(*arguments: object) -> Result:
     return result
 
 
-def test_a_pruned_checkpoint(whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "slim.pt"
+@pytest.fixture(scope="module")
+def slim(whole: Path) -> Path:
+    out = whole.with_name("slim.pt")
     result = command(whole, "-o", out, *SMALL, "--share", 0.5, "--steps", 3)
     assert result.exit_code == 0, result.output
     assert f"s2svos export {out} -o slim.s2s" in result.stdout
-    data, network = read_checkpoint(out), load_network(out)
+    return out
+
+
+def test_a_pruned_checkpoint(whole: Path, slim: Path) -> None:
+    data, network = read_checkpoint(slim), load_network(slim)
     assert data["resume"] is None
     assert data["facts"]["steps"] == 7
     assert data["facts"]["pruned"]["share"] == 0.5
@@ -49,9 +54,8 @@ def test_a_pruned_checkpoint(whole: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_training_goes_on_from_it(whole: Path, tmp_path: Path) -> None:
-    slim, config, out = tmp_path / "slim.pt", tmp_path / "c.yaml", tmp_path / "run"
-    command(whole, "-o", slim, *SMALL, "--steps", 0)
+def test_a_training_goes_on_from_it(slim: Path, tmp_path: Path) -> None:
+    config, out = tmp_path / "c.yaml", tmp_path / "run"
     config.write_text(
         "base: lite\nnetwork: {preset: lite, height: 32, width: 64, hidden: 8, first_key: 16, "
         "last_key: 8}\nphases: [{steps: 2, batch: 1, length: 3, height: 32, width: 64}]\n"
@@ -69,8 +73,14 @@ def test_a_training_goes_on_from_it(whole: Path, tmp_path: Path) -> None:
 def test_it_goes_on_where_it_was_stopped(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "slim.pt"
     words = ["prune", whole, "-o", out, *SMALL, "--steps", 100_000]
+    program = (
+        "from s2svos import cli\n"
+        "from s2svos.commands import prune\n"
+        "prune.SAVE_EVERY = 5\n"
+        "cli.main()\n"
+    )
     with subprocess.Popen(
-        [sys.executable, "-m", "s2svos", *map(str, words)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *map(str, words)], stderr=subprocess.PIPE, text=True
     ) as process:
         while not out.exists():  # it is saved now and then
             assert process.poll() is None

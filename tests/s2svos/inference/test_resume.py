@@ -34,7 +34,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def tracker() -> Tracker:
-    return s2svos.load(window="auto")
+    return s2svos.load("lite-fast", window="auto")
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def test_vgg_weights_go_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> No
 
     torch.manual_seed(0)
     donor = vgg16(weights=None)
-    monkeypatch.setattr(paper_module, "vgg16", lambda weights: donor)
+    monkeypatch.setattr("torchvision.models.vgg16", lambda weights: donor)
     network = build(PaperConfig(64, 64))
     assert isinstance(network, paper_module.Paper)
     network.load_backbone("imagenet")
@@ -165,7 +165,7 @@ def test_vgg_weights_offline_say_where_to_put_them(monkeypatch: pytest.MonkeyPat
     def offline(weights: object) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr(paper_module, "vgg16", offline)
+    monkeypatch.setattr("torchvision.models.vgg16", offline)
     network = build(PaperConfig(64, 64, channels=8, fc_channels=8))
     assert isinstance(network, paper_module.Paper)
     with pytest.raises(UserError, match=r"vgg16-.*\.pth into .*--backbone-weights none"):
