@@ -165,6 +165,7 @@ def _drift(
     forced_every: int,
 ) -> DriftReport:
     from s2svos.commands.terminal import counting_progress
+    from s2svos_engines.cpu import cpu_count
     from s2svos_export.drift_measure import measure_drift
     from s2svos_export.drift_report import print_drift
 
@@ -177,6 +178,7 @@ def _drift(
             frames=frames,
             frames_per_call=bundle.frames_per_call(bundle.precisions[0]),
             forced_every=forced_every,
+            at_once=cpu_count(),
             progress=lambda frame: update(completed=frame),
         )
     print_drift(report)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from s2svos_engines.arrays import Frame, Labels, Masks, States
 from s2svos_engines.closed_loop import NetworkClip, mask_iou, ping_pong
 from s2svos_engines.contract import step_graph
-from s2svos_engines.cpu import cpu_count
 from s2svos_engines.engine import Engine, Runner
 from s2svos_export.drift import Drift, DriftReport, Errors, TensorErrors
 from s2svos_export.graphs import Network
@@ -42,19 +41,18 @@ def measure_drift(
     frames_per_call: Sequence[int] = (1,),
     threshold: float = THRESHOLD,
     forced_every: int = FORCED_EVERY,
+    at_once: int = 1,
     progress: Callable[[int], None] = lambda frame: None,
 ) -> DriftReport:
     """Run a clip through PyTorch, and then through engines.
 
     What PyTorch makes of it, 1.6 MB a frame of two objects of ``lite``, is kept in a temporary
-    folder. The engines follow as many at a time as there are cores, each on a thread of its own:
-    two threads that share one step wait for each other, on a busy machine most of the time. Only
-    those that follow are in memory.
+    folder. Only the engines that follow are in memory.
 
     Args:
         network: the reference, in evaluation mode, fp32, on the CPU.
-        loaders: of engines with the graphs exported from it, best with ``threads=1``; the slowest
-            last, as it begins with these.
+        loaders: of engines with the graphs exported from it; the slowest last, as it begins with
+            these.
         clip: frames, uint8 [H, W, 3] RGB, with ids, uint8 [H, W], of which the first are read.
             A clip that is too short is repeated back and forth.
         source: name of the clip in the report.
@@ -63,6 +61,8 @@ def measure_drift(
         threshold: IoU below which an object counts as lost.
         forced_every: calls from one that is teacher-forced to the next, each of which costs
             another step.
+        at_once: how many engines follow at the same time, best one a core: two threads that share
+            one step wait for each other, on a busy machine most of the time.
         progress: called with the share of the work that is done, from 0 to ``frames``.
 
     Raises:
@@ -97,7 +97,7 @@ def measure_drift(
                     work.did(1 / len(runs))
             return [run.drift(scale) for run in runs]
 
-        with ThreadPoolExecutor(cpu_count()) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             try:
                 found = list(pool.map(drifts, loaders[::-1]))[::-1]
             except BaseException:  # Ctrl-C, for one

@@ -14,24 +14,23 @@ import onnx
 
 from s2svos_engines.arrays import Masks
 from s2svos_engines.closed_loop import NetworkClip, mask_iou
-from s2svos_engines.cpu import cpu_count
 from s2svos_engines.engine import Engine
 from s2svos_engines.errors import UserError
 from s2svos_export.calibrate import Calibrated, Clip
 from s2svos_export.quantise import convolutions
+from s2svos_export.side_by_side import engines_at_once
 
 PARTS = 16
 TURNS, PROFILED = 3, 20  # the least of some turns counts, of a turn the median of its steps
-MAX_TRIALS = 8  # at once, so that many cores do not mean many compiled graphs in memory
 
 Part = tuple[str, ...]
 """Weights of convolutions that follow each other in the graph."""
 Iou = Callable[[frozenset[str]], float]
 """Mean IoU with fp32, soft or not, of the graph with the convolutions of these weights in int8."""
 TrialLoader = Callable[[frozenset[str], int | None], Engine]
-"""Loads an engine with the convolutions of these weights in int8.
+"""Loads an engine with the convolutions of these weights in int8, on so many threads a step.
 
-On so many threads, or one a core; trials have one thread a step, since several are made at once.
+None of them for one a core; trials at once share the cores.
 """
 
 
@@ -134,6 +133,7 @@ class Int8Search:
         self._step, self._calibrated = step, calibrated
         self._loaders, self._quick_loader = loaders, quick_loader
         self._reference, self._parts, self._quick_frames = reference, parts, quick_frames
+        self._at_once, self._threads = engines_at_once(len(step))
 
     def run(self, target: float) -> Int8Choice:
         """Return as much for int8 as a mean IoU with fp32 of at least ``target`` allows."""
@@ -144,16 +144,17 @@ class Int8Search:
             self.quick_iou,
             [partial(self.full_iou, load, target) for load in self._loaders],
             target=target,
+            at_once=self._at_once,
         )
 
     def quick_iou(self, weights: frozenset[str]) -> float:
         """Return the mean soft IoU with these weights in int8 over the first frames."""
-        engine = self._quick_loader(weights, 1)
+        engine = self._quick_loader(weights, self._threads)
         return self._reference.soft_iou(engine, frames=self._quick_frames)
 
     def full_iou(self, load: TrialLoader, target: float, weights: frozenset[str]) -> float:
         """Return the mean IoU with these weights in int8 over all frames, or that it is less."""
-        return self._reference.iou(load(weights, 1), target=target)
+        return self._reference.iou(load(weights, self._threads), target=target)
 
     def _seconds(self) -> dict[str, float]:
         """Return the time of each convolution with none of them in int8, by the engine's counters.
@@ -188,6 +189,7 @@ def choose(
     full_ious: Sequence[Iou],
     *,
     target: float,
+    at_once: int = 1,
 ) -> Int8Choice:
     """Choose what int8 takes: all but the parts with the most harm for their time.
 
@@ -210,8 +212,8 @@ def choose(
         full_ious: measure all parts but the worst, one on each engine: in closed loop two of them
             differed by 0.008. All are called in several threads.
         target: least mean IoU with fp32, on every engine.
+        at_once: how many are measured side by side.
     """
-    at_once = min(cpu_count(), MAX_TRIALS)
     with ThreadPoolExecutor(at_once) as pool:
         solo_iou = dict(zip(parts, pool.map(quick_iou, map(frozenset, parts)), strict=True))
         share = (1 - target) ** 2 / max(1, len(parts))

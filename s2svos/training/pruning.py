@@ -129,20 +129,21 @@ def removal_order(covariance: Tensor, weights: Tensor) -> tuple[list[int], list[
         the weights of the others are the best for what is left.
     """
     inverse, weights = torch.linalg.inv(covariance), weights.clone()
-    left = list(range(len(covariance)))
+    # The inverse of what is left is this one less factors.T @ factors, whose rows are made one by
+    # one (a Cholesky decomposition with pivots): a third of the time of updating all of it.
+    factors, diagonal = torch.zeros_like(inverse), inverse.diagonal().clone()
+    gone = torch.zeros(len(inverse), dtype=torch.bool)
     order, losses = [], [0.0]
-    for last in range(len(left) - 1, 0, -1):
-        loss = weights.square().sum(0) / inverse.diagonal()
+    for step in range(len(inverse) - 1):
+        loss = weights.square().sum(0) / diagonal
+        loss[gone] = torch.inf
         i = int(loss.argmin())
-        order.append(left[i])
+        order.append(i)
         losses.append(losses[-1] + float(loss[i]))
-        row = inverse[i] / inverse[i, i]
-        weights -= torch.outer(weights[:, i].clone(), row)
-        inverse -= torch.outer(inverse[:, i].clone(), row)
-        # The last one takes its place, so that the matrices shrink: a third of the work.
-        left[i], weights[:, i] = left[last], weights[:, last]
-        inverse[i], inverse[:, i] = inverse[last], inverse[:, last]
-        weights, inverse = weights[:, :last], inverse[:last, :last]
+        row = (inverse[i] - factors[:step, i] @ factors[:step]) / diagonal[i].sqrt()
+        weights -= torch.outer(weights[:, i] / row[i], row)
+        diagonal -= row.square()
+        factors[step], gone[i] = row, True
     return order, losses
 
 

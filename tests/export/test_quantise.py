@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,11 +157,8 @@ def test_only_what_is_asked_for_is_quantised(form: Form) -> None:
     assert "second.weight" not in names
 
 
-@pytest.mark.parametrize("cores", [1, 2, 5, 64])
-def test_what_errs_most_for_its_time_stays_in_fp32(
-    cores: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("s2svos_export.int8.cpu_count", lambda: cores)
+@pytest.mark.parametrize("at_once", [1, 2, 5, 8])
+def test_what_errs_most_for_its_time_stays_in_fp32(at_once: int) -> None:
     seconds = {f"{index}.weight": 10.0 for index in range(32)}
     parts = [(f"{index}.weight", f"{index + 1}.weight") for index in range(0, 32, 2)]
     seconds["31.weight"] = 1000.0
@@ -169,13 +167,14 @@ def test_what_errs_most_for_its_time_stays_in_fp32(
     def iou(weights: frozenset[str]) -> float:
         return 1 - sum(harm for name, harm in harmful.items() if name in weights)
 
-    choice = choose(parts, seconds, iou, [iou], target=0.945)
+    chosen = partial(choose, at_once=at_once)
+    choice = chosen(parts, seconds, iou, [iou], target=0.945)
     assert "3.weight" in choice.kept_fp32
     assert not {"17.weight", "31.weight"} & set(choice.kept_fp32)
     assert choice.iou == pytest.approx(0.95)
     assert choice.weights.isdisjoint(choice.kept_fp32)
     assert len(choice.weights) + len(choice.kept_fp32) == 32
-    assert choose(parts, seconds, iou, [lambda weights: 0.5], target=0.95).weights == frozenset()
+    assert chosen(parts, seconds, iou, [lambda weights: 0.5], target=0.95).weights == frozenset()
     # What another engine loses stays in fp32 too, and no more is followed on it than that takes.
     followed = []
 
@@ -183,11 +182,11 @@ def test_what_errs_most_for_its_time_stays_in_fp32(
         followed.append(weights)
         return 0.96 - 0.02 * ("31.weight" in weights)
 
-    choice = choose(parts, seconds, iou, [iou, other], target=0.945)
+    choice = chosen(parts, seconds, iou, [iou, other], target=0.945)
     assert {"3.weight", "31.weight"} <= set(choice.kept_fp32)
     assert choice.iou == pytest.approx(0.95)
     followed.clear()
-    assert choose(parts, seconds, iou, [iou, other], target=0.92).iou == pytest.approx(0.94)
+    assert chosen(parts, seconds, iou, [iou, other], target=0.92).iou == pytest.approx(0.94)
     assert len(followed) == 1
 
 
@@ -207,7 +206,7 @@ def test_one_harmful_convolution_keeps_no_other_in_floating_point(
     monkeypatch.setattr(Int8Search, "_seconds", lambda self: dict.fromkeys(names, 1.0))
     monkeypatch.setattr(Int8Search, "quick_iou", quick_iou)
     monkeypatch.setattr(Int8Search, "full_iou", full_iou)
-    search = Int8Search(b"", {}, [None], None, None, parts=4, quick_frames=1)  # type: ignore[arg-type, list-item]
+    search = Int8Search(b"graph", {}, [None], None, None, parts=4, quick_frames=1)  # type: ignore[arg-type, list-item]
     choice = search.run(0.98)
     assert choice.kept_fp32 == ("5.weight",)
     assert choice.iou == pytest.approx(1 - in_bf16 - 0.003)
@@ -215,6 +214,29 @@ def test_one_harmful_convolution_keeps_no_other_in_floating_point(
     assert search.run(0.94).kept_fp32 == ()
     nothing = search.run(0.9999)
     assert nothing.weights == frozenset()
+
+
+@pytest.mark.parametrize(("size", "threads"), [(1, 1), (40, 2), (100, 4), (1000, 4)])
+def test_large_graphs_are_not_tried_at_once(
+    size: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2svos_export.side_by_side.cpu_count", lambda: 4)
+    monkeypatch.setattr("s2svos_export.side_by_side.MOST_BYTES", 100)
+    monkeypatch.setattr(Int8Search, "_seconds", lambda self: {"a.weight": 1.0, "b.weight": 1.0})
+    used = set()
+
+    def load(weights: frozenset[str], threads: int | None) -> None:
+        used.add(threads)
+
+    class Reference:
+        def soft_iou(self, engine: None, *, frames: int) -> float:
+            return 1.0
+
+        def iou(self, engine: None, *, target: float) -> float:
+            return 1.0
+
+    Int8Search(b"x" * size, {}, [load], load, Reference(), quick_frames=1).run(0.98)  # type: ignore[arg-type, list-item]
+    assert used == {threads}
 
 
 def test_errors_add_up_by_their_squares() -> None:
