@@ -149,10 +149,10 @@ def _export(
 
     network = load_network(checkpoint, size=size)
     calibration_clips = [_open_clip(one)[0] for one in calibration]
-    set_by_drift_clip = "int8" in config.precisions and not (calibration or drift_clip)
-    clip, source = _open_clip(drift_clip, None if set_by_drift_clip else config.frames + 1)
-    if "int8" in config.precisions and not calibration_clips:
-        calibration_clips = [clip if set_by_drift_clip else _open_clip(None)[0]]
+    by_demo = "int8" in config.precisions and not calibration  # all of that clip sets int8
+    clip, source = _open_clip(drift_clip, None if by_demo else config.frames + 1)
+    if by_demo:
+        calibration_clips = [_open_clip(None)[0] if drift_clip else clip]
     return export(
         network,
         out,

