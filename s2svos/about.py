@@ -24,8 +24,8 @@ def about(bundle: Bundle) -> dict[str, Any]:
         ``path``, ``bytes``, ``sha256``, ``format``; ``contract``, with the inputs and outputs of
         each graph and the bytes of an object's state; ``precisions``, with each graph's member and
         bytes; ``gpu_graphs``, likewise those that engines on a GPU run instead; ``plans``;
-        ``parity``; ``drift``, a line for each engine and precision; ``network``, ``training`` and
-        ``tools`` as the manifest has them.
+        ``parity``; ``drift``, a line for each clip, engine and precision; ``network``, ``training``
+        and ``tools`` as the manifest has them.
     """
     contract, manifest = bundle.contract, bundle.manifest
     with zipfile.ZipFile(bundle.path) as archive:
@@ -74,11 +74,9 @@ def _drift_facts(bundle: Bundle) -> list[dict[str, Any]]:
     # The export's package is needed by this report alone.
     from s2svos_export.drift import read_drift
 
-    report = read_drift(bundle)
-    if report is None:
-        return []
     return [
         {
+            "clip": report.source,
             "engine": one.engine,
             "precision": one.precision,
             "graph": one.graph,
@@ -87,5 +85,6 @@ def _drift_facts(bundle: Bundle) -> list[dict[str, Any]]:
             "worst_iou": one.worst_iou,
             "worst_frame": one.worst_frame,
         }
+        for report in read_drift(bundle)
         for one in report.drifts
     ]

@@ -20,9 +20,8 @@ from s2svos_engines.files import disk_errors
 if TYPE_CHECKING:
     from s2svos.video.reader import Video
     from s2svos_engines.arrays import Frame, Labels
-    from s2svos_export.calibrate import Clip
     from s2svos_export.drift import DriftReport
-    from s2svos_export.export import ExportConfig
+    from s2svos_export.export import ExportConfig, NamedClip
 
 DRIFT_FRAMES = 50  # of an export for one run
 
@@ -36,11 +35,11 @@ def export_checkpoint(
     *,
     config: ExportConfig,
     size: tuple[int, int] | None = None,
-    drift_clip: ClipName | None = None,
+    drift_clips: Sequence[ClipName] = (),
     calibration: Sequence[ClipName] = (),
     log: Callable[[str], None],
     progress: Callable[[int], None] = lambda frame: None,
-) -> DriftReport:
+) -> list[DriftReport]:
     """Export a checkpoint into a bundle, compared with the network in PyTorch.
 
     Args:
@@ -48,14 +47,15 @@ def export_checkpoint(
         out: the bundle, replaced if it exists.
         config: graphs, and how far their masks may drift.
         size: height and width of the network's frame in pixels; None for the checkpoint's.
-        drift_clip: on which graphs and network are compared; None for the clip of ``s2svos demo``.
+        drift_clips: on which graphs and network are compared; none for the clip of ``s2svos
+            demo``.
         calibration: clips by which int8 is set; none for the clip of ``s2svos demo``.
         log: called with a line for each part of the work.
         progress: called with the share of the comparison that is done, from 0 to the config's
-            ``frames``.
+            ``frames`` for each clip.
 
     Returns:
-        How far the masks drift.
+        How far the masks drift on each clip.
 
     Raises:
         UserError: the checkpoint or a clip cannot be read, masks drift too far, ``out`` cannot be
@@ -67,7 +67,7 @@ def export_checkpoint(
         from s2svos_export.export import DriftError
     try:
         with disk_errors(out, again="export again", elsewhere="choose another -o"):
-            return _export(checkpoint, out, config, size, drift_clip, calibration, log, progress)
+            return _export(checkpoint, out, config, size, drift_clips, calibration, log, progress)
     except DriftError as error:
         raise UserError(
             f"{error.problem}. Nothing was written",
@@ -138,28 +138,28 @@ def _export(
     out: Path,
     config: ExportConfig,
     size: tuple[int, int] | None = None,
-    drift_clip: ClipName | None = None,
+    drift_clips: Sequence[ClipName] = (),
     calibration: Sequence[ClipName] = (),
     log: Callable[[str], None] = lambda text: None,
     progress: Callable[[int], None] = lambda frame: None,
-) -> DriftReport:
+) -> list[DriftReport]:
     from s2svos.network.checkpoint import load_network, read_checkpoint
     from s2svos.network.config import config_to_json
     from s2svos_export.export import export
 
     network = load_network(checkpoint, size=size)
-    calibration_clips = [_open_clip(one)[0] for one in calibration]
-    by_demo = "int8" in config.precisions and not calibration  # all of that clip sets int8
-    clip, source = _open_clip(drift_clip, None if by_demo else config.frames + 1)
-    if by_demo:
-        calibration_clips = [_open_clip(None)[0] if drift_clip else clip]
+    clips = [_open_clip(one) for one in drift_clips]
+    calibrating = [_open_clip(one) for one in calibration]
+    by_demo = "int8" in config.precisions and not calibrating  # all of that clip sets int8
+    if by_demo or not clips:
+        drawn = [_demo_clip(None if by_demo else config.frames + 1)]
+        clips, calibrating = clips or drawn, calibrating or drawn
     return export(
         network,
         out,
         name=network.config.preset,
-        clip=clip,
-        source=source,
-        calibration=calibration_clips,
+        clips=clips,
+        calibration=[clip for _, clip in calibrating],
         config=config,
         facts={
             "network": config_to_json(network.config),
@@ -191,23 +191,20 @@ def _import_exporter() -> None:
     import s2svos_export.graphs  # noqa: F401
 
 
-def _open_clip(name: ClipName | None, length: int | None = None) -> tuple[Clip, str]:
-    """Return a clip and its name for the report.
+def _demo_clip(length: int | None) -> NamedClip:
+    """Draw the clip of ``s2svos demo``, or its first frames."""
+    from s2svos.sample.render import render
 
-    Args:
-        name: None for the clip of ``s2svos demo``.
-        length: how many frames of that are drawn, at most.
-    """
-    if name is None:
-        from s2svos.sample.render import render
+    return "the clip of s2svos demo", list(islice(render(), length))
 
-        return list(islice(render(), length)), "the clip of s2svos demo"
+
+def _open_clip(name: ClipName) -> NamedClip:
     from s2svos.video.masks import read_first_mask
     from s2svos.video.reader import Video
 
     video = Video(name[0], beside=[Path(name[1])])
     labels = read_first_mask(name[1], size=(video.height, video.width)).ids
-    return _MaskedVideo(video, labels), Path(name[0]).name
+    return Path(name[0]).name, _MaskedVideo(video, labels)
 
 
 class _MaskedVideo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from benchmarks.latency.variants import (
     VariantFactory,
     runs_on_gpu,
 )
+from benchmarks.ponds import draw_ponds
 from s2svos.environment import environment
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.cpu import cpu_count
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 ALONE_SECONDS = 300.0  # after which a process of its own is given up
-DRAWN = 360, 640  # rows and columns of all ponds of a clip
 MIN_ROUNDS = 3  # fewer do not show how they vary
 NO_TIME = "does not fit in the time"
 
@@ -168,34 +167,12 @@ def picture_clip(bundle: Bundle, frames: int, objects: int = 1) -> PictureClip:
     """Draw a pond, or several side by side, with an animal to follow in each."""
     import cv2
 
-    from s2svos.sample.render import MEASURED, Story, render
-
-    # Of many ponds, each seen from near, a koi with stains of its own, which stays in sight.
-    alone = Story(
-        koi=lambda t: (-0.2 + 0.3 * t, 0.08 - 0.16 * t), turtle=lambda t: (9 + t, 9.0), pads=()
-    )
-
     size = (bundle.contract.width, bundle.contract.height)
-    columns = math.ceil(math.sqrt(objects))
-    rows = math.ceil(objects / columns)
-    height, width = DRAWN[0] // rows, DRAWN[1] // columns
-    drawn = np.zeros((frames, rows * height, columns * width, 3), np.uint8)
-    masks = np.zeros((objects, *drawn.shape[1:3]), np.uint8)
-    for index in range(objects):
-        y, x = height * (index // columns), width * (index % columns)
-        place = np.s_[y : y + height, x : x + width]
-        near = 1 + (objects > 1)
-        story = alone if objects > 1 else MEASURED
-        pond = list(render(frames, near * height, near * width, index, story))
-        seen = np.s_[
-            (near - 1) * height // 2 : (near + 1) * height // 2,
-            (near - 1) * width // 2 : (near + 1) * width // 2,
-        ]
-        masks[index][place] = np.uint8(255) * (pond[0][1] == pond[0][1].max())[seen]
-        for whole, (frame, _) in zip(drawn, pond, strict=True):
-            whole[place] = frame[seen]
+    drawn = list(draw_ponds(frames, objects))
+    labels = drawn[0][1]
+    masks = [np.uint8(255) * (labels == index) for index in range(1, objects + 1)]
     return PictureClip(
-        [np.asarray(cv2.resize(frame, size), np.uint8) for frame in drawn],
+        [np.asarray(cv2.resize(frame, size), np.uint8) for frame, _ in drawn],
         np.stack([np.asarray(cv2.resize(mask, size), np.uint8) for mask in masks]),
     )
 

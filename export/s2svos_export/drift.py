@@ -20,7 +20,7 @@ from s2svos_engines.bundle import Bundle
 from s2svos_engines.manifest import BUDGET
 
 DRIFT = "drift.json"
-"""The member of a bundle that holds its drift report."""
+"""The member of a bundle that holds its drift reports."""
 
 EXACT = 0.999
 """Least mean IoU of fp32, whose graphs compute what PyTorch computes."""
@@ -149,6 +149,7 @@ class Failure:
 
     Args:
         label: of the :class:`Drift`.
+        source: name of the clip.
         frames: how many were compared.
         mean_iou: over frames and objects.
         least_iou: what the budget asks for.
@@ -161,6 +162,7 @@ class Failure:
     """
 
     label: str
+    source: str
     frames: int
     mean_iou: float
     least_iou: float
@@ -178,9 +180,10 @@ class Failure:
             below = f"object {self.lost} falls below {self.threshold:g} on frame {self.first_below}"
         return (
             f"{self.label} has mean IoU {self.mean_iou:.4f} with PyTorch over {self.frames} "
-            f"frames, less than {self.least_iou:g}: {below}, the worst is {self.worst_iou:.3f} on "
-            f"frame {self.worst_frame}, and of all tensors {call.tensor} errs most in one call, "
-            f"by {100 * call.rms:.2g} % of its RMS ({call.graph}, frame {call.frame})"
+            f"frames of {self.source}, less than {self.least_iou:g}: {below}, the worst is "
+            f"{self.worst_iou:.3f} on frame {self.worst_frame}, and of all tensors {call.tensor} "
+            f"errs most in one call, by {100 * call.rms:.2g} % of its RMS ({call.graph}, frame "
+            f"{call.frame})"
         )
 
 
@@ -222,6 +225,7 @@ class DriftReport:
             failures.append(
                 Failure(
                     label=drift.label,
+                    source=self.source,
                     frames=self.frames,
                     mean_iou=drift.mean_iou,
                     least_iou=least,
@@ -234,29 +238,6 @@ class DriftReport:
                 )
             )
         return failures
-
-    def parity(self) -> dict[str, dict[str, Any]]:
-        """Return the manifest's ``parity``: for each precision the figures of the worst engine.
-
-        ``engines`` are all that were measured, with arithmetic other than the usual in their names.
-        """
-        worst: dict[str, Drift] = {}
-        for drift in sorted(self.drifts, key=lambda drift: drift.mean_iou):
-            worst.setdefault(drift.precision, drift)
-        return {
-            precision: {
-                "frames": self.frames,
-                "mean_iou": round(drift.mean_iou, 6),
-                "worst_iou": drift.worst_iou,
-                "worst_frame": drift.worst_frame,
-                "state_error": {
-                    name: _to_null(drift.free_running.tensors[name].largest) for name in drift.init
-                },
-                "engine": drift.engine,
-                "engines": sorted({d.engine for d in self.drifts if d.precision == precision}),
-            }
-            for precision, drift in sorted(worst.items())
-        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types; what is infinite becomes null."""
@@ -291,11 +272,44 @@ class DriftReport:
         return cls(**fields)
 
 
-def read_drift(bundle: Bundle) -> DriftReport | None:
-    """Return the drift report of a bundle; None if it has none."""
+def parity(reports: Sequence[DriftReport]) -> dict[str, dict[str, Any]]:
+    """Return the manifest's ``parity``: for each precision the worst engine on the worst clip.
+
+    ``engines`` are all that were measured, with arithmetic other than the usual in their names.
+    """
+    measured = [(report, drift) for report in reports for drift in report.drifts]
+    worst: dict[str, tuple[DriftReport, Drift]] = {}
+    for report, drift in sorted(measured, key=lambda one: one[1].mean_iou):
+        worst.setdefault(drift.precision, (report, drift))
+    return {
+        precision: {
+            "clip": report.source,
+            "frames": report.frames,
+            "mean_iou": round(drift.mean_iou, 6),
+            "worst_iou": drift.worst_iou,
+            "worst_frame": drift.worst_frame,
+            "state_error": {
+                name: _to_null(drift.free_running.tensors[name].largest) for name in drift.init
+            },
+            "engine": drift.engine,
+            "engines": sorted({one.engine for _, one in measured if one.precision == precision}),
+        }
+        for precision, (report, drift) in sorted(worst.items())
+    }
+
+
+def write_drift(reports: Sequence[DriftReport]) -> bytes:
+    """Return the reports, one for each clip, as :data:`DRIFT` holds them."""
+    return json.dumps([report.to_json() for report in reports]).encode()
+
+
+def read_drift(bundle: Bundle) -> tuple[DriftReport, ...]:
+    """Return a bundle's drift reports, one for each clip; none if it has none."""
     if DRIFT not in bundle.manifest.members:
-        return None
-    return DriftReport.from_json(json.loads(bundle.read(DRIFT)))
+        return ()
+    data = json.loads(bundle.read(DRIFT))
+    # A bundle of before there could be several has one by itself.
+    return tuple(map(DriftReport.from_json, data if isinstance(data, list) else [data]))
 
 
 def _to_null(value: Any) -> Any:

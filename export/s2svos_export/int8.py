@@ -114,7 +114,7 @@ class Int8Search:
             time of its layers; on all of them what is chosen has to keep the target.
         quick_loader: of the engine that compares parts, best one that begins at once: of 25 frames
             compiling took OpenVINO as long as following them.
-        reference: what the engines are compared with.
+        references: what the engines are compared with, one for each clip.
         parts: how many parts of the graph there are to choose from.
         quick_frames: over how many frames parts are compared with each other.
     """
@@ -125,14 +125,14 @@ class Int8Search:
         calibrated: Mapping[str, Calibrated],
         loaders: Sequence[TrialLoader],
         quick_loader: TrialLoader,
-        reference: ReferenceRun,
+        references: Sequence[ReferenceRun],
         *,
         parts: int = PARTS,
         quick_frames: int,
     ) -> None:
         self._step, self._calibrated = step, calibrated
         self._loaders, self._quick_loader = loaders, quick_loader
-        self._reference, self._parts, self._quick_frames = reference, parts, quick_frames
+        self._references, self._parts, self._quick_frames = references, parts, quick_frames
         self._at_once, self._threads = engines_at_once(len(step))
 
     def run(self, target: float) -> Int8Choice:
@@ -148,13 +148,18 @@ class Int8Search:
         )
 
     def quick_iou(self, weights: frozenset[str]) -> float:
-        """Return the mean soft IoU with these weights in int8 over the first frames."""
-        engine = self._quick_loader(weights, self._threads)
-        return self._reference.soft_iou(engine, frames=self._quick_frames)
+        """Return the mean soft IoU with these weights in int8 over the clips' first frames."""
+        engine, frames = self._quick_loader(weights, self._threads), self._quick_frames
+        return float(np.mean([one.soft_iou(engine, frames=frames) for one in self._references]))
 
     def full_iou(self, load: TrialLoader, target: float, weights: frozenset[str]) -> float:
-        """Return the mean IoU with these weights in int8 over all frames, or that it is less."""
-        return self._reference.iou(load(weights, self._threads), target=target)
+        """Return the mean IoU with these weights in int8 on the worst clip, or that it is less."""
+        engine, least = load(weights, self._threads), 1.0
+        for reference in self._references:
+            least = min(least, reference.iou(engine, target=target))
+            if least < target:
+                break
+        return least
 
     def _seconds(self) -> dict[str, float]:
         """Return the time of each convolution with none of them in int8, by the engine's counters.

@@ -68,14 +68,15 @@ def export(
         ),
     ] = None,
     drift_clip: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="VIDEO=MASK",
-            help="On which the graphs are compared with PyTorch; default: the clip of s2svos demo.",
+            help="On which the graphs are compared with PyTorch and int8 is chosen, several times "
+            "for several, of which each has to hold; default: the clip of s2svos demo.",
         ),
     ] = None,
     drift_frames: Annotated[
-        int, typer.Option(min=10, max=LAST_FRAME, help="How many of its frames.")
+        int, typer.Option(min=10, max=LAST_FRAME, help="How many frames of each.")
     ] = 300,
     drift_budget: Annotated[
         float,
@@ -120,7 +121,7 @@ def export(
     precisions = tuple(name for name, is_wanted in wanted.items() if is_wanted)
     if not precisions:
         raise typer.BadParameter("choose --fp16 or --int8 with --no-fp32", param_hint="--no-fp32")
-    clip = _clip_name(drift_clip, param="--drift-clip") if drift_clip else None
+    drift_clips = [_clip_name(text, param="--drift-clip") for text in drift_clip or ()]
     calibration = [_clip_name(text, param="--calibrate") for text in calibrate or ()]
     if plan:
         from s2svos_engines.tensorrt.builder import build_target
@@ -147,24 +148,28 @@ def export(
         accept_drift=accept_drift,
     )
     with _bundle_alone(out):
-        with counting_progress("frames", total=drift_frames) as progress:
-            report = export_checkpoint(
+        total = drift_frames * (len(drift_clips) or 1)
+        with counting_progress("frames", total=total) as progress:
+            reports = export_checkpoint(
                 checkpoint_path(checkpoint),
                 out,
                 config=config,
                 size=parsed,
-                drift_clip=clip,
+                drift_clips=drift_clips,
                 calibration=calibration,
                 log=_log,
                 progress=lambda frame: progress(completed=frame),
             )
-        picture = out.with_suffix(".drift.png")
-        with disk_errors(picture, again="export again", elsewhere="choose another -o"):
-            write_atomically(picture, draw_drift(report))
-        print_drift(report)
+        pictures = []
+        for index, report in enumerate(reports, 1):
+            picture = out.with_suffix(".drift.png" if index == 1 else f".drift-{index}.png")
+            with disk_errors(picture, again="export again", elsewhere="choose another -o"):
+                write_atomically(picture, draw_drift(report))
+            print_drift(report)
+            pictures.append(str(picture))
         if plan:
             _add_plans(out, plan, max_objects=max_objects)
-        _print_sizes(out, picture)
+        _print_sizes(out, pictures)
         if triton:
             _write_model_repository(out, triton, precision="fp16" if fp16 else precisions[0])
         if web:
@@ -229,14 +234,15 @@ def _add_plans(out: Path, libraries: list[PlanLibrary], *, max_objects: int | No
         typer.echo(f"{len(plans)} plans of {library.value} are in {out}.")
 
 
-def _print_sizes(out: Path, picture: Path) -> None:
+def _print_sizes(out: Path, pictures: list[str]) -> None:
     from s2svos_engines.bundle import Bundle
     from s2svos_export.export import sizes
 
     parts = ", ".join(
         f"{name} {size / 1e6:.1f} MB" for name, size in sizes(Bundle.open(out)).items()
     )
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB ({parts}); drift in {picture}.")
+    drift = " and ".join(pictures)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB ({parts}); drift in {drift}.")
 
 
 def _write_model_repository(out: Path, directory: Path, *, precision: str) -> None:

@@ -167,8 +167,9 @@ def _drift(drift: list[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 
 def _iou(one: Mapping[str, Any]) -> str:
+    clip = f" of {one['clip']}" if "clip" in one else ""  # what older bundles do not say
     return (
-        f"mean IoU {one['mean_iou']:.4f} over {one['frames']} frames, worst "
+        f"mean IoU {one['mean_iou']:.4f} over {one['frames']} frames{clip}, worst "
         f"{one['worst_iou']:.4f} on frame {one['worst_frame']}"
     )
 

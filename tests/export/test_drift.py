@@ -24,7 +24,7 @@ from s2svos_engines.arrays import Frame, Labels, Masks
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.engine import Engine, Runner
 from s2svos_engines.registry import engine_variants
-from s2svos_export.drift import DriftReport, Failure
+from s2svos_export.drift import DRIFT, DriftReport, Failure, parity, read_drift, write_drift
 from s2svos_export.drift_measure import measure_drift
 from s2svos_export.drift_report import draw_drift, print_drift
 
@@ -185,7 +185,7 @@ def test_numbers_that_overflow_are_found_and_kept(tmp_path: Path, clip: Clip) ->
     assert math.isinf(drift.free_running.tensors["hidden"].rms[-1])
     text = json.dumps(report.to_json(), allow_nan=False)
     assert DriftReport.from_json(json.loads(text)) == report
-    json.dumps(report.parity(), allow_nan=False)
+    json.dumps(parity([report]), allow_nan=False)
     assert Image.open(io.BytesIO(draw_drift(report))).format == "PNG"
 
 
@@ -203,19 +203,35 @@ def test_several_frames_a_call(tmp_path: Path, clip: Clip) -> None:
     assert report.drifts[1].label == "fp32 onnxruntime step4"
 
 
-def test_the_report_survives_as_json(good: DriftReport, bad: DriftReport) -> None:
-    for report in (good, bad):
-        text = json.dumps(report.to_json(), allow_nan=False)
-        assert DriftReport.from_json(json.loads(text)) == report
+def bundle_of(path: Path, reports: bytes) -> Bundle:
+    graphs = {name: small_graph("lite", name) for name in ("init", "step")}
+    contract = small_contract("lite")
+    write_bundle(
+        path, contract=contract, graphs={"fp32": graphs}, facts={}, others={DRIFT: reports}
+    )
+    return Bundle.open(path)
 
 
-def test_the_manifest_gets_the_worst_engine(good: DriftReport, bad: DriftReport) -> None:
-    both = replace(good, drifts=(*good.drifts, *bad.drifts))
-    parity = both.parity()
-    assert list(parity) == ["fp32", "int8"]
-    assert parity["int8"]["mean_iou"] == round(min(d.mean_iou for d in bad.drifts), 6)
-    assert set(parity["int8"]["state_error"]) == STATES
-    assert parity["int8"]["state_error"]["cell"] > 0.05
+def test_the_reports_survive_as_json(tmp_path: Path, good: DriftReport, bad: DriftReport) -> None:
+    several = bundle_of(tmp_path / "several.s2s", write_drift([good, bad]))
+    assert read_drift(several) == (good, bad)
+    before = bundle_of(tmp_path / "before.s2s", json.dumps(good.to_json()).encode())
+    assert read_drift(before) == (good,), "what bundles had when there was one clip"
+
+
+def test_the_manifest_gets_the_worst_engine_on_the_worst_clip(
+    good: DriftReport, bad: DriftReport
+) -> None:
+    rows = tuple((0.9,) * len(good.objects) for _ in range(12))
+    worse = replace(bad.drifts[1], iou=rows)
+    reports = [good, replace(bad, source="another", drifts=(bad.drifts[0], worse))]
+    both = parity(reports)
+    assert list(both) == ["fp32", "int8"]
+    assert (both["int8"]["clip"], both["int8"]["mean_iou"]) == ("another", 0.9)
+    assert (both["int8"]["engine"], both["int8"]["engines"]) == (worse.engine, sorted(ENGINES))
+    assert both["fp32"]["clip"] == good.source
+    assert set(both["int8"]["state_error"]) == STATES
+    assert both["int8"]["state_error"]["cell"] > 0.05
 
 
 def test_picture_and_table_show_everything(good: DriftReport, bad: DriftReport) -> None:

@@ -62,7 +62,8 @@ def has_sub_pixels(network: object) -> bool:
 
 def write(network: torch.nn.Module, out: Path, name: str, config: ExportConfig) -> None:
     clip = list(render(length=36, height=64, width=112))  # 9 samples for int8, which wants 8
-    options = {"clip": clip, "source": "drawn", "calibration": [clip], "config": config}
+    clips = [("drawn", clip), ("from frame 8 on", clip[8:])]
+    options = {"clips": clips, "calibration": [clip], "config": config}
     export(network, out, name=name, facts={}, log=lambda text: None, **options)  # type: ignore[arg-type]
 
 
@@ -129,9 +130,10 @@ def test_manifest_and_report_hold_the_proof(bundle: Bundle) -> None:
     # Measured 0.99999: here one pixel that falls to the other side is 0.0002 of an object.
     assert parity["fp32"]["mean_iou"] >= 0.999
     assert bundle.manifest.mean_iou("fp32") == parity["fp32"]["mean_iou"]
-    report = read_drift(bundle)
-    assert report is not None
-    labels = {drift.label for drift in report.drifts}
+    reports = read_drift(bundle)
+    assert [report.source for report in reports] == ["drawn", "from frame 8 on"]
+    drifts = [drift for report in reports for drift in report.drifts]
+    labels = {drift.label for drift in drifts}
     assert {"int8 openvino", "fp16 onnxruntime step4"} <= labels
     in_bf16 = {label for label in labels if "bf16" in label}
     of_the_gpu = {"int8_gpu onnxruntime", "int8_gpu onnxruntime step4"}
@@ -139,7 +141,9 @@ def test_manifest_and_report_hold_the_proof(bundle: Bundle) -> None:
     assert len(labels - in_bf16 - of_the_gpu) == 3 * 2 * 2
     assert {label.split()[0] for label in in_bf16} <= {"fp16", "int8"}
     for precision, one in parity.items():
-        assert set(one["engines"]) == {d.engine for d in report.drifts if d.precision == precision}
+        same = [drift for drift in drifts if drift.precision == precision]
+        assert set(one["engines"]) == {drift.engine for drift in same}
+        assert one["worst_iou"] == min(same, key=lambda drift: drift.mean_iou).worst_iou
 
 
 def test_the_manifest_says_what_int8_takes(bundle: Bundle) -> None:
@@ -213,8 +217,7 @@ def test_another_process_shares_the_graphs(preset: str, tmp_path: Path) -> None:
             network,
             out,
             name=preset,
-            clip=clip,
-            source="drawn",
+            clips=[("drawn", clip)],
             config=ExportConfig(("fp32", "fp16"), frames=1, budget=0.5, accept_drift=True),
             facts={},
             log=lambda text: None,
@@ -239,6 +242,7 @@ def test_a_network_that_differs_is_refused(preset: str, tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in other.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
-    with pytest.raises(DriftError, match=r"fp32 .* has mean IoU .* less than 0\.999"):
+    found = r"fp32 .* has mean IoU .* of drawn, less than 0\.999.* of from frame 8 on, less"
+    with pytest.raises(DriftError, match=found):
         write(other, tmp_path / "y.s2s", "x", ExportConfig(frames=8))
     assert not list(tmp_path.iterdir())

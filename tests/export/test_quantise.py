@@ -235,8 +235,36 @@ def test_large_graphs_are_not_tried_at_once(
         def iou(self, engine: None, *, target: float) -> float:
             return 1.0
 
-    Int8Search(b"x" * size, {}, [load], load, Reference(), quick_frames=1).run(0.98)  # type: ignore[arg-type, list-item]
+    Int8Search(b"x" * size, {}, [load], load, [Reference()], quick_frames=1).run(0.98)  # type: ignore[arg-type, list-item]
     assert used == {threads}
+
+
+def test_int8_is_chosen_on_every_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = dict.fromkeys(("a.weight", "b.weight", "c.weight"), 1.0)
+    monkeypatch.setattr(Int8Search, "_seconds", lambda self: times)
+
+    class Reference:
+        """A clip on which one convolution does harm."""
+
+        def __init__(self, harmful: str) -> None:
+            self.harmful = harmful
+
+        def soft_iou(self, taken: frozenset[str], *, frames: int) -> float:
+            return 0.9 if self.harmful in taken else 1.0
+
+        def iou(self, taken: frozenset[str], *, target: float) -> float:
+            return self.soft_iou(taken, frames=0)
+
+    def load(weights: frozenset[str], threads: int | None) -> frozenset[str]:
+        return weights
+
+    def chosen(*harmful: str) -> frozenset[str]:
+        clips = [Reference(one) for one in harmful]
+        search = Int8Search(b"graph", {}, [load], load, clips, quick_frames=1)  # type: ignore[arg-type, list-item]
+        return search.run(0.98).weights
+
+    assert chosen("a.weight") == {"b.weight", "c.weight"}
+    assert chosen("a.weight", "c.weight") == {"b.weight"}
 
 
 def test_errors_add_up_by_their_squares() -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from s2svos.network.checkpoint import build
@@ -68,15 +70,32 @@ def small_graph(preset: str, graph: str, precision: str = "fp32") -> bytes:
 
 @cache
 def _exported(preset: str, graph: str) -> dict[str, bytes]:
+    try:
+        return _exported_once(preset, graph, wait=False)
+    except Timeout:  # another process is at it: meanwhile one that this run will need too
+        for other in product(SMALL, GRAPHS):
+            with suppress(Timeout):
+                _exported_once(*other, wait=False)
+        return _exported_once(preset, graph, wait=True)
+
+
+def _exported_once(preset: str, graph: str, *, wait: bool) -> dict[str, bytes]:
     titles = {one: f"s2svos_{preset}_{graph}_{one}" for one in ("fp32", "fp16")}
     network: Any = small_network(preset)
-    return made_once(f"{preset}-{graph}", lambda: export_graph(network, graph, titles=titles))
+    make = partial(export_graph, network, graph, titles=titles)
+    return made_once(f"{preset}-{graph}", make, wait=wait)
 
 
-def made_once(name: str, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
-    """Graphs by precision, made by the first of the test run's processes that asks for them."""
+def made_once(
+    name: str, make: Callable[[], dict[str, bytes]], *, wait: bool = True
+) -> dict[str, bytes]:
+    """Graphs by precision, made by the first of the test run's processes that asks for them.
+
+    Raises:
+        filelock.Timeout: another process makes them, and this one does not wait for it.
+    """
     path = Path(os.environ[FOLDER], f"{name}.pickle")
-    with FileLock(path.with_suffix(".lock")):
+    with FileLock(path.with_suffix(".lock"), blocking=wait):
         if not path.exists():
             path.write_bytes(pickle.dumps(make()))
     made: dict[str, bytes] = pickle.loads(path.read_bytes())

@@ -16,7 +16,7 @@ from s2svos.about import about
 from s2svos.cli import app
 from s2svos_engines.bundle import Bundle, write_bundle
 from s2svos_engines.tensorrt.plans import Plan, Target
-from s2svos_export.drift import Drift, DriftReport, Errors, TensorErrors
+from s2svos_export.drift import DRIFT, Drift, DriftReport, Errors, TensorErrors, write_drift
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +105,14 @@ def planned(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     errors = {"object_masks": TensorErrors((0.5,), (0.25,))}
     calls = Errors((1,), ((0.75, 1.0),), errors)
     drift = Drift("openvino", "int8", "step", ((0.75, 1.0),), errors, calls, calls)
-    report = DriftReport("clip", 1, (1, 2), 0.95, 1.0, {"object_masks": 1.0}, (drift,))
+    report = DriftReport("park.mp4", 1, (1, 2), 0.95, 1.0, {"object_masks": 1.0}, (drift,))
     graphs = {name: shipped.graph(name) for name in ("init", "step")}
     write_bundle(
         path,
         contract=shipped.contract,
         graphs={"fp32": graphs},
         facts={"plans": [plan.to_json()], "training": {"runs": [{"steps": 3}, {"steps": 4}]}},
-        others={plan.member: b"x" * 2_500_000, "drift.json": json.dumps(report.to_json()).encode()},
+        others={plan.member: b"x" * 2_500_000, DRIFT: write_drift([report])},
     )
     return path
 
@@ -123,7 +123,7 @@ def test_plans_and_drift_are_told(planned: Path) -> None:
     for word in ("fp32", "step", "8 objects", "2.5 MB", "TensorRT 11.0.0", "NVIDIA H200", "580.65"):
         assert word in plans
     drift = text.partition("Drift from PyTorch\n")[2].splitlines()[0]
-    for word in ("int8", "openvino", "0.8750", "0.7500 on frame 1"):
+    for word in ("int8", "openvino", "0.8750", "of park.mp4", "0.7500 on frame 1"):
         assert word in drift
     assert "runs.1.steps  4" in text
     assert "Parity" not in text
