@@ -149,17 +149,17 @@ def _export(
 
     network = load_network(checkpoint, size=size)
     clips = [_open_clip(one) for one in drift_clips]
-    calibrating = [_open_clip(one) for one in calibration]
-    by_demo = "int8" in config.precisions and not calibrating  # all of that clip sets int8
+    calibration_clips = [_open_clip(one) for one in calibration]
+    by_demo = "int8" in config.precisions and not calibration  # all of that clip sets int8
     if by_demo or not clips:
         drawn = [_demo_clip(None if by_demo else config.frames + 1)]
-        clips, calibrating = clips or drawn, calibrating or drawn
+        clips, calibration_clips = clips or drawn, calibration_clips or drawn
     return export(
         network,
         out,
         name=network.config.preset,
         clips=clips,
-        calibration=[clip for _, clip in calibrating],
+        calibration=[clip for _, clip in calibration_clips],
         config=config,
         facts={
             "network": config_to_json(network.config),

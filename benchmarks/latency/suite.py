@@ -31,6 +31,7 @@ from s2svos.environment import environment
 from s2svos_engines.bundle import Bundle
 from s2svos_engines.cpu import cpu_count
 from s2svos_engines.errors import UserError
+from s2svos_engines.letterbox import object_masks
 from s2svos_export.work import Work, count
 
 if TYPE_CHECKING:
@@ -169,8 +170,7 @@ def picture_clip(bundle: Bundle, frames: int, objects: int = 1) -> PictureClip:
 
     size = (bundle.contract.width, bundle.contract.height)
     drawn = list(draw_ponds(frames, objects))
-    labels = drawn[0][1]
-    masks = [np.uint8(255) * (labels == index) for index in range(1, objects + 1)]
+    masks = object_masks(drawn[0][1], range(1, objects + 1))
     return PictureClip(
         [np.asarray(cv2.resize(frame, size), np.uint8) for frame, _ in drawn],
         np.stack([np.asarray(cv2.resize(mask, size), np.uint8) for mask in masks]),

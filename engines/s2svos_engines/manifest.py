@@ -145,7 +145,7 @@ class Manifest:
 
     @property
     def parity(self) -> Mapping[str, Mapping[str, Any]]:
-        """For each precision, how far its graphs drift from PyTorch (``DriftReport.parity``)."""
+        """For each precision, how far its graphs drift from PyTorch (``drift.parity``)."""
         return self._mapping("parity")
 
     @property

@@ -42,8 +42,8 @@ class Int8Choice:
         weights: of the convolutions in int8.
         kept_fp32: weights of the other convolutions: those with the most harm for their time.
         solo_iou: for each part, named by its first and last weights, the mean soft IoU with fp32
-            if it alone is in int8.
-        iou: mean IoU with fp32 if all of ``weights`` are in int8.
+            over the clips if it alone is in int8.
+        iou: mean IoU with fp32 on the worst clip if all of ``weights`` are in int8.
     """
 
     weights: frozenset[str]
@@ -116,7 +116,7 @@ class Int8Search:
             compiling took OpenVINO as long as following them.
         references: what the engines are compared with, one for each clip.
         parts: how many parts of the graph there are to choose from.
-        quick_frames: over how many frames parts are compared with each other.
+        quick_frames: over how many frames of each clip parts are compared with each other.
     """
 
     def __init__(
